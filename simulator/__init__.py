@@ -1,0 +1,1 @@
+"""Cycle-approximate simulator of sparse-attention accelerators."""

@@ -1,0 +1,1 @@
+"""Sparse kernels and pruned modules for PyTorch."""

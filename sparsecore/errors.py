@@ -1,0 +1,73 @@
+"""Errors of the kernels and of the Python API; those shared with the simulator are re-exported."""
+
+from __future__ import annotations
+
+from simulator.errors import (
+    AssumedInputError,
+    ConfigError,
+    CorruptFileError,
+    FileMissingError,
+    FormatVersionError,
+    InvalidValueError,
+    MissingDependencyError,
+    NamedError,
+    PickleRefusedError,
+    UnknownNameError,
+    UnsupportedError,
+    nearest,
+)
+
+__all__ = [
+    "NamedError",
+    "AliasingError",
+    "AssumedInputError",
+    "ConfigError",
+    "CorruptFileError",
+    "DtypeError",
+    "FileMissingError",
+    "FormatVersionError",
+    "IndexTableError",
+    "InvalidValueError",
+    "IsaError",
+    "MissingDependencyError",
+    "PatternError",
+    "PickleRefusedError",
+    "ResidentError",
+    "ShapeError",
+    "SpanError",
+    "UnknownNameError",
+    "UnsupportedError",
+    "nearest",
+]
+
+
+class ShapeError(NamedError, ValueError):
+    """Sizes of tensors do not fit together."""
+
+
+class DtypeError(NamedError, TypeError):
+    """An element type is not supported here, or two do not match."""
+
+
+class PatternError(NamedError, ValueError):
+    """A weight does not satisfy the sparsity pattern that it should have."""
+
+
+class IndexTableError(NamedError, ValueError):
+    """Positions of a stored weight are out of range, unsorted or of the wrong count."""
+
+
+class SpanError(NamedError, ValueError):
+    """A block of memory is shorter than its shape needs, or misaligned."""
+
+
+class AliasingError(NamedError, ValueError):
+    """Output and input share memory."""
+
+
+class ResidentError(NamedError, ValueError):
+    """A resident weight is damaged, was modified in place or belongs to another machine."""
+
+
+class IsaError(NamedError, RuntimeError):
+    """An instruction set was asked for that this machine or this build does not have."""
