@@ -1,0 +1,141 @@
+"""Runs every check of the project, prints the time of each part and fails if any part failed.
+
+`make test` calls this; `--full` adds the long sweeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def call(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> bool:
+    """Run one command with its output passed through; True when it succeeded."""
+    return subprocess.run([str(c) for c in command], cwd=cwd, env={**os.environ, **(env or {})}, check=False).returncode == 0
+
+
+def lint() -> bool:
+    return call(sys.executable, "-m", "ruff", "check", ".")
+
+
+def types() -> bool:
+    return call(sys.executable, "-m", "mypy")
+
+
+def tests() -> bool:
+    return call(sys.executable, "-m", "pytest", "-q", "--durations=15", "-m", "not slow")
+
+
+def long_tests() -> bool:
+    return call(sys.executable, "-m", "pytest", "-q", "--durations=15", "-m", "slow")
+
+
+def benchmarks_run() -> bool:
+    """Every benchmark once, untimed: they must not rot."""
+    return call(sys.executable, "-m", "pytest", "-q", "benchmarks", "--benchmark-disable")
+
+
+def build_without_cuda() -> bool:
+    build = ROOT / "build" / "no-cuda"
+    configure = call(
+        "cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DSPARSECORE_CUDA=OFF",
+        f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11_dir()}",
+    )  # fmt: skip
+    return configure and call("cmake", "--build", build, "--parallel", "2")
+
+
+def pybind11_dir() -> str:
+    run = subprocess.run([sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def wheel() -> bool:
+    """Build the wheel, install it in a new environment and use it outside the source tree."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+        if not call(*pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", place, ROOT):
+            return False
+        (built,) = place.glob("*.whl")
+        print(f"{built.name}: {built.stat().st_size / 1e6:.2f} MB")
+        if not call(sys.executable, "-m", "venv", place / "env"):
+            return False
+        python = place / "env" / "bin" / "python"
+        lend_packages(python)
+        if not call(python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--no-index",
+                    "--force-reinstall", built):  # fmt: skip
+            return False
+        shutil.copy(ROOT / "tools" / "use_installed.py", place)
+        return call(python, "use_installed.py", cwd=place, env={"PYTHONPATH": "", "PATH": f"{python.parent}:{os.environ['PATH']}"})
+
+
+def lend_packages(python: Path) -> None:
+    """Let the new environment see torch and the rest of this one, but not the project: path lines run no hooks."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    target = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    lent = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
+    (Path(target) / "lender.pth").write_text("\n".join(lent) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="add the long sweeps and the other Pythons")
+    options = parser.parse_args()
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    parts: dict[str, Callable[[], bool]] = {
+        "ruff": lint,
+        "mypy --strict": types,
+        "tests": tests,
+        "benchmarks, untimed": benchmarks_run,
+        "build without CUDA": build_without_cuda,
+        "wheel, installed and used": wheel,
+    }
+    if options.full:
+        parts |= {"long tests": long_tests, "other Pythons": other_pythons}
+    results: list[tuple[str, bool, float]] = []
+    for name, part in parts.items():
+        print(f"\n== {name}", flush=True)
+        start = time.monotonic()
+        results.append((name, part(), time.monotonic() - start))
+    print("\n== time by part")
+    for name, passed, seconds in results:
+        print(f"{seconds:7.1f} s  {'passed' if passed else 'FAILED'}  {name}")
+    failed = sum(not passed for _, passed, _ in results)
+    print(f"{sum(s for _, _, s in results):7.1f} s  in all\n")
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return int(failed > 0)
+
+
+def other_pythons() -> bool:
+    """Build, install and use the package with every other supported Python found; torch only where it is there."""
+    ok = True
+    for minor in (10, 11, 12, 13):
+        python = shutil.which(f"python3.{minor}")
+        works = python and subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode == 0
+        if minor == sys.version_info.minor or not works:
+            print(f"Python 3.{minor}: {'this one' if minor == sys.version_info.minor else 'not found'}")
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            env = Path(scratch) / "env"
+            python_in = env / "bin" / "python"
+            done = (
+                call(str(python), "-m", "venv", env)
+                and call(python_in, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT)
+                and call(python_in, ROOT / "tools" / "use_installed.py", "--without-torch", cwd=Path(scratch))
+            )
+        print(f"Python 3.{minor}: {'passed' if done else 'FAILED'} (simulator and errors; torch not installed)")
+        ok &= done
+    return ok
+
+
+if __name__ == "__main__":
+    sys.exit(main())
