@@ -1,0 +1,52 @@
+"""What the package must know about a family of models: where its parts are, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Family"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Names of the parts of a Hugging Face model family; dotted paths as in `torch.nn.Module.get_submodule`.
+
+    Parameters
+    ----------
+    name: `config.model_type` of the family.
+    inputs: names of the leading positional arguments of the body's forward.
+    encoder: path from the body (the model without heads) to the module that runs the layers.
+    layers: path from the encoder to the list of layers.
+    query, key, value, attention_out: paths from a layer to the projections of its attention.
+    attention_block: module called as (attention result, layer input): output projection, residual and norm.
+    up, down: paths from a layer to the projections of its feed-forward part.
+    up_block: module called as (x): up projection and activation.
+    down_block: module called as (up_block's result, x): down projection, residual and norm.
+    norms: paths from a layer to its norms. residual_norms: those whose input is a sum with the residual.
+    embeddings: path from the body to the embedding block. summed_embeddings: how many lookups it adds up.
+    prefixes: what may stand before the body's names in a state dict of a model with heads, the empty one included.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    encoder: str
+    layers: str
+    query: str
+    key: str
+    value: str
+    attention_out: str
+    attention_block: str
+    up: str
+    down: str
+    up_block: str
+    down_block: str
+    norms: tuple[str, ...]
+    residual_norms: tuple[str, ...]
+    embeddings: str
+    summed_embeddings: int
+    prefixes: tuple[str, ...]
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Paths from a layer to all its Linears, in execution order."""
+        return (self.query, self.key, self.value, self.attention_out, self.up, self.down)
