@@ -1,30 +1,42 @@
-"""Data about model families: where their parts are. The only package with names given by Hugging Face."""
+"""Model families: the only place with attribute names of Hugging Face models."""
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
+from sparsecore.errors import UnsupportedError
 from sparsecore.models.bert import BERT
 from sparsecore.models.conv1d import is_conv1d
 from sparsecore.models.experts import ExpertLayout, expert_layout
-from sparsecore.models.family import EncoderLayer, Family, child
+from sparsecore.models.family import Family
 
-__all__ = [
-    "BERT",
-    "FAMILIES",
-    "EncoderLayer",
-    "ExpertLayout",
-    "Family",
-    "child",
-    "expert_layout",
-    "family_of",
-    "is_conv1d",
-]
+if TYPE_CHECKING:
+    from torch import nn
 
-FAMILIES = (BERT,)
+__all__ = ["BERT", "FAMILIES", "ExpertLayout", "Family", "body_of", "expert_layout", "family_of", "is_conv1d"]
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (BERT,)}
 
 
-def family_of(model: nn.Module) -> Family | None:
-    """Return the family that ``model.config.model_type`` names, or None for any other model."""
+def family_of(model: nn.Module) -> Family:
+    """Return the family of a Hugging Face model, by its `config.model_type`.
+
+    Raises
+    ------
+    UnsupportedError: no Hugging Face model, or of a family that is not described here.
+    """
     kind = getattr(getattr(model, "config", None), "model_type", None)
-    return next((family for family in FAMILIES if kind in family.model_types), None)
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    found = f"model type {kind!r}" if kind else "no Hugging Face config"
+    raise UnsupportedError(
+        f"this kind of model is not supported: {type(model).__name__} has {found}",
+        expected="a Hugging Face model of one of these types: " + ", ".join(sorted(FAMILIES)),
+        hint="" if kind else "pass the Hugging Face model that the module wraps",
+    )
+
+
+def body_of(model: nn.Module) -> nn.Module:
+    """Return the part of a Hugging Face model that its heads stand on (the model itself if it has none)."""
+    body: nn.Module = getattr(model, "base_model", model)
+    return body

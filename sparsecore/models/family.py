@@ -1,77 +1,52 @@
-"""What a model family is called by its authors: module paths as data, so that no other file holds such names."""
+"""What the package must know about a family of models: where its parts are, as data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
-from sparsecore.errors import UnsupportedError
-
-__all__ = ["EncoderLayer", "Family", "child"]
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderLayer:
-    """Paths inside one encoder layer, relative to the layer module.
-
-    `attention` is the module whose forward computes softmax(QK^T)V from the layer's hidden states; `query`, `key`,
-    `value` and `attention_out` are its projections; `heads` is the name of the attribute of `attention` that holds the
-    number of heads.
-    """
-
-    attention: str
-    heads: str
-    query: str
-    key: str
-    value: str
-    attention_out: str
-    attention_norm: str
-    ffn_in: str
-    ffn_out: str
-    ffn_norm: str
+__all__ = ["Family"]
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One family of models.
+    """Names of the parts of a Hugging Face model family; dotted paths as in `torch.nn.Module.get_submodule`.
 
-    `model_types` are the values of ``config.model_type`` that follow this layout; `base` the attributes under which the
-    encoder sits inside models with a task head (the encoder itself has none of them); `layers` the path from the
-    encoder to its list of layers; `embeddings` and `pooler` are paths from the encoder.
+    Parameters
+    ----------
+    name: `config.model_type` of the family.
+    inputs: names of the leading positional arguments of the body's forward.
+    encoder: path from the body (the model without heads) to the module that runs the layers.
+    layers: path from the encoder to the list of layers.
+    query, key, value, attention_out: paths from a layer to the projections of its attention.
+    attention_block: module called as (attention result, layer input): output projection, residual and norm.
+    up, down: paths from a layer to the projections of its feed-forward part.
+    up_block: module called as (x): up projection and activation.
+    down_block: module called as (up_block's result, x): down projection, residual and norm.
+    norms: paths from a layer to its norms. residual_norms: those whose input is a sum with the residual.
+    embeddings: path from the body to the embedding block. summed_embeddings: how many lookups it adds up.
+    prefixes: what may stand before the body's names in a state dict of a model with heads, the empty one included.
     """
 
     name: str
-    model_types: tuple[str, ...]
-    base: tuple[str, ...]
-    embeddings: str
-    pooler: str | None
+    inputs: tuple[str, ...]
+    encoder: str
     layers: str
-    layer: EncoderLayer
+    query: str
+    key: str
+    value: str
+    attention_out: str
+    attention_block: str
+    up: str
+    down: str
+    up_block: str
+    down_block: str
+    norms: tuple[str, ...]
+    residual_norms: tuple[str, ...]
+    embeddings: str
+    summed_embeddings: int
+    prefixes: tuple[str, ...]
 
-    def encoder(self, model: nn.Module) -> nn.Module:
-        """Return the encoder inside `model`, which may be the encoder itself or a model with a task head."""
-        for name in self.base:
-            inner = getattr(model, name, None)
-            if isinstance(inner, nn.Module):
-                return inner
-        return model
-
-    def layer_list(self, model: nn.Module) -> nn.ModuleList:
-        """Return the list of layers of `model`; UnsupportedError where the model is built in another way."""
-        found = child(self.encoder(model), self.layers)
-        if not isinstance(found, nn.ModuleList):
-            raise UnsupportedError(
-                f"{type(model).__name__} has no list of layers at '{self.layers}'",
-                where=type(model).__name__,
-                expected=f"a model of the {self.name} family",
-            )
-        return found
-
-
-def child(module: nn.Module, path: str) -> nn.Module | None:
-    """Return the submodule at the dotted `path`, or None where there is none."""
-    found: object = module
-    for name in path.split("."):
-        found = getattr(found, name, None)
-    return found if isinstance(found, nn.Module) else None
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Paths from a layer to all its Linears, in execution order."""
+        return (self.query, self.key, self.value, self.attention_out, self.up, self.down)
