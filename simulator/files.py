@@ -1,0 +1,105 @@
+"""Reading and writing small files so that an interrupt or a damaged file never goes unnoticed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from simulator.errors import CorruptFileError, FileMissingError, FormatVersionError
+
+__all__ = ["check_version", "read_bytes", "read_json", "write_atomic"]
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write `data` to `path` so that a reader sees either the old file or the whole new one.
+
+    The data goes to a temporary file in the same folder, is flushed to the disk and renamed over `path`; whatever stops
+    the write before the rename (an error, Ctrl-C, a kill) leaves the old file as it was.
+
+    Raises
+    ------
+    FileMissingError: the folder of `path` does not exist.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileMissingError(
+            "the folder to write into does not exist", where=str(target.parent), hint="make the folder first"
+        )
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data.encode() if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(_mode_for(target))
+        Path(name).replace(target)
+    except BaseException:  # also KeyboardInterrupt: the temporary file must not stay behind
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def _mode_for(target: Path) -> int:
+    """Return the mode that an ordinary open() would give: mkstemp alone makes files that only the owner can read."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of `path`; a missing file or a folder raises FileMissingError with the name."""
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise FileMissingError("the file does not exist", where=str(path), hint="check the path") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the JSON object in `path`.
+
+    Raises
+    ------
+    FileMissingError: no such file.
+    CorruptFileError: not UTF-8, not JSON (a truncated file is reported with its line) or not an object.
+    """
+    raw = read_bytes(path)
+    try:
+        data = json.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CorruptFileError(
+            f"the file is not valid JSON: {error}", where=str(path), hint="it may be truncated; write it again"
+        ) from error
+    if not isinstance(data, dict):
+        raise CorruptFileError("the file is not a JSON object", where=str(path), expected="an object at the top level")
+    return data
+
+
+def check_version(found: object, supported: str, where: str) -> bool:
+    """Check a "major.minor" version string against the one this package writes; return True where `found` is newer.
+
+    A newer minor version only adds fields, so that its reader may ignore what it does not know.
+
+    Raises
+    ------
+    CorruptFileError: no version, or not of the form "major.minor".
+    FormatVersionError: another major version.
+    """
+    ours = tuple(int(part) for part in supported.split("."))
+    parts = found.split(".") if isinstance(found, str) else []
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise CorruptFileError(f"the format version {found!r} is not readable", where=where, expected='"major.minor"')
+    theirs = (int(parts[0]), int(parts[1]))
+    if theirs[0] != ours[0]:
+        raise FormatVersionError(
+            f"the file has format version {found}",
+            where=where,
+            expected=f"{ours[0]}.x (this package writes {supported})",
+            hint="install a newer package" if theirs[0] > ours[0] else "write the file again with this version",
+        )
+    return theirs > ours
