@@ -1,0 +1,12 @@
+"""Cascade pruning of tokens and heads by accumulated attention, applied to a model in place.
+
+Source: SpAtten (HPCA 2021, arXiv 2012.09852). `apply(model, Schedule(token_keep=0.5))` is all that is needed.
+"""
+
+from __future__ import annotations
+
+from sparsecore.cascade.handle import Handle, apply, handle_of
+from sparsecore.cascade.run import CascadeRun
+from sparsecore.cascade.schedule import Schedule
+
+__all__ = ["CascadeRun", "Handle", "Schedule", "apply", "handle_of"]
