@@ -1,0 +1,84 @@
+// The second way to store N:M positions: one short code for each kept value.
+#include <algorithm>
+#include <cstring>
+
+#include "core/checked.h"
+#include "formats/bits.h"
+#include "formats/nm.h"
+
+namespace sparsecore::formats {
+
+using core::Error;
+using core::Span;
+
+int nm_code_bits(int64_t m) {
+    int bits = 1;
+    while ((int64_t{1} << bits) < m) ++bits;
+    return bits;
+}
+
+int64_t nm_code_bytes(int64_t kept_per_row, int64_t m) {
+    return core::ceil_div(core::checked_mul(kept_per_row, nm_code_bits(m), "codes"), 8);
+}
+
+void nm_validate_codes(const Span& codes, int64_t cols, int64_t n, int64_t m) {
+    const int64_t kept = nm_kept_per_row(cols, n, m), row_bytes = nm_code_bytes(kept, m);
+    const int bits = nm_code_bits(m);
+    require_dtype(codes, "codes", core::DType::U8);
+    require_matrix(codes, "codes", -1, row_bytes);
+    for (int64_t row = 0; row < codes.shape[0]; ++row) {
+        const uint8_t* bytes = codes.as<const uint8_t>() + row * row_bytes;
+        for (int64_t i = 0; i < kept; ++i) {
+            const int64_t group = i / n, size = std::min(m, cols - group * m);
+            const int64_t code = read_bits(bytes, i * bits, bits);
+            const int64_t previous = i % n == 0 ? -1 : static_cast<int64_t>(read_bits(bytes, (i - 1) * bits, bits));
+            if (code >= size || code <= previous) {
+                throw Error("IndexTableError", "code " + std::to_string(code) + " is out of range or not ascending",
+                            "row " + std::to_string(row) + ", kept value " + std::to_string(i),
+                            "above " + std::to_string(previous) + " and below " + std::to_string(size));
+            }
+        }
+        const int used = static_cast<int>(kept * bits % 8);
+        if (used != 0 && bytes[row_bytes - 1] >> used != 0) {
+            throw Error("IndexTableError", "padding bits after the last code are not zero",
+                        "row " + std::to_string(row), "zeros from bit " + std::to_string(used) + " of the last byte");
+        }
+    }
+}
+
+void nm_bitmask_to_codes(const Span& bitmask, int64_t cols, int64_t n, int64_t m, const Span& codes) {
+    nm_validate_bitmask(bitmask, cols, n, m);
+    const int64_t row_bytes = nm_code_bytes(nm_kept_per_row(cols, n, m), m);
+    require_dtype(codes, "codes", core::DType::U8);
+    require_matrix(codes, "codes", bitmask.shape[0], row_bytes);
+    require_disjoint(codes, "codes", bitmask, "bitmask");
+    const int bits = nm_code_bits(m);
+    for (int64_t row = 0; row < bitmask.shape[0]; ++row) {
+        const uint8_t* mask = bitmask.as<const uint8_t>() + row * bitmask_bytes(cols);
+        uint8_t* bytes = codes.as<uint8_t>() + row * row_bytes;
+        if (row_bytes > 0) std::memset(bytes, 0, static_cast<size_t>(row_bytes));
+        int64_t position = 0;
+        for (int64_t col = 0; col < cols; ++col) {
+            if (!test_bit(mask, col)) continue;
+            write_bits(bytes, position, bits, static_cast<unsigned>(col % m));
+            position += bits;
+        }
+    }
+}
+
+void nm_codes_to_bitmask(const Span& codes, int64_t cols, int64_t n, int64_t m, const Span& bitmask) {
+    nm_validate_codes(codes, cols, n, m);
+    const int64_t kept = nm_kept_per_row(cols, n, m), row_bytes = nm_code_bytes(kept, m);
+    require_dtype(bitmask, "bitmask", core::DType::U8);
+    require_matrix(bitmask, "bitmask", codes.shape[0], bitmask_bytes(cols));
+    require_disjoint(bitmask, "bitmask", codes, "codes");
+    const int bits = nm_code_bits(m);
+    for (int64_t row = 0; row < codes.shape[0]; ++row) {
+        const uint8_t* bytes = codes.as<const uint8_t>() + row * row_bytes;
+        uint8_t* mask = bitmask.as<uint8_t>() + row * bitmask_bytes(cols);
+        if (cols > 0) std::memset(mask, 0, static_cast<size_t>(bitmask_bytes(cols)));
+        for (int64_t i = 0; i < kept; ++i) set_bit(mask, i / n * m + read_bits(bytes, i * bits, bits));
+    }
+}
+
+}  // namespace sparsecore::formats

@@ -1,0 +1,60 @@
+// One sparse weight in its stored form, whatever the kind: values, positions and (not for N:M) offsets.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/span.h"
+
+namespace sparsecore::formats {
+
+enum class Kind : uint32_t { NM = 0, Bitmask = 1, Block = 2 };
+
+const char* kind_name(Kind kind);  // "nm", "bitmask", "block"
+Kind parse_kind(const std::string& name);
+
+// What is known of a weight without reading it.
+struct Geometry {
+    Kind kind = Kind::NM;
+    core::DType dtype = core::DType::F32;
+    int64_t rows = 0, cols = 0;
+    int64_t p0 = 0, p1 = 0;  // n, m or block rows, block columns; 0, 0 for bitmask
+    int64_t kept = 0;        // values stored (block: blocks stored)
+    bool codes = false;      // N:M only: positions are codes, not a bitmask
+};
+
+struct Stored {
+    Geometry geometry;
+    core::Span values;     // compressed | compressed | blocks
+    core::Span positions;  // bitmask or codes | bitmask | block_cols
+    core::Span offsets;    // empty | row_offsets | block_row_offsets
+};
+
+constexpr int kStoredParts = 3;
+
+// The names of the three tensors in files and dictionaries; null where the kind has no such tensor.
+struct PartNames {
+    const char* values;
+    const char* positions;
+    const char* offsets;
+};
+PartNames part_names(Kind kind, bool codes);
+
+// Bytes of the three parts that a geometry needs (overflow checked).
+struct PartBytes {
+    int64_t values, positions, offsets;
+};
+PartBytes part_bytes(const Geometry& geometry);
+
+// Spans over memory laid out as part_bytes says.
+Stored stored_view(const Geometry& geometry, void* values, void* positions, void* offsets);
+
+// Shapes and element types of the spans fit the geometry: O(1).
+void check_stored_shapes(const Stored& stored);
+// check_stored_shapes and every position and offset.
+void validate_stored(const Stored& stored);
+
+// Unpacks a validated weight into dense [rows, cols].
+void stored_to_dense(const Stored& stored, const core::Span& dense);
+
+}  // namespace sparsecore::formats
