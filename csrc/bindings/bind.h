@@ -9,6 +9,7 @@ namespace sparsecore::bindings {
 using ReleaseGil = pybind11::call_guard<pybind11::gil_scoped_release>;
 
 void bind_core(pybind11::module_& m);
+void bind_formats(pybind11::module_& m);
 void bind_nm(pybind11::module_& m);
 void bind_resident(pybind11::module_& m);
 

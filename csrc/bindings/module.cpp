@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, m) {
         }
     });
     bindings::bind_core(m);
+    bindings::bind_formats(m);
     bindings::bind_nm(m);
     bindings::bind_resident(m);
 }

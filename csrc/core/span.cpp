@@ -69,13 +69,14 @@ void check_span(const Span& span, const char* name) {
         }
     }
     const int64_t need = checked_mul(extent(span), itemsize(span.dtype), "span bytes");
+    if (need == 0) return;
     if (span.bytes < need) {
         throw Error("SpanError", "span is shorter than its shape", name,
                     "at least " + std::to_string(need) + " bytes for shape " + shape_text(span) + " of " +
                         dtype_name(span.dtype) + ", got " + std::to_string(span.bytes));
     }
-    if (need > 0 && span.data == nullptr) throw Error("SpanError", "null pointer", name);
-    if (need > 0 && reinterpret_cast<uintptr_t>(span.data) % static_cast<uintptr_t>(itemsize(span.dtype)) != 0) {
+    if (span.data == nullptr) throw Error("SpanError", "null pointer", name);
+    if (reinterpret_cast<uintptr_t>(span.data) % static_cast<uintptr_t>(itemsize(span.dtype)) != 0) {
         throw Error("SpanError", "misaligned pointer", name,
                     "a multiple of " + std::to_string(itemsize(span.dtype)) + " bytes");
     }
