@@ -7,6 +7,7 @@
 #include <string>
 #include <tuple>
 
+#include "bindings/errors.h"
 #include "core/error.h"
 #include "sim/dram.h"
 
@@ -62,10 +63,7 @@ void translate(std::exception_ptr pointer) {
     try {
         if (pointer) std::rethrow_exception(pointer);
     } catch (const Error& error) {
-        const py::object kind = py::module_::import("simulator.errors").attr(error.kind.c_str());
-        const py::object instance = kind(error.message, py::arg("where") = error.where,
-                                         py::arg("expected") = error.expected, py::arg("hint") = error.hint);
-        PyErr_SetObject(kind.ptr(), instance.ptr());
+        sparsecore::bindings::raise_error(error, "simulator.errors");
     }
 }
 

@@ -1,0 +1,132 @@
+"""The DRAM beside the event engine: requests go in at a cycle, completions come out, traffic is counted by stream."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.errors import MissingDependencyError
+from simulator.memory.spec import MemorySpec
+
+__all__ = ["Finished", "Memory", "Traffic"]
+
+Addresses = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What one stream moved: bytes asked for, bursts, row activations, and bursts that found their row open.
+
+    A row hit is a burst that is not the first one after an activation of its row.
+    """
+
+    useful_bytes: int = 0
+    bursts: int = 0
+    activations: int = 0
+    row_hits: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.useful_bytes + other.useful_bytes,
+            self.bursts + other.bursts,
+            self.activations + other.activations,
+            self.row_hits + other.row_hits,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished request: its data crossed the pins from cycle `first` to cycle `last` of the design's clock."""
+
+    request: int
+    first: int
+    last: int
+
+
+def _compiled() -> ModuleType:
+    try:
+        from simulator import _sim
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the compiled module simulator._sim cannot be imported: {error}",
+            expected="the package installed with its extension",
+            hint="pip install . (or make dev-inplace in a source tree)",
+        ) from error
+    return _sim
+
+
+class Memory:
+    """The timing model of one memory, in cycles of the design's clock.
+
+    Parameters
+    ----------
+    spec: the memory. clock_ghz: the design's clock. streams: names of the traffic's sources.
+    run_ahead_bursts: how far bursts may be issued ahead of the oldest one not yet served (data FIFO space).
+
+    Raises
+    ------
+    MissingDependencyError: simulator._sim is not built.
+    ConfigError: an address map or timing that contradicts itself.
+    """
+
+    def __init__(self, spec: MemorySpec, clock_ghz: float, streams: tuple[str, ...], run_ahead_bursts: int) -> None:
+        o = spec.organisation
+        organisation = o.model_dump(exclude={"page_bytes"}) | {"columns": spec.columns}
+        slots = {"act_slots": spec.row_bus_slots.activate, "pre_slots": spec.row_bus_slots.precharge}
+        self.spec = spec
+        self.streams = streams
+        self.run_ahead_bursts = run_ahead_bursts
+        self._ticks_per_cycle = spec.clock_ghz / clock_ghz
+        self._dram = _compiled().Dram(
+            organisation,
+            spec.timing_ticks | slots,
+            {"depth": spec.queue_depth, "run_ahead": run_ahead_bursts},
+            spec.sliced_map(),
+            len(streams),
+        )
+        self._useful = [0] * len(streams)
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Size of the memory."""
+        return int(self._dram.capacity)
+
+    @property
+    def peak_bytes_per_cycle(self) -> float:
+        """Peak bandwidth per cycle of the design's clock."""
+        return self.spec.peak_bytes_per_tick * self._ticks_per_cycle
+
+    def reset(self, refresh_phase: float = 0.0) -> None:
+        """Start a new run at cycle 0 with all rows closed; `refresh_phase` in [0, 1) of tREFI since the last refresh."""
+        self._dram.reset(int(refresh_phase * self.spec.ticks(self.spec.timing_ns.refi)))
+        self._useful = [0] * len(self.streams)
+
+    def submit(self, cycle: int, addresses: Addresses, row_bytes: int, stream: int, write: bool = False) -> int:
+        """Add a request for rows of `row_bytes` bytes at `addresses`, in that order; return its id.
+
+        Raises
+        ------
+        InvalidValueError: an address outside the memory, or a cycle in the past.
+        """
+        self._useful[stream] += row_bytes * len(addresses)
+        tick = math.ceil(round(cycle * self._ticks_per_cycle, 6))
+        request: int = self._dram.enqueue(max(tick, self._dram.now), addresses, row_bytes, stream, write)
+        return request
+
+    def run_until(self, cycle: int) -> list[Finished]:
+        """Advance to `cycle`, or to the first completion before it; return the requests whose data times are known."""
+        tick = math.floor(round(cycle * self._ticks_per_cycle, 6))
+        ratio = self._ticks_per_cycle
+        return [
+            Finished(request, math.floor(round(first / ratio, 6)), math.ceil(round(last / ratio, 6)))
+            for request, first, last in self._dram.run_until(tick)
+        ]
+
+    def traffic(self) -> dict[str, Traffic]:
+        """Return the counts of every stream since the last reset."""
+        counts = zip(self.streams, self._useful, self._dram.counts(), strict=True)
+        return {name: Traffic(useful, *numbers) for name, useful, numbers in counts}

@@ -1,0 +1,115 @@
+"""Reading the constants tables: every number comes with its unit, its source and, where known, its spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from simulator.config import load_yaml, validate
+from simulator.errors import ConfigError, nearest
+from simulator.settings import Settings
+from simulator.workload.ir import Kind
+
+__all__ = ["Constant", "SramMacro", "constant", "sram_macro", "table_names"]
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number with its unit and source; `low` and `high` span the published values, equal to it where there is one."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    source: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class SramMacro:
+    """One SRAM macro: capacity in bytes, port width in bits, energy per access in pJ, leakage in mW."""
+
+    bytes: int
+    bits: int
+    read_pj: float
+    write_pj: float
+    leakage_mw: float
+    source: str
+
+
+class _Entry(Settings):
+    value: float = Field(ge=0)
+    low: float | None = Field(None, ge=0)
+    high: float | None = Field(None, ge=0)
+    unit: Literal["pJ", "pJ/bit", "mW"]
+
+
+class _Macro(Settings):
+    bytes: int = Field(gt=0)
+    bits: int = Field(gt=0)
+    read_pj: float = Field(gt=0)
+    write_pj: float = Field(gt=0)
+    leakage_mw: float = Field(ge=0)
+
+
+class _Table(Settings):
+    source: str
+    kind: Kind
+    constants: dict[str, _Entry] = {}
+    macros: list[_Macro] = []
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("simulator") / "tech" / "tables"))
+
+
+def table_names() -> list[str]:
+    """Return the names of the shipped tables."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+@lru_cache(maxsize=64)
+def _table(name: str, where: str) -> _Table:
+    path = _folder() / f"{name}.yaml"
+    if name not in table_names():
+        raise ConfigError(f"unknown constants table {name!r}", where=where, hint=nearest(name, table_names()))
+    return validate(_Table, load_yaml(path))
+
+
+@lru_cache(maxsize=256)
+def constant(reference: str, where: str = "") -> Constant:
+    """Return a constant by "table.name", for example "horowitz2014.int8_add".
+
+    Raises
+    ------
+    ConfigError: unknown table or name; `where` says who asked.
+    """
+    table_name, _, name = reference.partition(".")
+    table = _table(table_name, where)
+    entry = table.constants.get(name)
+    if entry is None:
+        choices = [f"{table_name}.{key}" for key in table.constants]
+        raise ConfigError(f"unknown constant {reference!r}", where=where, hint=nearest(reference, choices))
+    low = entry.value if entry.low is None else entry.low
+    high = entry.value if entry.high is None else entry.high
+    return Constant(entry.value, low, high, entry.unit, table.source, table.kind)
+
+
+def sram_macro(table_name: str, size: int, bits: int, where: str = "") -> SramMacro:
+    """Return the macro of `size` bytes with a `bits` wide port: a row of the table, never an interpolation.
+
+    Raises
+    ------
+    ConfigError: unknown table, or no such row (the sizes that exist are listed).
+    """
+    table = _table(table_name, where)
+    for row in table.macros:
+        if (row.bytes, row.bits) == (size, bits):
+            return SramMacro(row.bytes, row.bits, row.read_pj, row.write_pj, row.leakage_mw, table.source)
+    known = ", ".join(f"{row.bytes} B x {row.bits} bit" for row in table.macros)
+    raise ConfigError(f"no SRAM macro of {size} B with a {bits} bit port", where=where, expected=f"one of {known}")
