@@ -1,0 +1,1 @@
+"""The operators on the compiled kernels of `sparsecore._core`."""

@@ -1,0 +1,51 @@
+"""Sparse linear layers on the compiled kernels; the meaning is in `reference.linear`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sparsecore import resident
+from sparsecore.backends.reference.linear import masked_matmul
+from sparsecore.errors import DtypeError
+from sparsecore.native import core, span
+
+__all__ = ["packed_grad_input", "packed_linear"]
+
+
+def packed_linear(
+    x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: resident.Expected
+) -> Tensor:
+    """See `reference.linear.packed_linear`; x, bias and the result have the weight's dtype."""
+    weight = resident.check(packed, expected)
+    rows, cols = weight.shape
+    if x.dtype is not weight.dtype or (bias is not None and bias.dtype is not weight.dtype):
+        raise DtypeError(
+            f"the input is {x.dtype}, the bias {bias.dtype if bias is not None else None}, the weight {weight.dtype}",
+            expected="one dtype",
+            hint="convert the module with .to(dtype); under autocast PackedWeight.linear converts the input",
+        )
+    out = x.new_empty((*x.shape[:-1], rows))
+    tokens = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), cols)
+    core.packed_linear(
+        span(tokens),
+        weight.span,
+        None if bias is None else span(bias),
+        span(out if x.dim() == 2 else out.view(tokens.shape[0], rows)),
+        activation,
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected) -> Tensor:
+    """See `reference.linear.packed_grad_input`."""
+    stored = resident.to_stored(packed, expected)
+    rows, cols = stored.shape
+    result = masked_matmul(
+        grad.reshape(math.prod(grad.shape[:-1]), rows), stored.unpack().t(), lambda: stored.keep_mask().t()
+    )
+    return result.reshape(*grad.shape[:-1], cols)
+

@@ -1,0 +1,96 @@
+"""Sparse linear layers in pure torch: y = activation(x W^T + bias), summed over the stored positions of W only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sparsecore import resident
+from sparsecore.errors import UnsupportedError
+
+__all__ = ["ACTIVATIONS", "linear", "masked_matmul", "packed_grad_input", "packed_linear", "packed_to_dense"]
+
+# Name -> function; the formulas are those of torch.nn.functional.
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "none": lambda x: x,
+        "relu": functional.relu,
+        "gelu": functional.gelu,
+        "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+        "silu": functional.silu,
+    }
+)
+
+_CHUNK_ELEMENTS = 1 << 24
+
+
+def packed_linear(
+    x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: resident.Expected
+) -> Tensor:
+    """The layer for a resident weight on any device; the weight is unpacked for the call.
+
+    Raises ResidentError if the weight is not the `expected` one, UnsupportedError if it is on another device.
+    """
+    _same_device(x, packed)
+    stored = resident.to_stored(packed, expected).to(x.device)
+    return linear(x, stored.unpack(), stored.keep_mask(), bias, activation)
+
+
+def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected) -> Tensor:
+    """Gradient of the layer's input: grad W, summed over the stored positions; grad [..., out] to [..., in]."""
+    _same_device(grad, packed)
+    stored = resident.to_stored(packed, expected).to(grad.device)
+    dense = stored.unpack()
+    rows = grad.reshape(math.prod(grad.shape[:-1]), dense.shape[0])
+    return masked_matmul(rows, dense.t(), lambda: stored.keep_mask().t()).reshape(*grad.shape[:-1], dense.shape[1])
+
+
+def packed_to_dense(packed: Tensor, expected: resident.Expected) -> Tensor:
+    """Dense weight [out_features, in_features] of a resident one, on its device."""
+    return resident.to_stored(packed, expected).unpack().to(packed.device)
+
+
+def linear(
+    x: Tensor, dense: Tensor, mask: Tensor, bias: Tensor | None, activation: str, compute: torch.dtype = torch.float32
+) -> Tensor:
+    """activation(sum over stored columns of x * W + bias), computed in `compute` and rounded once to x.dtype.
+
+    x [..., in_features], dense [out_features, in_features] with its keep `mask`, bias [out_features].
+    """
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).to(compute)
+    total = masked_matmul(rows, dense.to(compute), lambda: mask)
+    if bias is not None:
+        total = total + bias.to(compute)
+    return ACTIVATIONS[activation](total).to(x.dtype).reshape(*x.shape[:-1], dense.shape[0])
+
+
+def masked_matmul(x: Tensor, dense: Tensor, mask: Callable[[], Tensor]) -> Tensor:
+    """X [tokens, in] times dense [out, in] transposed, where a position outside the mask adds nothing, not even 0 * inf.
+
+    `dense` is 0 outside the mask, so that only tokens with an infinity or a NaN need the mask and the sum position by
+    position.
+    """
+    total = x @ dense.t()
+    special = (~x.isfinite()).any(1).nonzero().squeeze(1)
+    if len(special):
+        kept = mask()
+        wide = torch.promote_types(x.dtype, torch.float32)
+        step = max(1, _CHUNK_ELEMENTS // max(1, dense.numel()))
+        for tokens in special.split(step):
+            products = x[tokens, None, :].to(wide) * dense.to(wide)
+            total[tokens] = torch.where(kept, products, 0).sum(-1).to(total.dtype)
+    return total
+
+
+def _same_device(x: Tensor, packed: Tensor) -> None:
+    if x.device != packed.device:
+        raise UnsupportedError(
+            f"the input is on {x.device} and the weight on {packed.device}",
+            expected="both on one device",
+            hint="move the module with .to(device)",
+        )

@@ -1,0 +1,255 @@
+"""The stored form of a sparse weight: portable, immutable, validated tensors, the same in memory and in files.
+
+docs/formats.md draws each form. A weight is [rows, cols] = [out_features, in_features].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from sparsecore import backends
+from sparsecore.backends.reference import formats as reference
+from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, PatternError, ShapeError
+from sparsecore.patterns import NM, Block, Pattern, Unstructured, parse
+
+__all__ = ["DTYPES", "StoredWeight", "find_pattern", "from_tensors", "pack"]
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+# Tried in this order by find_pattern: the sparsest first.
+_NM_CANDIDATES = tuple(NM(n, m) for n, m in ((1, 16), (1, 8), (2, 16), (1, 4), (2, 8), (4, 16), (1, 2), (2, 4), (4, 8)))
+_BLOCK_CANDIDATES = tuple(
+    Block(r, c)
+    for r, c in ((64, 64), (32, 32), (16, 16), (32, 1), (1, 32), (8, 8), (16, 1), (1, 16), (4, 4), (8, 1), (1, 8), (4, 1))
+)
+_FIT = 0.75
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """One sparse weight as named tensors; creating it checks every size and every index.
+
+    Raises ShapeError, DtypeError or IndexTableError for tensors that do not form a weight.
+    """
+
+    pattern: Pattern
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    tensors: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise DtypeError(f"weights of {self.dtype} are not supported", expected="float32, float16 or bfloat16")
+        owned = {name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}
+        object.__setattr__(self, "tensors", MappingProxyType(owned))
+        _check_layout(self)
+        if self.device.type != "meta":
+            backends.formats(self.device).validate(self.pattern, self.shape, self.tensors)
+
+    @classmethod
+    def assemble(cls, pattern: Pattern, shape: tuple[int, int], parts: Mapping[str, Tensor]) -> StoredWeight:
+        """Make a weight from the parts that a back end packed: `shape` and the tensor of the pattern are added."""
+        values = parts["blocks" if isinstance(pattern, Block) else "compressed"]
+        return cls(pattern, shape, values.dtype, {"shape": torch.tensor(shape), **_tag(pattern), **parts})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return StoredWeight, (self.pattern, self.shape, self.dtype, dict(self.tensors))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.tensors["blocks" if isinstance(self.pattern, Block) else "compressed"].device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all the tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    @property
+    def stored_values(self) -> int:
+        """Positions that are kept, padding of ragged blocks not counted."""
+        if not isinstance(self.pattern, Block):
+            return self.tensors["compressed"].numel()
+        return int(reference.keep_mask(self.pattern, self.shape, self.tensors).sum())
+
+    @property
+    def density(self) -> float:
+        """Kept positions over all positions; 1 for a weight without elements."""
+        total = self.shape[0] * self.shape[1]
+        return self.stored_values / total if total else 1.0
+
+    def unpack(self) -> Tensor:
+        """Dense weight [rows, cols]: kept values bit for bit, +0 elsewhere."""
+        return backends.formats(self.device).unpack(self.pattern, self.shape, self.tensors)
+
+    def keep_mask(self) -> Tensor:
+        """Bool [rows, cols]: the stored positions."""
+        return reference.keep_mask(self.pattern, self.shape, self.tensors)
+
+    def validate(self) -> None:
+        """Check sizes and every index again; raises as the constructor does."""
+        StoredWeight(self.pattern, self.shape, self.dtype, self.tensors)
+
+    def to(self, device: torch.device | str) -> StoredWeight:
+        """Return the same weight with its tensors on `device`."""
+        return StoredWeight(self.pattern, self.shape, self.dtype, {k: t.to(device) for k, t in self.tensors.items()})
+
+
+def pack(dense: Tensor, pattern: Pattern | str) -> StoredWeight:
+    """Return the stored form of `dense` [rows, cols], which must satisfy `pattern`.
+
+    Raises PatternError where a group of N:M has too many non-zeros, ShapeError or DtypeError for other tensors.
+    """
+    pattern = parse(pattern)
+    if dense.dim() != 2:
+        raise ShapeError(
+            f"a weight has {dense.dim()} dimensions: {tuple(dense.shape)}", expected="[out_features, in_features]"
+        )
+    if dense.dtype not in DTYPES:
+        raise DtypeError(f"weights of {dense.dtype} are not supported", expected="float32, float16 or bfloat16")
+    parts = backends.formats(dense.device).pack(dense.detach(), pattern)
+    return StoredWeight.assemble(pattern, (dense.shape[0], dense.shape[1]), parts)
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> StoredWeight:
+    """Recognise the kind of a stored weight from the names of its tensors and check it in full.
+
+    The 2:4 and unstructured forms are those of compressed-tensors (sparse-24-bitmask, sparse-bitmask), whose names may
+    begin with "weight." and whose `shape` may be [2, 1]. Raises CorruptFileError for a set of names that is no weight.
+    """
+    named = {name.removeprefix("weight."): tensor for name, tensor in tensors.items()}
+    shape = _pair(named, "shape")
+    names = set(named) - {"shape"}
+    pattern: Pattern
+    if names == {"blocks", "block_cols", "block_row_offsets", "block"}:
+        pattern = Block(*_pair(named, "block"))
+    elif names == {"compressed", "bitmask", "row_offsets"}:
+        pattern = Unstructured()
+    elif names == {"compressed", "bitmask"}:
+        pattern = NM(2, 4)
+    elif names in ({"compressed", "bitmask", "nm"}, {"compressed", "codes", "nm"}):
+        pattern = NM(*_pair(named, "nm"))
+    else:
+        raise CorruptFileError(
+            f"these tensors are no stored weight: {sorted(named)}",
+            expected="shape, compressed and bitmask or codes (and nm, or row_offsets), or shape, block and the blocks",
+        )
+    values = named["blocks" if isinstance(pattern, Block) else "compressed"]
+    plain = {"shape": torch.tensor(shape), **_tag(pattern)}
+    return StoredWeight(pattern, shape, values.dtype, {k: plain.get(k, t) for k, t in named.items()})
+
+
+def find_pattern(dense: Tensor) -> Pattern | None:
+    """Return the most specific pattern of a weight with zeros that saves bytes: N:M, then block, then unstructured.
+
+    An N:M or block pattern counts only if at least three quarters of the values that it would store are not zero. None:
+    no pattern makes the weight smaller.
+    """
+    nonzeros = int(Unstructured().mask(dense).sum())
+    if nonzeros == dense.numel():
+        return None
+    dense_bytes = dense.numel() * dense.element_size()
+    for nm in _NM_CANDIDATES:
+        if nonzeros >= _FIT * nm.density(dense) * dense.numel() and _satisfies(dense, nm):
+            return nm if _nm_bytes(dense, nm) < dense_bytes else None
+    for block in _BLOCK_CANDIDATES:
+        count = int(block.kept_blocks(dense).sum())
+        values = count * block.rows * block.cols
+        overhead = 4 * count + 8 * (-(-dense.shape[0] // block.rows) + 5)
+        if nonzeros >= _FIT * values and values * dense.element_size() + overhead < dense_bytes:
+            return block
+    overhead = dense.shape[0] * (-(-dense.shape[1] // 8) + 8) + 16
+    return Unstructured() if nonzeros * dense.element_size() + overhead < dense_bytes else None
+
+
+def _satisfies(dense: Tensor, pattern: NM) -> bool:
+    rows, cols = dense.shape
+    groups = torch.nn.functional.pad(dense.detach() != 0, (0, -cols % pattern.m)).reshape(rows, -1, pattern.m)
+    return bool((groups.sum(-1) <= pattern.n).all())
+
+
+def _nm_bytes(dense: Tensor, pattern: NM) -> int:
+    rows, cols = dense.shape
+    kept = pattern.kept_per_row(cols)
+    bits = kept * reference.code_bits(pattern.m) if reference.uses_codes(pattern) else cols
+    return rows * (kept * dense.element_size() + -(-bits // 8)) + 32
+
+
+def _tag(pattern: Pattern) -> dict[str, Tensor]:
+    """Tensor that tells the pattern; 2:4 and unstructured are told by the names alone, as compressed-tensors does."""
+    if isinstance(pattern, Block):
+        return {"block": torch.tensor(pattern.sizes)}
+    if isinstance(pattern, NM) and pattern != NM(2, 4):
+        return {"nm": torch.tensor(pattern.sizes)}
+    return {}
+
+
+def _pair(tensors: Mapping[str, Tensor], name: str) -> tuple[int, int]:
+    """Two sizes from an integer tensor of two elements."""
+    tensor = tensors.get(name)
+    if tensor is None or tensor.numel() != 2 or tensor.dtype not in (torch.int64, torch.int32):
+        raise CorruptFileError(
+            "the stored weight has no such pair of sizes" if tensor is None else "the sizes are not two integers",
+            where=name,
+            expected="an int64 tensor of 2 elements",
+        )
+    first, second = (int(value) for value in tensor.flatten())
+    if first < 0 or second < 0:
+        raise CorruptFileError(f"negative sizes: {first}, {second}", where=name)
+    return first, second
+
+
+def _layout(weight: StoredWeight) -> dict[str, tuple[torch.dtype, tuple[int | None, ...]]]:
+    """Dtype and shape of every tensor of a form; None: any size."""
+    (rows, cols), pattern = weight.shape, weight.pattern
+    if isinstance(pattern, Block):
+        return {
+            "shape": (torch.int64, (2,)),
+            "block": (torch.int64, (2,)),
+            "blocks": (weight.dtype, (None, pattern.rows, pattern.cols)),
+            "block_cols": (torch.int32, (None,)),
+            "block_row_offsets": (torch.int64, (-(-rows // pattern.rows) + 1,)),
+        }
+    bitmask = (torch.uint8, (rows, -(-cols // 8)))
+    if isinstance(pattern, Unstructured):
+        return {
+            "shape": (torch.int64, (2,)),
+            "compressed": (weight.dtype, (None,)),
+            "bitmask": bitmask,
+            "row_offsets": (torch.int64, (rows,)),
+        }
+    kept = pattern.kept_per_row(cols)
+    codes = (torch.uint8, (rows, -(-kept * reference.code_bits(pattern.m) // 8)))
+    return {
+        "shape": (torch.int64, (2,)),
+        "compressed": (weight.dtype, (rows, kept)),
+        **({"codes": codes} if reference.uses_codes(pattern) else {"bitmask": bitmask}),
+        **({} if pattern == NM(2, 4) else {"nm": (torch.int64, (2,))}),
+    }
+
+
+def _check_layout(weight: StoredWeight) -> None:
+    layout = _layout(weight)
+    if set(layout) != set(weight.tensors):
+        raise ShapeError(
+            f"a stored {weight.pattern.name} weight has other tensors: {sorted(weight.tensors)}",
+            expected=", ".join(sorted(layout)),
+        )
+    for name, (dtype, shape) in layout.items():
+        tensor = weight.tensors[name]
+        if tensor.dtype != dtype:
+            raise DtypeError(f"{name} is {tensor.dtype}", where=name, expected=str(dtype))
+        fits = tensor.dim() == len(shape) and all(w in (None, s) for w, s in zip(shape, tensor.shape, strict=False))
+        if not fits:
+            raise ShapeError(
+                f"{name} is {list(tensor.shape)}",
+                where=name,
+                expected=f"{['any' if size is None else size for size in shape]} for a weight {list(weight.shape)}",
+            )
+    if isinstance(weight.pattern, Block) and len(weight.tensors["block_cols"]) != len(weight.tensors["blocks"]):
+        raise IndexTableError("one column index a block", where="block_cols", expected="as many as blocks")

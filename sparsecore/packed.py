@@ -1,0 +1,140 @@
+"""PackedWeight: the owner of one sparse weight in the layout of the running machine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparsecore import formats, ops, resident
+from sparsecore.formats import StoredWeight
+from sparsecore.patterns import NM, Block, Pattern
+
+__all__ = ["PackedWeight"]
+
+
+class PackedWeight:
+    """One sparse weight [out_features, in_features], held in its resident form only; it does not change.
+
+    Pickle, deepcopy and files carry the stored form, so that a weight may move to a machine with another layout.
+    """
+
+    __slots__ = ("__weakref__", "_dtype", "_isa", "_pattern", "_resident", "_shape")
+
+    def __init__(self, stored: StoredWeight, isa: str | None = None) -> None:
+        self._pattern = stored.pattern
+        self._shape = stored.shape
+        self._dtype = stored.dtype
+        self._isa, self._resident = resident.place(stored, isa)
+
+    @classmethod
+    def from_dense(cls, dense: Tensor, pattern: Pattern | str) -> PackedWeight:
+        """Pack `dense`, which must satisfy `pattern`; raises as `formats.pack` does."""
+        return cls(formats.pack(dense, pattern))
+
+    @classmethod
+    def from_stored(cls, stored: StoredWeight, isa: str | None = None) -> PackedWeight:
+        """Lay out a stored weight for `isa`, by default the instruction set of this process, on its own device."""
+        return cls(stored, isa)
+
+    def stored(self) -> StoredWeight:
+        """Return the stored form, on the CPU. Raises ResidentError if the resident tensor was modified in place."""
+        return resident.to_stored(self._resident)
+
+    def to_dense(self) -> Tensor:
+        """Return the dense weight [out_features, in_features] on the device of the weight."""
+        return ops.packed_to_dense(self._resident, *self._shape, self._dtype)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> PackedWeight:
+        """Return the weight on another device or in another dtype; on "meta" only the sizes stay.
+
+        A value that the new dtype rounds to zero stays stored for N:M and goes for the other patterns.
+        """
+        target = torch.device(device) if device is not None else self.device
+        if dtype in (None, self._dtype) and target == self.device:
+            return self
+        if target.type == "meta":
+            return self._on_meta(dtype or self._dtype)
+        if dtype in (None, self._dtype):
+            return PackedWeight(self.stored().to(target))
+        return PackedWeight(formats.pack(self.to_dense().to(dtype), self._pattern).to(target))
+
+    def linear(
+        self, x: Tensor, bias: Tensor | None = None, activation: str = "none", weight: Tensor | None = None
+    ) -> Tensor:
+        """activation(x W^T + bias) for x [..., in_features] in the weight's dtype.
+
+        activation: "none", "relu", "gelu", "gelu_tanh" or "silu". weight: a dense leaf that only receives the dense
+        gradient. Under autocast the input (and the bias) is converted to the weight's dtype, in which the result is.
+        """
+        dtype = self._dtype
+        if x.dtype is not dtype and torch.is_autocast_enabled(x.device.type):
+            x = x.to(dtype)
+            bias = bias if bias is None else bias.to(dtype)
+        (rows, cols), pattern, packed = self._shape, self._pattern, self._resident
+        if isinstance(pattern, NM):
+            return ops.nm_linear(x, packed, bias, rows, cols, pattern.n, pattern.m, activation, weight)
+        if isinstance(pattern, Block):
+            return ops.block_linear(x, packed, bias, rows, cols, pattern.rows, pattern.cols, activation, weight)
+        return ops.bitmask_linear(x, packed, bias, rows, cols, activation, weight)
+
+    @property
+    def pattern(self) -> Pattern:
+        """Sparsity pattern."""
+        return self._pattern
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out_features, in_features)."""
+        return self._shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Element type of the values."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the resident tensor."""
+        return self._resident.device
+
+    @property
+    def isa(self) -> str:
+        """Instruction set that the layout is for; "portable" runs everywhere."""
+        return self._isa
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        return self._resident.numel()
+
+    @property
+    def resident(self) -> Tensor:
+        """The one tensor that holds the weight, uint8, 1-D; an operator refuses it once it was modified in place."""
+        return self._resident
+
+    def __repr__(self) -> str:
+        rows, cols = self._shape
+        return f"PackedWeight({rows}x{cols}, {self._pattern.name}, {self._dtype}, {self.device}, isa={self._isa!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.device.type == "meta":
+            return _rebuild_meta, (self._pattern, self._shape, self._dtype, self._isa, self.nbytes)
+        return _rebuild, (self.stored(), self.device)
+
+    def _on_meta(self, dtype: torch.dtype) -> PackedWeight:
+        # The size of another dtype is known only by packing: the values' share of it scales with the element size.
+        size = self.nbytes * dtype.itemsize // self._dtype.itemsize
+        return _rebuild_meta(self._pattern, self._shape, dtype, self._isa, size)
+
+
+def _rebuild(stored: StoredWeight, device: torch.device) -> PackedWeight:
+    return PackedWeight(stored.to(device))
+
+
+def _rebuild_meta(
+    pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, nbytes: int
+) -> PackedWeight:
+    packed = PackedWeight.__new__(PackedWeight)
+    packed._pattern, packed._shape, packed._dtype, packed._isa = pattern, shape, dtype, isa
+    packed._resident = torch.empty(nbytes, dtype=torch.uint8, device="meta")
+    return packed

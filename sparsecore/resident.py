@@ -1,0 +1,161 @@
+"""The resident form: a weight in the layout of the running machine, one 1-D uint8 tensor with a checked header.
+
+Every index is checked once, when a tensor is first seen. A tensor is remembered by weak reference together with its
+version counter, so that a later call costs O(1) and notices a change in place.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsecore.backends.reference.formats import code_bits, uses_codes
+from sparsecore.errors import ResidentError
+from sparsecore.formats import StoredWeight
+from sparsecore.native import DTYPE_NAMES, Span, core, span
+from sparsecore.patterns import NM, Block, Pattern, Unstructured
+
+__all__ = ["Expected", "Resident", "check", "make", "place", "to_stored"]
+
+# Sections of each form that the compiled module reads; sizes travel as numbers.
+_SECTIONS = {
+    "nm": ("compressed", "bitmask", "codes"),
+    "bitmask": ("compressed", "bitmask", "row_offsets"),
+    "block": ("blocks", "block_cols", "block_row_offsets"),
+}
+_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+
+
+# What a caller takes a resident weight for: (kind, rows, cols, first size, second size); kind "" is any kind and sizes.
+Expected = tuple[str, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What the header of a resident tensor says, after all of it was checked."""
+
+    pattern: Pattern
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    isa: str
+    kept: int
+    key: Expected
+    span: Span
+
+
+_seen: dict[int, tuple[weakref.ref[Tensor], int, Resident]] = {}
+
+
+def make(stored: StoredWeight, isa: str | None = None) -> Tensor:
+    """Return the resident tensor (uint8, 1-D, CPU) of a weight for `isa`, by default that of the running machine."""
+    target = isa or core.runtime_isa()
+    sections = {k: span(t) for k, t in stored.tensors.items() if k in _SECTIONS[stored.pattern.kind]}
+    header = (stored.pattern.kind, *stored.shape, *stored.pattern.sizes, sections, target)
+    # Not an inference tensor even in inference mode: those have no version counter.
+    with torch.inference_mode(False):
+        resident = torch.zeros(core.resident_size(*header), dtype=torch.uint8)
+    core.resident_make(*header, span(resident))
+    return resident
+
+
+def place(stored: StoredWeight, isa: str | None = None) -> tuple[str, Tensor]:
+    """Return (instruction set of the layout, resident tensor) of a weight, on the weight's device.
+
+    Other devices than the CPU hold the portable layout.
+    """
+    on_cpu = stored.device.type == "cpu"
+    made = make(stored if on_cpu else stored.to("cpu"), isa if on_cpu else "portable")
+    return check(made).isa, made.to(stored.device)
+
+
+def check(resident: Tensor, expected: Expected | None = None) -> Resident:
+    """Return what the header says: after a check of every index at first sight, in O(1) later.
+
+    Raises ResidentError if the tensor is damaged, was modified in place since, is no resident tensor or not `expected`.
+    """
+    entry = _seen.get(id(resident))
+    if entry is None or entry[0]() is not resident:
+        record = _check_fully(resident)
+    else:
+        record = entry[2]
+        if entry[1] != resident._version or record.span[0] != resident.data_ptr():
+            raise ResidentError(
+                "a resident weight was modified in place",
+                expected="the tensor as PackedWeight made it",
+                hint="change the dense weight and pack it again",
+            )
+    if expected is not None and expected != record.key and (expected[0] or expected[1:3] != record.shape):
+        raise ResidentError(
+            f"the resident weight is {record.pattern.name} {list(record.shape)}",
+            where="packed",
+            expected=" ".join(str(field) for field in expected if field != ""),
+        )
+    return record
+
+
+def to_stored(resident: Tensor, expected: Expected | None = None) -> StoredWeight:
+    """Return the stored form of a resident weight on any device, as CPU tensors. Raises as `check` does."""
+    host = resident.cpu()
+    info = check(host, expected)
+    tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in _sections(info).items()}
+    core.resident_to_stored(span(host), {name: span(tensor) for name, tensor in tensors.items()})
+    return StoredWeight.assemble(info.pattern, info.shape, tensors)
+
+
+def _check_fully(resident: Tensor) -> Resident:
+    if resident.dtype is not torch.uint8 or resident.dim() != 1 or not resident.is_contiguous():
+        raise ResidentError(
+            f"not a resident weight: {resident.dtype}, shape {list(resident.shape)}",
+            expected="the contiguous 1-D uint8 tensor of PackedWeight.resident",
+        )
+    if resident.device.type != "cpu":
+        raise ResidentError(f"the resident weight is on {resident.device}", expected="the device of the input")
+    where = span(resident)
+    core.resident_validate(where)
+    info = core.resident_info(where)
+    pattern, shape = _pattern(info["kind"], info["p0"], info["p1"]), (info["rows"], info["cols"])
+    key = (pattern.kind, *shape, *pattern.sizes)
+    record = Resident(pattern, shape, _DTYPES[info["dtype"]], info["isa"], info["kept"], key, where)
+    if not resident.is_inference():
+        name = id(resident)
+        _seen[name] = (weakref.ref(resident, lambda _: _forget(name)), resident._version, record)
+    return record
+
+
+def _forget(key: int) -> None:
+    entry = _seen.get(key)
+    # The id may already belong to a newer tensor.
+    if entry is not None and entry[0]() is None:
+        del _seen[key]
+
+
+def _pattern(kind: str, first: int, second: int) -> Pattern:
+    if kind == "nm":
+        return NM(first, second)
+    return Block(first, second) if kind == "block" else Unstructured()
+
+
+def _sections(info: Resident) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Dtype and shape of the stored tensors of a resident weight."""
+    (rows, cols), pattern = info.shape, info.pattern
+    if isinstance(pattern, Block):
+        return {
+            "blocks": (info.dtype, (info.kept, *pattern.sizes)),
+            "block_cols": (torch.int32, (info.kept,)),
+            "block_row_offsets": (torch.int64, (-(-rows // pattern.rows) + 1,)),
+        }
+    bitmask = (torch.uint8, (rows, -(-cols // 8)))
+    if isinstance(pattern, Unstructured):
+        return {
+            "compressed": (info.dtype, (info.kept,)),
+            "bitmask": bitmask,
+            "row_offsets": (torch.int64, (rows,)),
+        }
+    kept = pattern.kept_per_row(cols)
+    values = (info.dtype, (rows, kept))
+    if not uses_codes(pattern):
+        return {"compressed": values, "bitmask": bitmask}
+    return {"compressed": values, "codes": (torch.uint8, (rows, -(-kept * code_bits(pattern.m) // 8)))}
