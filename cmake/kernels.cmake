@@ -33,7 +33,9 @@ foreach(isa IN LISTS SPARSECORE_ISAS)
   string(TOLOWER ${isa} isa_lower)
   add_library(sparsecore_isa_${isa_lower} OBJECT)
   target_link_libraries(sparsecore_isa_${isa_lower} PRIVATE sparsecore_flags)
-  target_compile_options(sparsecore_isa_${isa_lower} PRIVATE ${SPARSECORE_FLAGS_${isa}} -fno-lto -fno-exceptions)
+  target_compile_options(sparsecore_isa_${isa_lower} PRIVATE ${SPARSECORE_FLAGS_${isa}} -fno-lto -fno-exceptions
+    # GCC's own intrinsics headers use a variable to initialise itself and warn about it (GCC bug 105593).
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized -Wno-maybe-uninitialized>)
   target_sources(sparsecore_cpu PRIVATE $<TARGET_OBJECTS:sparsecore_isa_${isa_lower}>)
 endforeach()
 

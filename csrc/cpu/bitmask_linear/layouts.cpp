@@ -1,0 +1,95 @@
+// Layout 0 (stored form) and layout 1 (values with their columns, AVX-512).
+#include <cstring>
+
+#include "core/checked.h"
+#include "core/error.h"
+#include "cpu/bitmask_linear/bitmask_linear.h"
+#include "cpu/stored_layout.h"
+
+namespace sparsecore::cpu {
+
+namespace {
+
+using formats::Geometry;
+using formats::Resident;
+using formats::Sections;
+using formats::Stored;
+
+BitmaskWeight view(const Resident& resident) {
+    const Geometry& g = resident.geometry;
+    BitmaskWeight weight;
+    weight.dtype = g.dtype;
+    weight.rows = g.rows;
+    weight.cols = g.cols;
+    weight.nnz = g.kept;
+    weight.values = resident.sections[0];
+    weight.row_offsets = resident.section<int64_t>(2);
+    return weight;
+}
+
+void linear_stored(const Resident& resident, const LinearCall& call) {
+    BitmaskWeight weight = view(resident);
+    weight.bitmask = resident.sections[1];
+    bitmask_linear_stored(call, weight);
+}
+
+Sections sizes(const Geometry& g) {
+    const int64_t index_bytes = narrow_columns(g.cols) ? 2 : 4;
+    return {3,
+            {core::checked_mul(g.kept, core::itemsize(g.dtype), "values"),
+             core::checked_mul(g.kept, index_bytes, "columns"), core::checked_mul(g.rows + 1, 8, "row offsets")}};
+}
+
+bool supports(const Geometry& g) { return g.cols <= INT32_MAX; }
+Sections sections(const Stored& stored) { return sizes(stored.geometry); }
+
+void fill(const Stored& stored, const Resident& out) {
+    const Geometry& g = stored.geometry;
+    if (g.kept > 0) std::memcpy(out.sections[0], stored.values.data, static_cast<size_t>(out.section_bytes[0]));
+    bitmask_to_columns(stored.positions.as<const uint8_t>(), g.rows, g.cols, out.sections[1]);
+    auto* offsets = out.section<int64_t>(2);
+    if (g.rows > 0) std::memcpy(offsets, stored.offsets.data, static_cast<size_t>(g.rows * 8));
+    offsets[g.rows] = g.kept;
+}
+
+void restore(const Resident& resident, const Stored& out) {
+    const Geometry& g = resident.geometry;
+    const auto* offsets = resident.section<const int64_t>(2);
+    if (g.kept > 0) std::memcpy(out.values.data, resident.sections[0], static_cast<size_t>(resident.section_bytes[0]));
+    if (g.rows > 0) std::memcpy(out.offsets.data, offsets, static_cast<size_t>(g.rows * 8));
+    const int64_t mask_bytes = g.rows * (g.cols / 8 + (g.cols % 8 != 0));
+    if (mask_bytes > 0) std::memset(out.positions.data, 0, static_cast<size_t>(mask_bytes));
+    columns_to_bitmask(resident.sections[1], offsets, g.rows, g.cols, out.positions.as<uint8_t>());
+}
+
+void check(const Resident& resident) {
+    const Sections expected = sizes(resident.geometry);
+    bool same = resident.section_count == expected.count;
+    for (int i = 0; same && i < expected.count; ++i) same = resident.section_bytes[i] == expected.bytes[i];
+    if (!same) {
+        throw core::Error("ResidentError", "section lengths do not fit the header", "resident",
+                          "an unmodified resident weight", "make it again from the stored form");
+    }
+}
+
+void linear_indexed(const Resident& resident, const LinearCall& call) {
+    BitmaskWeight weight = view(resident);
+    weight.columns = resident.sections[1];
+    bitmask_linear_indexed(call, weight);
+}
+
+}  // namespace
+
+const std::vector<Layout>& bitmask_layouts() {
+    static const std::vector<Layout> table = [] {
+        std::vector<Layout> layouts = {stored_layout(formats::Kind::Bitmask, linear_stored)};
+#if defined(SPARSECORE_HAVE_AVX512)
+        layouts.push_back({formats::Kind::Bitmask, 1, core::Isa::Avx512, "indexed", supports, sections, fill, restore,
+                           check, linear_indexed});
+#endif
+        return layouts;
+    }();
+    return table;
+}
+
+}  // namespace sparsecore::cpu
