@@ -12,7 +12,5 @@ void bind_core(pybind11::module_& m);
 void bind_formats(pybind11::module_& m);
 void bind_nm(pybind11::module_& m);
 void bind_resident(pybind11::module_& m);
-void bind_bitmask(pybind11::module_& m);
-void bind_block(pybind11::module_& m);
 
 }  // namespace sparsecore::bindings

@@ -16,6 +16,4 @@ PYBIND11_MODULE(_core, m) {
     bindings::bind_formats(m);
     bindings::bind_nm(m);
     bindings::bind_resident(m);
-    bindings::bind_bitmask(m);
-    bindings::bind_block(m);
 }
