@@ -49,7 +49,7 @@ class Attended:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, counts: Sequence[int], scale: float, schedule: Schedule, wanted: Wanted
+    q: Tensor, k: Tensor, v: Tensor, counts: Sequence[int], scale: float, schedule: Schedule, layer: int, wanted: Wanted
 ) -> Attended:
     """Attend over the first `counts[b]` slots of each sequence b.
 
@@ -58,12 +58,15 @@ def attend(
     q, k, v: [B, h, n, D]. scale: multiplies the scores.
     """
     valid = _valid(counts, q)
+    local = None if schedule.value_ratio(layer) == 1 else [schedule.value_count(count, layer) for count in counts]
     if schedule.msb_bits is not None:
-        result = _quantised(q, k, v, counts, valid, scale, schedule)
-    elif wanted.tokens or not schedule.keeps_values:
-        result = _eager(q, k, v, counts, valid, scale, schedule)
+        result = _quantised(q, k, v, counts, valid, scale, schedule, local)
+    elif wanted.tokens or local:
+        result = _eager(q, k, v, counts, valid, scale, local)
     else:
         mask = None if valid is None else valid[:, None, None, :]
+        if mask is not None:
+            mask = mask | ~mask.any(dim=-1, keepdim=True)  # an empty sequence must not become NaN
         result = Attended(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale))
     if wanted.heads:
         size = result.out.detach().float().abs().sum(-1)
@@ -88,18 +91,25 @@ def _valid(counts: Sequence[int], like: Tensor) -> Tensor | None:
 
 
 def _eager(
-    q: Tensor, k: Tensor, v: Tensor, counts: Sequence[int], valid: Tensor | None, scale: float, schedule: Schedule
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    counts: Sequence[int],
+    valid: Tensor | None,
+    scale: float,
+    local: Sequence[int] | None,
 ) -> Attended:
-    """Attention with the probabilities at hand, softmax and sums in fp32."""
-    scores = torch.matmul(q * scale, k.transpose(2, 3)).float()
+    """Attention with the probabilities at hand, softmax and sums in fp32 at least."""
+    scores = torch.matmul(q * scale, k.transpose(2, 3))
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if valid is not None:
         # The lowest number, not -inf: the rows of a sequence without tokens must stay finite.
         scores = scores.masked_fill(~valid[:, None, None, :], torch.finfo(scores.dtype).min)
     probabilities = torch.softmax(scores, dim=-1)
     sums = _token_sums(probabilities.detach(), valid)
     rows = None
-    if not schedule.keeps_values:
-        probabilities, rows = _largest(probabilities, counts, schedule)
+    if local:
+        probabilities, rows = _largest(probabilities, counts, local)
     return Attended(torch.matmul(probabilities.to(v.dtype), v), token_sums=sums, value_rows=rows)
 
 
@@ -109,38 +119,44 @@ def _token_sums(probabilities: Tensor, valid: Tensor | None) -> Tensor:
     return torch.einsum("bhqk,bq->bk", probabilities, valid.to(probabilities.dtype))
 
 
-def _largest(probabilities: Tensor, counts: Sequence[int], schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """Zero all but the largest probabilities of each query; count the keys that any query of a head kept."""
+def _largest(probabilities: Tensor, counts: Sequence[int], local: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Zero all but the `local[b]` largest probabilities of each query; count the keys that any query of a head kept."""
     kept = torch.zeros_like(probabilities)
     rows = torch.zeros(probabilities.shape[:2], dtype=torch.int32, device=probabilities.device)
-    for (count,), group in rows_by(counts).items():
+    for (count, keep), group in rows_by(counts, local).items():
         if count == 0:
             continue
         own = probabilities[group, :, :count, :count]
         flat = own.reshape(-1, count)
-        index = torch.ops.sparsecore.topk_select(flat.detach(), schedule.value_count(count))[1]
-        local = torch.zeros_like(flat).scatter(1, index, flat.gather(1, index)).view_as(own)
+        index = torch.ops.sparsecore.topk_select(flat.detach(), keep)[1]
         chosen = torch.zeros_like(flat, dtype=torch.bool).scatter_(1, index, True).view_as(own)
-        kept[group, :, :count, :count] = local
+        kept[group, :, :count, :count] = own * chosen
         rows[group] = chosen.any(dim=2).sum(dim=-1, dtype=torch.int32)
     return kept, rows
 
 
 def _quantised(
-    q: Tensor, k: Tensor, v: Tensor, counts: Sequence[int], valid: Tensor | None, scale: float, schedule: Schedule
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    counts: Sequence[int],
+    valid: Tensor | None,
+    scale: float,
+    schedule: Schedule,
+    local: Sequence[int] | None,
 ) -> Attended:
     """Attention on bit planes: queries whose largest probability is small are computed again with K's low bits."""
     assert schedule.msb_bits is not None
     mask = None if valid is None else valid[:, None, :, None] & valid[:, None, None, :]
     bits = (schedule.msb_bits, schedule.lsb_bits, schedule.lsb_threshold)
-    if schedule.keeps_values:
+    if not local:
         out, sums, low = torch.ops.sparsecore.bitplane_attention(q, k, v, mask, scale, *bits)
         rows = None
     else:
         # Against the identity the operator returns the probabilities themselves.
         identity = torch.eye(k.shape[2], device=k.device).expand(*k.shape[:2], -1, -1)
         out, sums, low = torch.ops.sparsecore.bitplane_attention(q.float(), k.float(), identity, mask, scale, *bits)
-        out, rows = _largest(out, counts, schedule)
+        out, rows = _largest(out, counts, local)
         out = torch.matmul(out.to(v.dtype), v)
     if valid is not None:
         low = low & valid[:, None, :]

@@ -34,7 +34,7 @@ def _run_layer(
     if pruned:
         rows = torch.arange(len(hidden), device=hidden.device)[:, None]
         q, k, v = (x[rows, state.head_ids] for x in (q, k, v))
-    attended = attend(q, k, v, state.counts, size**-0.5, state.schedule, state.wanted(index))
+    attended = attend(q, k, v, state.counts, size**-0.5, state.schedule, index, state.wanted(index))
     out = attended.out
     if pruned:
         # A pruned head contributes zero to the output projection.

@@ -77,8 +77,7 @@ class Handle:
         self.encoder = self.body.get_submodule(self.family.encoder)
         self.info = model_info(model, self.family.name)
         self._check_model()
-        schedule.token_counts(1, self.info.layers)
-        schedule.head_counts(self.info.heads, self.info.layers)
+        schedule.check(self.info.layers, self.info.heads)
         self._last: CascadeState | None = None
         self._hooks = [
             self.body.register_forward_pre_hook(self._begin, with_kwargs=True),
@@ -101,7 +100,7 @@ class Handle:
             schedule=self.schedule,
             model=self.info,
             lengths=tuple(state.lengths),
-            survived=state.survived[:, : state.width].cpu(),
+            survived=state.survived[:, : state.width].contiguous().cpu(),
             heads_survived=state.heads_survived.cpu(),
             values=state.values,
             low_queries=state.low_queries,

@@ -59,7 +59,7 @@ class CascadeRun:
 
     def local_values(self, layer: int, sequence: int) -> int:
         """Return how many V rows each query of `layer` multiplied."""
-        return self.schedule.value_count(int((self.survived[sequence] > layer).sum()))
+        return self.schedule.value_count(int((self.survived[sequence] > layer).sum()), layer)
 
     @property
     def token_counts(self) -> Tensor:

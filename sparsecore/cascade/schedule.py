@@ -30,13 +30,13 @@ class Schedule:
     Parameters
     ----------
     token_keep: the mean over all layers, untouched ones included, of kept tokens over the sequence's own length; or one
-        ratio per layer (they do not compound, and may not grow).
+        ratio per layer (they do not compound, and may not grow; the first is 1, since nothing is known before it).
     head_keep: the same for attention heads.
     value_keep: local V pruning: the share of a layer's kept keys whose V rows a query multiplies, those with the
-        largest probabilities; they are not renormalised, as in SpAtten.
+        largest probabilities; they are not renormalised, as in SpAtten. One number, or one per layer (may grow).
     msb_bits: run attention on quantised K and Q, with K's `msb_bits` high bits first; None: no quantisation.
     lsb_bits: low bits of K, added for the queries whose largest probability stays below `lsb_threshold`.
-    token_untouched, head_untouched: share of the layers at the start that keep everything (rounded up to layers).
+    token_untouched, head_untouched: share of the layers at the start that keep everything, rounded up; at least one.
     spread: how steep the straight line is: 0 is flat, 1 the steepest that stays within (0, 1]. SpAtten publishes the
         rule r_start + r_end = 2 r_avg but not r_start, and reports that the distribution matters little.
     protect_first: never prune the first token of a sequence. SpAtten does not protect it; the pooler and the heads of
@@ -50,7 +50,7 @@ class Schedule:
 
     token_keep: Keep = 1.0
     head_keep: Keep = 1.0
-    value_keep: float = 1.0
+    value_keep: Keep = 1.0
     msb_bits: int | None = None
     lsb_bits: int = 4
     lsb_threshold: float = 0.1
@@ -61,13 +61,12 @@ class Schedule:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("token_keep", "head_keep"):
+        for name in ("token_keep", "head_keep", "value_keep"):
             value = getattr(self, name)
             if isinstance(value, list | tuple):
-                object.__setattr__(self, name, _checked_list(value, name))
+                object.__setattr__(self, name, _checked_list(value, name, may_grow=name == "value_keep"))
             else:
                 _check_ratio(value, name)
-        _check_ratio(self.value_keep, "value_keep")
         for name in ("token_untouched", "head_untouched", "spread", "lsb_threshold"):
             _check_share(getattr(self, name), name)
         if self.msb_bits is not None:
@@ -90,14 +89,20 @@ class Schedule:
         """Return how many of `heads` heads each layer computes; rules and errors as for `token_counts`."""
         return _counts(self.head_keep, self.head_untouched, self.spread, heads, layers, "head_keep")
 
-    def value_count(self, keys: int) -> int:
-        """Return how many V rows a query multiplies of `keys` kept ones: rounded down, at least 1 if there are any."""
-        return min(keys, max(1, math.floor(self.value_keep * keys + _ROUNDING)))
+    def value_ratio(self, layer: int) -> float:
+        """Return the share of kept V rows that a query of `layer` multiplies."""
+        return self.value_keep[layer] if isinstance(self.value_keep, tuple) else self.value_keep
 
-    @property
-    def keeps_values(self) -> bool:
-        """Whether every query multiplies all V rows."""
-        return self.value_keep == 1.0
+    def value_count(self, keys: int, layer: int) -> int:
+        """Return how many of `keys` V rows a query of `layer` multiplies: rounded down, at least 1 if there are any."""
+        return min(keys, max(1, math.floor(self.value_ratio(layer) * keys + _ROUNDING)))
+
+    def check(self, layers: int, heads: int) -> None:
+        """Raise InvalidValueError where the schedule cannot be met by `layers` layers of `heads` heads."""
+        self.token_counts(1, layers)
+        self.head_counts(heads, layers)
+        if isinstance(self.value_keep, tuple) and len(self.value_keep) != layers:
+            raise _wrong_depth("value_keep", len(self.value_keep), layers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -120,17 +125,21 @@ def _check_ratio(value: object, name: str) -> None:
         raise InvalidValueError(f"{name} is {value!r}", where="Schedule", expected="a kept share in (0, 1]")
 
 
-def _checked_list(values: list[float] | tuple[float, ...], name: str) -> tuple[float, ...]:
+def _checked_list(values: list[float] | tuple[float, ...], name: str, may_grow: bool) -> tuple[float, ...]:
     if not values:
         raise InvalidValueError(f"{name} is an empty list", where="Schedule", expected="one ratio per layer")
     for layer, value in enumerate(values):
         _check_ratio(value, f"{name}[{layer}]")
-        if layer and value > values[layer - 1]:
+        if layer and value > values[layer - 1] and not may_grow:
             raise InvalidValueError(
                 f"{name}[{layer}] is {value}, more than the layer before keeps",
                 where="Schedule",
                 expected="ratios that do not grow: a pruned token or head does not come back",
             )
+    if values[0] != 1 and not may_grow:
+        raise InvalidValueError(
+            f"{name}[0] is {values[0]}", where="Schedule", expected="1: no importance is known before the first layer"
+        )
     return tuple(float(value) for value in values)
 
 
@@ -144,15 +153,19 @@ def _check_bits(value: object, name: str, low: int) -> None:
         raise InvalidValueError(f"{name} is {value!r}", where="Schedule", expected=f"a whole number in [{low}, 16]")
 
 
+def _wrong_depth(name: str, given: int, layers: int) -> InvalidValueError:
+    return InvalidValueError(
+        f"{name} has {given} ratios for a model of {layers} layers",
+        where="Schedule",
+        expected=f"{layers} ratios, or one number",
+    )
+
+
 @lru_cache(maxsize=4096)
 def _counts(keep: Keep, untouched: float, spread: float, total: int, layers: int, name: str) -> tuple[int, ...]:
     if isinstance(keep, tuple):
         if len(keep) != layers:
-            raise InvalidValueError(
-                f"{name} has {len(keep)} ratios for a model of {layers} layers",
-                where="Schedule",
-                expected=f"{layers} ratios, or one number for their mean",
-            )
+            raise _wrong_depth(name, len(keep), layers)
         return tuple(min(total, max(1, math.floor(ratio * total + _ROUNDING))) for ratio in keep)
     ratios = _line(keep, untouched, spread, layers, name)
     return _rounded([ratio * total for ratio in ratios], total)
@@ -160,7 +173,7 @@ def _counts(keep: Keep, untouched: float, spread: float, total: int, layers: int
 
 def _line(keep: float, untouched: float, spread: float, layers: int, name: str) -> list[float]:
     """Return per-layer ratios: 1 for the untouched layers, then a straight line, with the mean `keep`."""
-    whole = math.ceil(untouched * layers - _ROUNDING)
+    whole = max(1, math.ceil(untouched * layers - _ROUNDING))
     if keep == 1.0:
         return [1.0] * layers
     pruned = layers - whole

@@ -56,12 +56,8 @@ class CascadeState:
     def changes_nothing(self) -> bool:
         """Whether the unmodified model computes the same."""
         whole = all(plan[-1] == length for plan, length in zip(self.token_plan, self.lengths, strict=True))
-        return whole and self.keeps_heads and self.schedule.keeps_values and self.schedule.msb_bits is None
-
-    @property
-    def keeps_heads(self) -> bool:
-        """Whether no head is pruned in any layer."""
-        return self.head_plan[-1] == self.info.heads
+        values = all(self.schedule.value_ratio(layer) == 1 for layer in range(self.info.layers))
+        return whole and values and self.head_plan[-1] == self.info.heads and self.schedule.msb_bits is None
 
     def wanted(self, layer: int) -> Wanted:
         """Return which importance scores of `layer` a later layer decides by."""

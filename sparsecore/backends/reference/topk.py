@@ -9,7 +9,7 @@ __all__ = ["topk_select", "topk_threshold"]
 
 def topk_select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row of x [..., n] as (values, int64 indices), both [..., k], in ascending index order."""
-    indices = x.sort(-1, descending=True, stable=True).indices[..., :k].sort(-1).values
+    indices = x.sort(dim=-1, descending=True, stable=True).indices[..., :k].sort(-1).values
     return x.gather(-1, indices), indices
 
 
