@@ -53,7 +53,8 @@ def unpack(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tenso
         return dense
     dense = tensors["compressed"].new_empty(shape)
     if isinstance(pattern, NM):
-        core.nm_unpack(*_spans(tensors, "compressed"), span(_bitmask(pattern, shape, tensors)), *pattern.sizes, span(dense))
+        bitmask = _bitmask(pattern, shape, tensors)  # a span does not keep its tensor alive
+        core.nm_unpack(*_spans(tensors, "compressed"), span(bitmask), *pattern.sizes, span(dense))
         return dense
     core.bitmask_unpack(*_spans(tensors, "compressed", "bitmask", "row_offsets"), span(dense))
     return dense
