@@ -29,6 +29,7 @@ __all__ = [
     "IndexTableError",
     "InvalidValueError",
     "IsaError",
+    "KeyMismatchError",
     "MissingDependencyError",
     "PatternError",
     "PickleRefusedError",
@@ -67,6 +68,10 @@ class AliasingError(NamedError, ValueError):
 
 class ResidentError(NamedError, ValueError):
     """A resident weight is damaged, was modified in place or belongs to another machine."""
+
+
+class KeyMismatchError(NamedError, ValueError):
+    """A checkpoint lacks tensors of the model, or has some that the model does not."""
 
 
 class IsaError(NamedError, RuntimeError):

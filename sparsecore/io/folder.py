@@ -1,0 +1,87 @@
+"""Hugging Face folders: config.json beside model.safetensors, pytorch_model.bin or a sharded index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from simulator.files import read_json
+from sparsecore.errors import CorruptFileError, FileMissingError, UnsupportedError
+
+__all__ = ["files_of", "read_config", "read_sharded"]
+
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# Their tensors are permuted for one kernel and mean nothing without it.
+_OPAQUE = ("marlin-24", "marlin_24")
+
+
+def files_of(folder: Path) -> Path:
+    """Return the file of `folder` to read: a weights file, or an index of several; safetensors come first.
+
+    Raises FileMissingError where the folder has none, UnsupportedError for weights in a layout private to one kernel.
+    """
+    _check_layout(read_config(folder), folder)
+    for single, index in zip(_SINGLE, _INDEXED, strict=True):
+        for name in (single, index):
+            if (folder / name).is_file():
+                return folder / name
+    others = sorted(folder.glob("*.safetensors"))
+    if len(others) == 1:
+        return others[0]
+    raise FileMissingError(
+        "the folder has no weights that can be read", where=str(folder), expected=" or ".join(_SINGLE + _INDEXED)
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return config.json of `folder`, empty where there is none; CorruptFileError where it is damaged."""
+    config = folder / "config.json"
+    return read_json(config) if config.is_file() else {}
+
+
+def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of all shards that `index` lists, each shard read by `read`.
+
+    Raises CorruptFileError where the index is damaged, leads out of its folder or names a tensor that its shard does
+    not have, FileMissingError where a shard is missing.
+    """
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CorruptFileError("the index has no weight_map", where=str(index), expected="tensor name -> file name")
+    wanted: dict[str, list[str]] = {}
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
+            raise CorruptFileError(
+                f"the index sends {name!r} to {file!r}", where=str(index), expected="a plain file name"
+            )
+        wanted.setdefault(file, []).append(name)
+    found: dict[str, Tensor] = {}
+    for file, names in sorted(wanted.items()):
+        shard = index.parent / file
+        if not shard.is_file():
+            raise FileMissingError("a shard of the checkpoint is missing", where=str(shard))
+        tensors = read(shard)
+        for name in names:
+            if name not in tensors:
+                raise CorruptFileError(
+                    f"the shard lacks {name!r}", where=str(shard), expected=f"what {index.name} lists"
+                )
+            found[name] = tensors[name]
+    return found
+
+
+def _check_layout(config: dict[str, Any], folder: Path) -> None:
+    quantised = config.get("quantization_config")
+    sparse = quantised.get("sparsity_config") if isinstance(quantised, dict) else None
+    for part in (quantised, sparse):
+        layout = part.get("format") if isinstance(part, dict) else None
+        if layout in _OPAQUE:
+            raise UnsupportedError(
+                f"the weights are in the layout {layout!r}, made for one GPU kernel",
+                where=str(folder / "config.json"),
+                expected="dense weights with zeros, sparse-24-bitmask or sparse-bitmask",
+            )

@@ -1,0 +1,198 @@
+"""Loading a checkpoint into a model: names, shapes and types are compared first, then values go in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from sparsecore.errors import DtypeError, KeyMismatchError, NamedError, ShapeError, UnsupportedError
+from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
+from sparsecore.io.stored_groups import join
+from sparsecore.models import expert_layout, is_conv1d
+from sparsecore.nn import SparseExperts, SparseLinear
+from sparsecore.nn.state_dict import dense_state_dict
+from sparsecore.packed import PackedWeight
+from sparsecore.survey import survey
+
+__all__ = ["expected_names", "load_into"]
+
+_SHOWN = 5
+
+
+def load_into(model: nn.Module, checkpoint: LoadedCheckpoint, *, dense: bool, strict: bool) -> None:
+    """Fill `model` in place; `sparsecore.load` says what is compared and raised."""
+    checkpoint = _oriented(model, checkpoint)
+    expected = _expected(model)
+    canonical = _Canonical(model)
+    wanted = {canonical(name) for name in expected}
+    if strict:
+        _check_names(model, checkpoint, expected, canonical)
+    common = {name for name in checkpoint if canonical(name) in wanted}
+    for name in sorted(common & expected.keys()):
+        _check_tensor(name, checkpoint, expected[name])
+    state: dict[str, Tensor] = {name: tensor for name, tensor in checkpoint.tensors.items() if name in common}
+    packed = {module: entry for module, entry in checkpoint.packed.items() if join(module, "weight") in common}
+    stored = _place_packed(model, packed, state, dense=dense, where=checkpoint.source)
+    # Slices of experts become the 3-D parameters of a dense model; everything else stays as it is.
+    model.load_state_dict({**dense_state_dict(state, like=model), **stored}, strict=False)
+
+
+def expected_names(model: nn.Module) -> set[str]:
+    """Names of the dense tensors that a checkpoint of `model` has."""
+    return set(_expected(model))
+
+
+def _expected(model: nn.Module) -> dict[str, nn.Module | Tensor]:
+    """Map each name to its tensor, or to the SparseLinear whose weight it is. Tied tensors appear under every name."""
+    found: dict[str, nn.Module | Tensor] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        tensors = {
+            **module._parameters,
+            **{n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set},
+        }
+        found.update({join(prefix, name): tensor for name, tensor in tensors.items() if tensor is not None})
+        if isinstance(module, SparseLinear):
+            found[join(prefix, "weight")] = module
+    for name, tensor in found.items():
+        if isinstance(tensor, Tensor) and tensor.is_meta:
+            raise UnsupportedError(
+                "the model is on the meta device and cannot take values",
+                where=name,
+                hint='model.to_empty(device="cpu") gives it memory',
+            )
+    return found
+
+
+class _Canonical:
+    """Gives the weight of expert i, `experts.up.i.weight`, the name of the 3-D parameter, `experts.up`.
+
+    A checkpoint may have either of the two where the model has the other.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        stacks = []
+        for prefix, module in model.named_modules(remove_duplicate=False):
+            layout = module.layout if isinstance(module, SparseExperts) else expert_layout(module)
+            if layout is not None:
+                stacks += [join(prefix, layout.up), join(prefix, layout.down)]
+        names = "|".join(re.escape(stack) for stack in stacks)
+        self._slice = re.compile(rf"({names})\.\d+\.weight") if stacks else None
+
+    def __call__(self, name: str) -> str:
+        match = self._slice.fullmatch(name) if self._slice else None
+        return match[1] if match else name
+
+
+def _check_names(
+    model: nn.Module, checkpoint: LoadedCheckpoint, expected: Mapping[str, nn.Module | Tensor], canonical: _Canonical
+) -> None:
+    found = {canonical(name) for name in checkpoint}
+    wanted = {canonical(name): tensor for name, tensor in expected.items()}
+    # Hugging Face files name a tied tensor once.
+    filled = {id(tensor) for name, tensor in wanted.items() if name in found}
+    missing = sorted(name for name, tensor in wanted.items() if name not in found and id(tensor) not in filled)
+    unexpected = sorted(found - wanted.keys())
+    if missing or unexpected:
+        problems = [
+            f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names
+        ]
+        raise KeyMismatchError(
+            f"the checkpoint and {type(model).__name__} have different tensors; {'; '.join(problems)}",
+            where=checkpoint.source,
+            expected=f"the {len(wanted)} tensors of the model",
+            hint=_prefix_hint(found, set(wanted)) or "strict=False loads what is on both sides",
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _prefix_hint(found: Iterable[str], wanted: set[str]) -> str:
+    """A hint for checkpoints of a model with a task head, whose names all begin with the name of the inner model."""
+    prefixes = {name.partition(".")[0] for name in found if name.partition(".")[2] in wanted}
+    inner = {name.partition(".")[0] for name in wanted if name.partition(".")[2] in set(found)}
+    if len(prefixes) == 1:
+        return f'the names in the file begin with "{prefixes.pop()}.": load it into a model that has this part'
+    if len(inner) == 1:
+        return f"the names in the file lack the prefix: load(..., into=model.{inner.pop()})"
+    return ""
+
+
+def _check_tensor(name: str, checkpoint: LoadedCheckpoint, target: nn.Module | Tensor) -> None:
+    shape = target.weight_shape if isinstance(target, SparseLinear) else tuple(cast(Tensor, target).shape)
+    if checkpoint.shape(name) != tuple(shape):
+        raise ShapeError(
+            f"{name} is {list(checkpoint.shape(name))} in the checkpoint and {list(shape)} in the model",
+            where=f"{checkpoint.source}: {name}",
+            expected=str(list(shape)),
+        )
+    tensor = checkpoint.tensors.get(name)
+    if tensor is None:
+        return
+    floating = isinstance(target, SparseLinear) or cast(Tensor, target).is_floating_point()
+    if tensor.is_floating_point() != floating:
+        raise DtypeError(
+            f"{name} is {tensor.dtype} in the checkpoint",
+            where=f"{checkpoint.source}: {name}",
+            expected="floating point" if floating else "integers",
+        )
+
+
+def _oriented(model: nn.Module, checkpoint: LoadedCheckpoint) -> LoadedCheckpoint:
+    """Return `checkpoint` with the orientation of packed weights taken from `model` where the file does not say it."""
+    if all(entry.transposed is not None for entry in checkpoint.packed.values()):
+        return checkpoint
+    modules = dict(model.named_modules(remove_duplicate=False))
+    packed = {
+        name: entry if entry.transposed is not None else PackedEntry(entry.stored, _is_transposed(modules.get(name)))
+        for name, entry in checkpoint.packed.items()
+    }
+    return LoadedCheckpoint(checkpoint.source, checkpoint.kind, checkpoint.tensors, packed, checkpoint.version)
+
+
+def _is_transposed(module: nn.Module | None) -> bool:
+    return module is not None and (is_conv1d(module) or (isinstance(module, SparseLinear) and module.transposed))
+
+
+def _place_packed(
+    model: nn.Module, packed: Mapping[str, PackedEntry], state: dict[str, Tensor], *, dense: bool, where: str
+) -> dict[str, Tensor]:
+    """Replace layers, add dense weights to `state`, and return the stored tensors for layers that are packed."""
+    replaceable = set() if dense else _replaceable(model)
+    stored: dict[str, Tensor] = {}
+    made: dict[str, SparseLinear] = {}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, entry in packed.items():
+        module = modules.get(name)
+        fits = module is not None and entry.transposed == _is_transposed(module)
+        if fits and isinstance(module, SparseLinear):
+            stored.update({join(name, key): tensor for key, tensor in entry.stored.tensors.items()})
+        elif fits and module is not None and name in replaceable:
+            made[name] = _packed_layer(module, entry, f"{where}: {name}")
+        else:
+            state[join(name, "weight")] = entry.dense()
+    for name, layer in made.items():
+        model.set_submodule(name, layer)
+    return stored
+
+
+def _replaceable(model: nn.Module) -> set[str]:
+    """Names of the layers that may be packed; a model that is one single layer cannot be replaced in itself."""
+    return {found.name for found in survey(model) if not found.reason and found.kind in ("Linear", "Conv1D")} - {""}
+
+
+def _packed_layer(module: nn.Module, entry: PackedEntry, where: str) -> SparseLinear:
+    weight, bias = cast(Tensor, module.weight), cast("nn.Parameter | None", module.bias)
+    try:
+        packed = PackedWeight.from_stored(entry.stored)
+        layer = SparseLinear.from_packed(packed, bias, transposed=_is_transposed(module))
+    except NamedError as error:
+        raise type(error)(error.what, where=where, expected=error.expected, hint=error.hint) from error
+    with torch.no_grad():
+        return layer.to(weight.dtype).train(module.training)

@@ -1,0 +1,17 @@
+"""Pruning methods by name; one small file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from sparsecore.patterns import Pattern
+from sparsecore.prune.recipes.magnitude import magnitude
+
+__all__ = ["RECIPES", "Recipe", "magnitude"]
+
+Recipe = Callable[[Sequence[Tensor], Pattern, float, str], list[Tensor]]
+"""(weights [out, in], pattern, sparsity, scope) -> keep masks, bool, of the same shapes."""
+
+RECIPES: dict[str, Recipe] = {"magnitude": magnitude}
