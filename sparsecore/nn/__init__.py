@@ -1,0 +1,9 @@
+"""Drop-in modules over packed weights."""
+
+from __future__ import annotations
+
+from sparsecore.nn.sparse_experts import SparseExperts
+from sparsecore.nn.sparse_linear import SparseLinear
+from sparsecore.nn.state_dict import dense_state_dict
+
+__all__ = ["SparseExperts", "SparseLinear", "dense_state_dict"]

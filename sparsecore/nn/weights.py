@@ -1,0 +1,53 @@
+"""What modules ask of a packed weight beside computing with it."""
+
+from __future__ import annotations
+
+import torch
+
+from sparsecore import resident
+from sparsecore.errors import NamedError
+from sparsecore.formats import StoredWeight
+from sparsecore.packed import PackedWeight
+from sparsecore.patterns import NM, Block
+
+__all__ = ["density", "moved", "named_for", "retyped"]
+
+
+def density(packed: PackedWeight) -> float:
+    """Kept positions over all positions; 1 for a weight without elements.
+
+    NaN on the meta device where the count depends on the values.
+    """
+    (rows, cols), pattern = packed.shape, packed.pattern
+    if not rows * cols:
+        return 1.0
+    if isinstance(pattern, NM):
+        return pattern.kept_per_row(cols) / cols
+    if packed.device.type == "meta":
+        return float("nan")
+    if isinstance(pattern, Block) and (rows % pattern.rows or cols % pattern.cols):
+        return packed.stored().density  # blocks at the edges count for less
+    kept = resident.check(packed.resident if packed.device.type == "cpu" else packed.resident.cpu()).kept
+    return kept * (pattern.rows * pattern.cols if isinstance(pattern, Block) else 1) / (rows * cols)
+
+
+def moved(packed: PackedWeight, dtype: torch.dtype, device: torch.device) -> PackedWeight:
+    """Return the same weight with values of type `dtype` on `device`.
+
+    Nothing can be copied out of the meta device: there the result holds zeros and waits for a state to be loaded.
+    """
+    if packed.device.type == "meta" and device.type != "meta":
+        return PackedWeight.from_dense(torch.zeros(packed.shape, dtype=dtype), packed.pattern).to(device)
+    return packed.to(device, dtype)
+
+
+def retyped(stored: StoredWeight, dtype: torch.dtype) -> StoredWeight:
+    """Return a stored weight on the meta device with values of type `dtype`."""
+    tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in stored.tensors.items()}
+    return StoredWeight(stored.pattern, stored.shape, dtype, tensors)
+
+
+def named_for(error: NamedError, layer: str) -> NamedError:
+    """Return `error` with the layer that it happened in put before its place."""
+    where = f"{layer}: {error.where}" if error.where else layer
+    return type(error)(error.what, where=where, expected=error.expected, hint=error.hint)

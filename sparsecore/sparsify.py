@@ -1,0 +1,234 @@
+"""`sparsify`: replaces the layers of a pruned model that run at least as fast packed as dense."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, predict, token_grid
+from sparsecore.errors import InvalidValueError, PatternError
+from sparsecore.formats import find_pattern
+from sparsecore.inputs import Inputs
+from sparsecore.nn import SparseExperts, SparseLinear
+from sparsecore.packed import PackedWeight
+from sparsecore.patterns import Pattern, parse
+from sparsecore.report import Row, dense_row, keep_rows
+from sparsecore.survey import FilterFn, Found, survey
+from sparsecore.trial import Pair, observed_tokens, time_pairs
+
+__all__ = ["sparsify"]
+
+_NO_END = 2**62
+
+
+def sparsify(
+    model: nn.Module,
+    inputs: Inputs = None,
+    tokens: tuple[int, int] = (1, 2048),
+    filter_fn: FilterFn | None = None,
+    keep_dense: bool = False,
+    pattern: Pattern | str | None = None,
+    min_ratio: float = ACCEPTED,
+) -> nn.Module:
+    """Replace in place every nn.Linear, transformers Conv1D and fused-experts parameter that pays; return `model`.
+
+    A layer is packed only if at no number of tokens looked at it is below `min_ratio` of the speed of the dense layer;
+    all others stay as they are, with the reason in `sparsecore.report(model)`. Nothing is printed.
+
+    inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a list of such batches. The model runs
+        once on them, and every layer is timed both ways, in turns, at the token counts that it saw and at steps of 8
+        through `tokens`. Without inputs a cost model decides, at steps of 2 (see `sparsecore.dispatch`).
+    tokens: lowest and highest number of tokens (batch x sequence) a layer will be given.
+    filter_fn: filter_fn(module, name) -> False keeps a layer dense.
+    keep_dense: hold both forms, and use at each number of tokens the one that was faster there.
+    pattern: pattern to pack in; default: found from the zeros of each weight.
+    min_ratio: 0 packs all that can be packed without looking at the speed, to save memory.
+
+    Raises InvalidValueError for a range of tokens that is none, or where `model` itself is the layer.
+    """
+    _check(model, tokens, min_ratio)
+    wanted = None if pattern is None else parse(pattern)
+    rows: list[Row] = []
+    waiting: list[Candidate] = []
+    pending = deque(survey(model, filter_fn))
+    while pending:
+        # Taken out one by one, so that a dense weight is freed as soon as it is replaced.
+        found = pending.popleft()
+        candidate = found.reason or _pack(found, wanted)
+        if isinstance(candidate, str):
+            rows.append(dense_row(found.name, found.kind, candidate, found.dense_bytes, found.density))
+            continue
+        waiting.append(candidate)
+        same_module = bool(pending) and pending[0].module is found.module
+        if inputs is None and not same_module:
+            if min_ratio > 0:
+                _predict(waiting, token_grid(tokens, 2))
+            rows.extend(_settle(model, waiting, min_ratio, keep_dense))
+            waiting = []
+    if inputs is not None and min_ratio > 0:
+        _measure(model, inputs, waiting, tokens)
+    rows.extend(_settle(model, waiting, min_ratio, keep_dense))
+    keep_rows(model, rows)
+    return model
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A weight that may be packed, with its packed layers: one, or one for each expert of a 3-D parameter."""
+
+    found: Found
+    layers: list[SparseLinear]
+    ratios: tuple[Ratio, ...] = ()
+
+    @property
+    def pattern_name(self) -> str:
+        """Name of the pattern, or of all patterns that the experts have."""
+        return " / ".join(sorted({layer.pattern.name for layer in self.layers}))
+
+    def pairs(self) -> Iterator[Pair]:
+        """Every packed layer beside its dense form."""
+        for index, layer in enumerate(self.layers):
+            dense_bytes = self.found.dense_bytes // len(self.layers)
+            shape = (layer.out_features, layer.in_features)
+            cost = LayerCost(layer.pattern, layer.density, shape, layer.weight_dtype, dense_bytes, layer.held_bytes)
+            yield Pair(cost, self._dense_call(index), layer)
+
+    def _dense_call(self, index: int) -> Callable[[Tensor], Tensor]:
+        return partial(_linear, self.found.matrices[index]) if self.found.kind == "experts" else self.found.module
+
+
+def _linear(weight: Tensor, x: Tensor) -> Tensor:
+    return F.linear(x, weight)
+
+
+def _check(model: nn.Module, tokens: tuple[int, int], min_ratio: float) -> None:
+    low, high = tokens
+    if not 1 <= low <= high:
+        raise InvalidValueError(
+            f"no range of tokens: {tokens}",
+            where="sparsify(tokens=)",
+            expected="(lowest, highest), 1 <= lowest <= highest",
+        )
+    if min_ratio < 0:
+        raise InvalidValueError(f"min_ratio is {min_ratio}", where="sparsify(min_ratio=)", expected="0 or more")
+    if any(found.module is model and not found.reason for found in survey(model)):
+        raise InvalidValueError(
+            f"the model is itself the layer to replace: {type(model).__name__}",
+            where="sparsify(model)",
+            expected="a module that contains layers",
+            hint="SparseLinear.from_dense(layer, pattern)",
+        )
+
+
+def _pack(found: Found, wanted: Pattern | None) -> Candidate | str:
+    """Pack a weight, or say why it stays dense."""
+    layers: list[SparseLinear] = []
+    for dense in found.matrices:
+        pattern = wanted or find_pattern(dense)
+        if pattern is None:
+            density = found.density
+            return "no zeros" if density == 1 else f"no pattern makes it smaller (density {density:.3f})"
+        try:
+            packed = PackedWeight.from_dense(dense, pattern)
+        except PatternError as error:
+            return f"it is not {pattern.name}: {error.what}, {error.where}"
+        bias = None if found.kind == "experts" else found.module._parameters["bias"]
+        layer = SparseLinear.from_packed(packed, bias, transposed=found.kind == "Conv1D")
+        layers.append(layer.train(found.module.training))
+    held = sum(layer.held_bytes for layer in layers)
+    if held >= found.dense_bytes:
+        return f"too small: packed it would hold {held} bytes, dense {found.dense_bytes}"
+    return Candidate(found, layers)
+
+
+def _predict(candidates: list[Candidate], grid: tuple[int, ...]) -> None:
+    for candidate in candidates:
+        candidate.ratios = predict(next(candidate.pairs()).cost, grid)
+
+
+def _measure(model: nn.Module, inputs: Inputs, candidates: list[Candidate], tokens: tuple[int, int]) -> None:
+    """Time the candidates; those with equal sizes and pattern together."""
+    seen = observed_tokens(model, inputs, {id(c.found.module): c.found.module for c in candidates}.values())
+    pairs: dict[object, list[Pair]] = {}
+    counts: dict[object, set[int]] = {}
+    for candidate in candidates:
+        for pair in candidate.pairs():
+            pairs.setdefault(pair.key, []).append(pair)
+            counts.setdefault(pair.key, set(token_grid(tokens, 8))).update(seen.get(id(candidate.found.module), ()))
+    ratios = time_pairs(pairs, counts)
+    for candidate in candidates:
+        candidate.ratios = ratios[next(candidate.pairs()).key]
+
+
+def _settle(model: nn.Module, candidates: list[Candidate], min_ratio: float, keep_dense: bool) -> list[Row]:
+    """Replace what pays, and return the rows of all."""
+    rows = []
+    chosen: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        packed, reason = _verdict(candidate, min_ratio, keep_dense)
+        found = candidate.found
+        rows.append(
+            Row(
+                found.name,
+                found.kind,
+                packed,
+                reason,
+                candidate.pattern_name,
+                found.density,
+                found.dense_bytes,
+                found.dense_bytes,
+                candidate.ratios,
+            )
+        )
+        if packed:
+            chosen.setdefault(found.module_name, []).append(candidate)
+    for name, parts in chosen.items():
+        _replace(model, name, parts, keep_dense)
+    return rows
+
+
+def _verdict(candidate: Candidate, min_ratio: float, keep_dense: bool) -> tuple[bool, str]:
+    if min_ratio == 0:
+        return True, "packed to save memory, whatever its speed"
+    slowest = min(candidate.ratios, key=lambda r: r.ratio)
+    fastest = max(candidate.ratios, key=lambda r: r.ratio)
+    if slowest.ratio >= min_ratio:
+        return True, f"never below {slowest.ratio:.2f} of dense ({slowest.kind})"
+    if keep_dense and fastest.ratio > 1:
+        return True, f"both forms kept: packed is up to {fastest.ratio:.2f}x as fast, but not at every number of tokens"
+    tokens = f"{slowest.tokens} token{'s' * (slowest.tokens != 1)}"
+    return False, f"slower: {slowest.ratio:.2f} of dense at {tokens} ({slowest.kind}), needed {min_ratio:g}"
+
+
+def _replace(model: nn.Module, name: str, parts: list[Candidate], keep_dense: bool) -> None:
+    found = parts[0].found
+    new: nn.Module
+    if found.kind == "experts":
+        new = SparseExperts.from_layers(
+            found.module, {part.found.name.rpartition(".")[2]: part.layers for part in parts}
+        )
+    else:
+        new = parts[0].layers[0]
+    if keep_dense:
+        for part in parts:
+            for layer in part.layers:
+                layer.keep_dense_copy(_dense_ranges(part.ratios))
+    parent, _, last = name.rpartition(".")
+    model.get_submodule(parent)._modules[last] = new
+
+
+def _dense_ranges(ratios: tuple[Ratio, ...]) -> tuple[tuple[int, int], ...]:
+    """Half-open ranges of token counts where dense was faster; each count looked at speaks for those up to the next."""
+    ranges: list[tuple[int, int]] = []
+    for index, here in enumerate(ratios):
+        low = here.tokens if index else 0
+        high = ratios[index + 1].tokens if index + 1 < len(ratios) else _NO_END
+        if here.ratio < 1:
+            low = ranges.pop()[0] if ranges and ranges[-1][1] == low else low
+            ranges.append((low, high))
+    return tuple(ranges)

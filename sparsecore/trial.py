@@ -1,0 +1,88 @@
+"""Times layers in both forms at the token counts that a model really sees."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsecore.dispatch import LayerCost, Ratio, interleaved_ratio, predict
+from sparsecore.inputs import Inputs, batches, evaluating
+
+__all__ = ["Pair", "observed_tokens", "time_pairs"]
+
+_BUDGET_S = 20.0
+_POINT_S = 0.25
+_ROTATED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One layer in both forms, each called with x [tokens, in_features]."""
+
+    cost: LayerCost
+    dense: Callable[[Tensor], Tensor]
+    packed: Callable[[Tensor], Tensor]
+
+    @property
+    def key(self) -> Hashable:
+        """Layers with equal keys are timed together: same sizes, pattern and, within 1/32, density."""
+        return self.cost.shape, self.cost.dtype, self.cost.pattern, round(self.cost.density * 32)
+
+
+def observed_tokens(model: nn.Module, inputs: Inputs, modules: Iterable[nn.Module]) -> dict[int, set[int]]:
+    """Run `model` once on every batch of `inputs`; return the token counts that each of `modules` (by id) was given.
+
+    A module with a second argument of expert numbers [tokens, k] counts the tokens of each expert.
+    """
+    seen: dict[int, set[int]] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        values = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        routing = next((value for value in values[1:] if not value.is_floating_point()), None)
+        counts = [math.prod(values[0].shape[:-1])] if routing is None else torch.bincount(routing.flatten()).tolist()
+        seen.setdefault(id(module), set()).update(count for count in counts if count)
+
+    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in modules]
+    try:
+        with evaluating(model):
+            for args, kwargs in batches(inputs):
+                model(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def time_pairs(
+    pairs: Mapping[Hashable, list[Pair]], tokens: Mapping[Hashable, Iterable[int]]
+) -> dict[Hashable, tuple[Ratio, ...]]:
+    """Measure the ratio of each group of pairs at its token counts, the largest counts last.
+
+    All together take about 20 s at most: what is left when that time is over is predicted, and marked so.
+    """
+    counts = {key: sorted(tokens[key]) for key in pairs}
+    share = min(_POINT_S, _BUDGET_S / max(1, sum(map(len, counts.values()))))
+    end = time.perf_counter() + _BUDGET_S
+    ratios: dict[Hashable, list[Ratio]] = {key: [] for key in pairs}
+    with torch.no_grad():
+        for count in sorted({t for group in counts.values() for t in group}):
+            for key, group in pairs.items():
+                if count in counts[key]:
+                    ratios[key].append(_ratio(group[:_ROTATED], count, share, time.perf_counter() < end))
+    return {key: tuple(found) for key, found in ratios.items()}
+
+
+def _ratio(group: list[Pair], tokens: int, seconds: float, in_time: bool) -> Ratio:
+    cost = group[0].cost
+    if not in_time:
+        return predict(cost, (tokens,))[0]
+    x = torch.ones(tokens, cost.shape[1], dtype=cost.dtype)
+    dense = [lambda pair=pair: pair.dense(x) for pair in group]
+    packed = [lambda pair=pair: pair.packed(x) for pair in group]
+    return Ratio(tokens, interleaved_ratio(dense, packed, seconds), "measured")
