@@ -16,4 +16,5 @@ PYBIND11_MODULE(_core, m) {
     bindings::bind_formats(m);
     bindings::bind_nm(m);
     bindings::bind_resident(m);
+    bindings::bind_topk(m);
 }
