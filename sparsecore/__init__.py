@@ -66,7 +66,30 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "save": ("sparsecore.io", "save"),
     "sparsify": ("sparsecore.sparsify", "sparsify"),
 }
-__all__ = sorted(_PUBLIC)
+__all__ = [
+    "Block",
+    "NM",
+    "PackedWeight",
+    "Pattern",
+    "StoredWeight",
+    "Unstructured",
+    "capture",
+    "cascade",
+    "errors",
+    "find_pattern",
+    "from_tensors",
+    "io",
+    "load",
+    "measure",
+    "nn",
+    "ops",
+    "pack",
+    "prune",
+    "report",
+    "runtime_isa",
+    "save",
+    "sparsify",
+]
 
 _WITHOUT_TORCH = ("sparsecore.errors", "sparsecore.cli", "sparsecore.simulate_reader")
 

@@ -14,18 +14,18 @@ from torch import Tensor
 
 from sparsecore import backends
 from sparsecore.backends.reference import formats as reference
-from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, PatternError, ShapeError
+from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, ShapeError
 from sparsecore.patterns import NM, Block, Pattern, Unstructured, parse
 
 __all__ = ["DTYPES", "StoredWeight", "find_pattern", "from_tensors", "pack"]
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
-# Tried in this order by find_pattern: the sparsest first.
+# Tried in these orders by find_pattern: N:M from the sparsest on, blocks from the largest on.
 _NM_CANDIDATES = tuple(NM(n, m) for n, m in ((1, 16), (1, 8), (2, 16), (1, 4), (2, 8), (4, 16), (1, 2), (2, 4), (4, 8)))
-_BLOCK_CANDIDATES = tuple(
-    Block(r, c)
-    for r, c in ((64, 64), (32, 32), (16, 16), (32, 1), (1, 32), (8, 8), (16, 1), (1, 16), (4, 4), (8, 1), (1, 8), (4, 1))
+_BLOCK_CANDIDATES = (
+    *(Block(side, side) for side in (64, 32, 16, 8, 4)),
+    *(Block(*sizes) for side in (32, 16, 8, 4) for sizes in ((side, 1), (1, side))),
 )
 _FIT = 0.75
 

@@ -36,10 +36,10 @@ DTYPE_NAMES = {
 def span(tensor: Tensor) -> Span:
     """Describe a CPU tensor as (pointer, bytes, shape, strides in elements, dtype).
 
-    The bytes are those left in its storage, so that the compiled module can check the shape against them.
+    The bytes are those left in its storage, so that the compiled module can check the shape against them. A span does
+    not keep the tensor alive.
     """
-    offset = tensor.storage_offset()
-    left = tensor.untyped_storage().nbytes() - offset * tensor.element_size()
+    left = tensor.untyped_storage().nbytes() - int(tensor.storage_offset()) * tensor.element_size()
     return tensor.data_ptr(), left, tuple(tensor.shape), tensor.stride(), DTYPE_NAMES[tensor.dtype]
 
 

@@ -42,7 +42,8 @@ class PackedWeight:
 
     def to_dense(self) -> Tensor:
         """Return the dense weight [out_features, in_features] on the device of the weight."""
-        return ops.packed_to_dense(self._resident, *self._shape, self._dtype)
+        dense: Tensor = ops.packed_to_dense(self._resident, *self._shape, self._dtype)
+        return dense
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> PackedWeight:
         """Return the weight on another device or in another dtype; on "meta" only the sizes stay.
@@ -71,11 +72,14 @@ class PackedWeight:
             x = x.to(dtype)
             bias = bias if bias is None else bias.to(dtype)
         (rows, cols), pattern, packed = self._shape, self._pattern, self._resident
+        out: Tensor
         if isinstance(pattern, NM):
-            return ops.nm_linear(x, packed, bias, rows, cols, pattern.n, pattern.m, activation, weight)
-        if isinstance(pattern, Block):
-            return ops.block_linear(x, packed, bias, rows, cols, pattern.rows, pattern.cols, activation, weight)
-        return ops.bitmask_linear(x, packed, bias, rows, cols, activation, weight)
+            out = ops.nm_linear(x, packed, bias, rows, cols, pattern.n, pattern.m, activation, weight)
+        elif isinstance(pattern, Block):
+            out = ops.block_linear(x, packed, bias, rows, cols, pattern.rows, pattern.cols, activation, weight)
+        else:
+            out = ops.bitmask_linear(x, packed, bias, rows, cols, activation, weight)
+        return out
 
     @property
     def pattern(self) -> Pattern:
@@ -131,9 +135,7 @@ def _rebuild(stored: StoredWeight, device: torch.device) -> PackedWeight:
     return PackedWeight(stored.to(device))
 
 
-def _rebuild_meta(
-    pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, nbytes: int
-) -> PackedWeight:
+def _rebuild_meta(pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, nbytes: int) -> PackedWeight:
     packed = PackedWeight.__new__(PackedWeight)
     packed._pattern, packed._shape, packed._dtype, packed._isa = pattern, shape, dtype, isa
     packed._resident = torch.empty(nbytes, dtype=torch.uint8, device="meta")

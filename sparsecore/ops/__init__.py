@@ -1,7 +1,7 @@
 """Operators `torch.ops.sparsecore.*`: schemas, fakes and gradients; importing this package registers them.
 
 They take tensors and numbers only, run under torch.compile(fullgraph=True) and never hold a dense copy of a weight.
-Under autocast they do not cast: the dtype of a weight is in its resident tensor, so `PackedWeight.linear` casts the input.
+Under autocast they do not cast: only the resident tensor knows its dtype, so `PackedWeight.linear` casts the input.
 """
 
 from __future__ import annotations

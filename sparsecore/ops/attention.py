@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, msb_bits: int, 
         raise ShapeError(
             f"q, k, v are {list(q.shape)}, {list(k.shape)}, {list(v.shape)}", expected="[B, H, tokens, head_dim] each"
         )
-    batch, heads, queries, width = q.shape
+    batch, _, queries, width = q.shape
     if k.shape[:2] != q.shape[:2] or k.shape[3] != width or v.shape[:3] != k.shape[:3]:
         raise ShapeError(
             f"q, k, v are {list(q.shape)}, {list(k.shape)}, {list(v.shape)}",
@@ -33,20 +32,37 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, msb_bits: int, 
     if not (q.dtype == k.dtype == v.dtype and q.dtype.is_floating_point):
         raise DtypeError(f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}", expected="one floating point dtype")
     if mask is not None:
-        sizes = mask.shape
         if mask.dtype != torch.bool:
             raise DtypeError(f"the mask is {mask.dtype}", where="mask", expected="bool, True = attend")
-        if mask.dim() != 4 or sizes[0] != batch or sizes[1] != 1 or sizes[2] not in (1, queries) or sizes[3] != k.shape[2]:
+        if mask.shape not in ((batch, 1, 1, k.shape[2]), (batch, 1, queries, k.shape[2])):
             raise ShapeError(
-                f"the mask is {list(sizes)}", where="mask", expected=f"[{batch}, 1, 1 or {queries}, {k.shape[2]}]"
+                f"the mask is {list(mask.shape)}", where="mask", expected=f"[{batch}, 1, 1 or {queries}, {k.shape[2]}]"
             )
     if msb_bits < 2 or lsb_bits < 0 or msb_bits + lsb_bits > _MAX_BITS:
         raise InvalidValueError(
-            f"{msb_bits} + {lsb_bits} bits", where="msb_bits, lsb_bits", expected=f"2 <= msb, 0 <= lsb, sum <= {_MAX_BITS}"
+            f"{msb_bits} + {lsb_bits} bits",
+            where="msb_bits, lsb_bits",
+            expected=f"2 <= msb, 0 <= lsb, sum <= {_MAX_BITS}",
         )
 
 
-def _kernel(backend: ModuleType) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+class Backend(Protocol):
+    """A back end's kernel."""
+
+    def bitplane_attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        msb_bits: int,
+        lsb_bits: int,
+        threshold: float,
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+def _kernel(backend: Backend) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     def kernel(
         q: Tensor,
         k: Tensor,
@@ -68,9 +84,16 @@ class _Shapes:
 
     @staticmethod
     def bitplane_attention(
-        q: Tensor, k: Tensor, v: Tensor, *_: object
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        msb_bits: int,
+        lsb_bits: int,
+        threshold: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        batch, heads, queries, _width = q.shape
+        batch, heads, queries, _ = q.shape
         return (
             q.new_empty(batch, heads, queries, v.shape[3]),
             q.new_empty((batch, heads, k.shape[2]), dtype=torch.float32),
@@ -96,7 +119,7 @@ def _backward(ctx: Any, grad_out: Tensor, grad_sums: Tensor, grad_needs: Tensor 
 bitplane_attention = define(
     "bitplane_attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float scale, int msb_bits, int lsb_bits, "
     "float threshold) -> (Tensor out, Tensor column_sums, Tensor needs_lsb)",
-    fake=_kernel(_Shapes),  # type: ignore[arg-type]
+    fake=_kernel(_Shapes),
     backward=_backward,
     setup_context=_save,
     CPU=_kernel(cpu),

@@ -12,7 +12,7 @@ import torch
 
 __all__ = ["define"]
 
-_LIBRARY = torch.library.Library("sparsecore", "DEF")
+_LIBRARY = torch.library.Library("sparsecore", "DEF")  # type: ignore[no-untyped-call]
 
 
 def define(
@@ -25,13 +25,13 @@ def define(
 ) -> Any:
     """Register one operator and return it.
 
-    schema: "name(arguments) -> returns"; fake: shapes and dtypes of the outputs; kernels: dispatch key -> function, where
-    CompositeExplicitAutograd serves every device without its own.
+    schema: "name(arguments) -> returns"; fake: shapes and dtypes of the outputs; kernels: dispatch key -> function,
+    where CompositeExplicitAutograd serves every device without its own.
     """
-    name = _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    short = name.rpartition("::")[2]
+    short = schema[: schema.index("(")]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     for key, kernel in kernels.items():
-        _LIBRARY.impl(short, kernel, key)
+        _LIBRARY.impl(short, kernel, key)  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"sparsecore::{short}", fake, lib=_LIBRARY)
     if backward is not None:
         torch.library.register_autograd(f"sparsecore::{short}", backward, setup_context=setup_context, lib=_LIBRARY)

@@ -1,19 +1,18 @@
 """Linear layers with a sparse weight in its resident form.
 
-`packed_linear` serves any kind of weight; `nm_linear`, `bitmask_linear` and `block_linear` name the kind and its sizes, and
-refuse a resident tensor of another kind. All compute y = activation(x W^T + bias).
+`packed_linear` serves any kind of weight; `nm_linear`, `bitmask_linear` and `block_linear` name the kind and its sizes,
+and refuse a resident tensor of another kind. All compute y = activation(x W^T + bias).
 
-Gradients: to `x` and `bias` always, and, if the optional leaf `weight` [out_features, in_features] is given, a dense one to it;
-its values are not read in the forward direction. The backward pass unpacks the weight for the time of one product.
-Second derivatives work, with the weight's share for the leaf included.
+Gradients: to `x` and `bias` always; if the optional leaf `weight` [out_features, in_features] is given, a dense one to
+it (its values are not read). The backward pass unpacks the weight for the time of one product. Second derivatives work,
+the leaf's share included.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +32,21 @@ __all__ = [
     "packed_to_dense",
 ]
 
+
+class Backend(Protocol):
+    """A back end's forward kernel."""
+
+    def packed_linear(
+        self, x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: Expected
+    ) -> Tensor: ...
+
+
+class GradBackend(Protocol):
+    """A back end's kernel for the gradient of the input."""
+
+    def packed_grad_input(self, grad: Tensor, packed: Tensor, expected: Expected) -> Tensor: ...
+
+
 def _check(x: Tensor, bias: Tensor | None, rows: int, cols: int, activation: str, weight: Tensor | None) -> None:
     if x.dim() == 0 or x.shape[-1] != cols:
         raise ShapeError(f"the input is {list(x.shape)}", where="x", expected=f"[..., {cols}]")
@@ -46,8 +60,7 @@ def _check(x: Tensor, bias: Tensor | None, rows: int, cols: int, activation: str
         )
 
 
-
-def _sized(backend: ModuleType, kind: str) -> Callable[..., Tensor]:
+def _sized(backend: Backend, kind: str) -> Callable[..., Tensor]:
     """Kernel of an operator that names the two sizes of its pattern."""
 
     def kernel(
@@ -67,7 +80,7 @@ def _sized(backend: ModuleType, kind: str) -> Callable[..., Tensor]:
     return kernel
 
 
-def _plain(backend: ModuleType, kind: str) -> Callable[..., Tensor]:
+def _plain(backend: Backend, kind: str) -> Callable[..., Tensor]:
     """Kernel of an operator without sizes: unstructured, or any kind ("")."""
 
     def kernel(
@@ -126,13 +139,19 @@ def _matrix(x: Tensor) -> Tensor:
 # (gradient of the output, value before the activation) -> gradient of that value.
 _ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": lambda grad, x: torch.where(x > 0, grad, 0),
-    "gelu": lambda grad, x: torch.ops.aten.gelu_backward(grad, x),
+    "gelu": torch.ops.aten.gelu_backward,
     "gelu_tanh": lambda grad, x: torch.ops.aten.gelu_backward(grad, x, approximate="tanh"),
-    "silu": lambda grad, x: torch.ops.aten.silu_backward(grad, x),
+    "silu": lambda grad, x: _silu_gradient(grad.float(), x.float()).to(grad.dtype),
 }
 
 
-def _define_linear(name: str, kind: str, sizes: str, factory: Callable[..., Callable[..., Tensor]]) -> Any:
+def _silu_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    # Written out, because torch's silu_backward has no derivative of its own.
+    share = torch.sigmoid(x)
+    return grad * share * (1 + x * (1 - share))
+
+
+def _define_linear(name: str, kind: str, sizes: str, factory: Callable[[Backend, str], Callable[..., Tensor]]) -> Any:
     return define(
         f"{name}(Tensor x, Tensor packed, Tensor? bias, int out_features, int in_features, {sizes}"
         'str activation="none", Tensor? weight=None) -> Tensor',
@@ -150,8 +169,10 @@ bitmask_linear = _define_linear("bitmask_linear", "bitmask", "", _plain)
 packed_linear = _define_linear("packed_linear", "", "", _plain)
 
 
-def _grad_input(backend: ModuleType) -> Callable[..., Tensor]:
-    def kernel(grad: Tensor, packed: Tensor, out_features: int, in_features: int, weight: Tensor | None = None) -> Tensor:
+def _grad_input(backend: GradBackend) -> Callable[..., Tensor]:
+    def kernel(
+        grad: Tensor, packed: Tensor, out_features: int, in_features: int, weight: Tensor | None = None
+    ) -> Tensor:
         if grad.dim() == 0 or grad.shape[-1] != out_features:
             raise ShapeError(f"the gradient is {list(grad.shape)}", where="grad", expected=f"[..., {out_features}]")
         return backend.packed_grad_input(grad, packed, ("", out_features, in_features, 0, 0))
@@ -172,8 +193,11 @@ def _grad_input_save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _grad_input_backward(ctx: Any, second: Tensor) -> tuple[Tensor | None, ...]:
     grad, packed, weight = ctx.saved_tensors
-    towards = packed_linear(second, packed, None, ctx.rows, ctx.cols, "none", weight) if ctx.needs_input_grad[0] else None
-    leaf = _matrix(grad).t() @ _matrix(second) if ctx.needs_input_grad[4] else None
+    towards = leaf = None
+    if ctx.needs_input_grad[0]:
+        towards = packed_linear(second, packed, None, ctx.rows, ctx.cols, "none", weight)
+    if ctx.needs_input_grad[4]:
+        leaf = _matrix(grad).t() @ _matrix(second)
     return towards, None, None, None, leaf
 
 

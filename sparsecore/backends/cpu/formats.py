@@ -49,36 +49,40 @@ def unpack(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tenso
     """See `reference.formats.unpack`."""
     if isinstance(pattern, Block):
         dense = tensors["blocks"].new_empty(shape)
-        core.block_unpack(*_spans(tensors, "blocks", "block_cols", "block_row_offsets"), span(dense))
+        core.block_unpack(*_block_spans(tensors), span(dense))
         return dense
     dense = tensors["compressed"].new_empty(shape)
     if isinstance(pattern, NM):
         bitmask = _bitmask(pattern, shape, tensors)  # a span does not keep its tensor alive
-        core.nm_unpack(*_spans(tensors, "compressed"), span(bitmask), *pattern.sizes, span(dense))
+        core.nm_unpack(span(tensors["compressed"]), span(bitmask), *pattern.sizes, span(dense))
         return dense
-    core.bitmask_unpack(*_spans(tensors, "compressed", "bitmask", "row_offsets"), span(dense))
+    core.bitmask_unpack(*_bitmask_spans(tensors), span(dense))
     return dense
 
 
 def validate(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
     """See `reference.formats.validate`."""
-    rows, cols = shape
     if isinstance(pattern, Block):
-        core.block_validate(*_spans(tensors, "blocks", "block_cols", "block_row_offsets"), rows, cols)
-    elif isinstance(pattern, NM):
-        check = core.nm_validate_codes if "codes" in tensors else core.nm_validate
-        check(*_spans(tensors, "codes" if "codes" in tensors else "bitmask"), cols, *pattern.sizes)
+        core.block_validate(*_block_spans(tensors), *shape)
+    elif not isinstance(pattern, NM):
+        core.bitmask_validate(*_bitmask_spans(tensors), shape[1])
+    elif "codes" in tensors:
+        core.nm_validate_codes(span(tensors["codes"]), shape[1], *pattern.sizes)
     else:
-        core.bitmask_validate(*_spans(tensors, "compressed", "bitmask", "row_offsets"), cols)
+        core.nm_validate(span(tensors["bitmask"]), shape[1], *pattern.sizes)
 
 
 def _bitmask(pattern: NM, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
     if "bitmask" in tensors:
         return tensors["bitmask"].contiguous()
     bitmask = torch.empty(shape[0], -(-shape[1] // 8), dtype=torch.uint8)
-    core.nm_codes_to_bitmask(*_spans(tensors, "codes"), shape[1], *pattern.sizes, span(bitmask))
+    core.nm_codes_to_bitmask(span(tensors["codes"]), shape[1], *pattern.sizes, span(bitmask))
     return bitmask
 
 
-def _spans(tensors: Mapping[str, Tensor], *names: str) -> list[Span]:
-    return [span(tensors[name]) for name in names]
+def _bitmask_spans(tensors: Mapping[str, Tensor]) -> tuple[Span, Span, Span]:
+    return span(tensors["compressed"]), span(tensors["bitmask"]), span(tensors["row_offsets"])
+
+
+def _block_spans(tensors: Mapping[str, Tensor]) -> tuple[Span, Span, Span]:
+    return span(tensors["blocks"]), span(tensors["block_cols"]), span(tensors["block_row_offsets"])

@@ -48,4 +48,3 @@ def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected)
         grad.reshape(math.prod(grad.shape[:-1]), rows), stored.unpack().t(), lambda: stored.keep_mask().t()
     )
     return result.reshape(*grad.shape[:-1], cols)
-

@@ -2,8 +2,8 @@
 
 Queries and keys are quantised linearly and symmetrically, one scale a token: scale = max|x| / (2^(bits - 1) - 1), an
 all-zero token has scale 1, values are rounded half to even, bits = msb_bits + lsb_bits. The first pass sees the high
-msb_bits of each key (arithmetic shift right by lsb_bits) with the middle of the missing range, 2^(lsb_bits - 1), in place
-of the low bits. A query whose largest probability stays below `threshold` is computed once more with whole keys.
+msb_bits of each key (arithmetic shift right by lsb_bits) with the middle of the missing range, 2^(lsb_bits - 1), in
+place of the low bits. A query whose largest probability stays below `threshold` is computed once more with whole keys.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def bitplane_attention(
     """Attention with keys read in two steps.
 
     q [B, H, Lq, D], k [B, H, Lk, D], v [B, H, Lk, Dv]; mask bool, broadcast to [B, 1, Lq, Lk], True = attend.
-    Returns out [B, H, Lq, Dv] in q's dtype, the sum of every key's probabilities over the queries [B, H, Lk] in fp32, and
-    which queries needed the low bits, bool [B, H, Lq]. A query that may attend to nothing gives zeros.
+    Returns out [B, H, Lq, Dv] in q's dtype, the sum of every key's probabilities over the queries [B, H, Lk] in fp32,
+    and which queries needed the low bits, bool [B, H, Lq]. A query that may attend to nothing gives zeros.
     """
     query, high, whole = _operands(q, k, msb_bits, lsb_bits)
     probabilities = _softmax(query, high, mask, scale)

@@ -77,7 +77,8 @@ def validate(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Ten
         _validate_blocks(pattern, shape, tensors)
         return
     if "bitmask" in tensors:
-        _require(bool((unpack_bits(tensors["bitmask"], None)[:, shape[1] :] == 0).all()), "bitmask", "bits past the end")
+        past = unpack_bits(tensors["bitmask"], None)[:, shape[1] :]
+        _require(not bool(past.any()), "bitmask", "bits past the end")
     elif isinstance(pattern, NM):
         _validate_codes(pattern, shape, tensors["codes"])
     mask = keep_mask(pattern, shape, tensors)
@@ -105,7 +106,7 @@ def _code_columns(pattern: NM, shape: tuple[int, int], codes: Tensor) -> Tensor:
 
 
 def _validate_codes(pattern: NM, shape: tuple[int, int], codes: Tensor) -> None:
-    rows, cols = shape
+    cols = shape[1]
     used = pattern.kept_per_row(cols) * code_bits(pattern.m)
     _require(bool((unpack_bits(codes, None)[:, used:] == 0).all()), "codes", "bits past the end")
     columns = _code_columns(pattern, shape, codes)
@@ -137,7 +138,8 @@ def _block_positions(
     rows = torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff())
     row = rows[:, None, None] * pattern.rows + torch.arange(pattern.rows, device=cols.device)[None, :, None]
     col = cols[:, None, None] * pattern.cols + torch.arange(pattern.cols, device=cols.device)[None, None, :]
-    row, col = torch.broadcast_tensors(row, col)
+    shaped = (len(cols), *pattern.sizes)
+    row, col = row.expand(shaped), col.expand(shaped)
     return row, col, (row < shape[0]) & (col < shape[1])
 
 

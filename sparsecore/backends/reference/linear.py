@@ -70,7 +70,7 @@ def linear(
 
 
 def masked_matmul(x: Tensor, dense: Tensor, mask: Callable[[], Tensor]) -> Tensor:
-    """X [tokens, in] times dense [out, in] transposed, where a position outside the mask adds nothing, not even 0 * inf.
+    """X [tokens, in] times dense [out, in] transposed; a position outside the mask adds nothing, not even 0 * inf.
 
     `dense` is 0 outside the mask, so that only tokens with an infinity or a NaN need the mask and the sum position by
     position.
@@ -81,7 +81,8 @@ def masked_matmul(x: Tensor, dense: Tensor, mask: Callable[[], Tensor]) -> Tenso
         kept = mask()
         wide = torch.promote_types(x.dtype, torch.float32)
         step = max(1, _CHUNK_ELEMENTS // max(1, dense.numel()))
-        for tokens in special.split(step):
+        for start in range(0, len(special), step):
+            tokens = special[start : start + step]
             products = x[tokens, None, :].to(wide) * dense.to(wide)
             total[tokens] = torch.where(kept, products, 0).sum(-1).to(total.dtype)
     return total
