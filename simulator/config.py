@@ -109,24 +109,25 @@ def validate(model: type[M], document: Document) -> M:
         return model.model_validate(document.data)
     except ValidationError as error:
         problems = [_explain(model, document, dict(item)) for item in error.errors(include_url=False)]
-    first, rest = problems[0], problems[1:]
-    more = "".join(f"\n{what}\n  where: {where}" for what, where, _ in rest)
-    raise ConfigError(first[0] + more, where=first[1], hint=first[2])
+    if len(problems) == 1:
+        raise ConfigError(problems[0][0], where=problems[0][1])
+    listed = "".join(f"\n  {where}: {what}" for what, where in problems)
+    raise ConfigError(f"{len(problems)} problems:{listed}", where=document.where)
 
 
-def _explain(model: type[BaseModel], document: Document, item: dict[str, Any]) -> tuple[str, str, str]:
-    """Return what is wrong, where, and what to try, for one error of pydantic."""
+def _explain(model: type[BaseModel], document: Document, item: dict[str, Any]) -> tuple[str, str]:
+    """Return what is wrong and where, for one error of pydantic."""
     path = tuple(item["loc"])
     where = document.place(path)
     if item["type"] == "extra_forbidden":
         hint = nearest(str(path[-1]), _known_keys(model, path[:-1]))
-        return f"unknown key {str(path[-1])!r}" + (f": {hint}" if hint else ""), where, ""
+        return f"unknown key {str(path[-1])!r}" + (f": {hint}" if hint else ""), where
     if item["type"] == "missing":
-        return f"the key {str(path[-1])!r} is missing", document.place(path[:-1]), ""
+        return f"the key {str(path[-1])!r} is missing", document.place(path[:-1])
     message = str(item["msg"]).removeprefix("Value error, ")
     shown = item.get("input")
     scalar = isinstance(shown, (str, int, float, bool)) and not message.startswith(repr(shown))
-    return message + (f", not {shown!r}" if scalar else ""), where, ""
+    return message + (f", not {shown!r}" if scalar else ""), where
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[Key]) -> list[str]:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -288,6 +288,7 @@ class OtherOp:
 
 
 Op: TypeAlias = AttentionOp | LinearOp | OtherOp
+AnyOp = TypeVar("AnyOp", AttentionOp, LinearOp, OtherOp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +377,24 @@ class Workload:
         counts = (op.elements, op.operations, op.bytes)
         elements, operations, size = (round(count * tokens / op.tokens) for count in counts)
         return dataclasses.replace(op, tokens=tokens, elements=elements, operations=operations, bytes=size)
+
+    def only(self, phase: Phase) -> Workload:
+        """Return the part of one phase: SpAtten, for one, reports the generation alone."""
+
+        def chosen(ops: tuple[AnyOp, ...]) -> tuple[AnyOp, ...]:
+            return tuple(op for op in ops if op.phase == phase)
+
+        attention = chosen(self.attention)
+        used = {op.key_ids for op in attention}
+        arrays = {name: ids for name, ids in self.arrays.items() if name in used}
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}, {phase} only",
+            attention=attention,
+            linear=chosen(self.linear),
+            other=chosen(self.other),
+            arrays=arrays,
+        )
 
     def kinds(self) -> dict[str, Kind]:
         """Return for each field of the ops the least trustworthy kind that occurs in it."""

@@ -17,7 +17,7 @@ class ReadRequest:
     schedule: a schedule file, the name of a built-in one, "none", or None for the design's documented one.
     seq_len: tokens per sequence where there is no input; None: the default of the model.
     batch: number of sequences.
-    generate: tokens to generate after the prompt (0: summarisation only).
+    generate: tokens to generate after the prompt (0: summarisation only); None: the default of the model.
     config: a Hugging Face config.json for what tensor shapes cannot tell.
     heads: the number of attention heads, for the same.
     trust_pickle: whether the user allowed to run code from the model file.
@@ -27,7 +27,7 @@ class ReadRequest:
     schedule: str | None = None
     seq_len: int | None = None
     batch: int = 1
-    generate: int = 0
+    generate: int | None = None
     config: str | None = None
     heads: int | None = None
     trust_pickle: bool = False

@@ -1,0 +1,221 @@
+"""MODEL of the command line to a workload: saved workload, built-in model, safetensors, Hugging Face folder, others.
+
+Other kinds of files are read by functions `read(path, request) -> Workload | ModelInfo | None` that packages register
+in the entry-point group "simulator.readers"; None means "not mine". Nothing here executes code from a model file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from simulator.config import parse_yaml, validate
+from simulator.errors import (
+    CorruptFileError,
+    FileMissingError,
+    InvalidValueError,
+    MissingDependencyError,
+    NamedError,
+    UnknownNameError,
+    UnsupportedError,
+    nearest,
+)
+from simulator.files import read_json
+from simulator.workload import store
+from simulator.workload.build import Pattern, build
+from simulator.workload.families import family_named
+from simulator.workload.headers import Weights, is_safetensors, read_folder, read_safetensors
+from simulator.workload.ir import ModelInfo, Workload
+from simulator.workload.recognise import from_config, identify, locate
+from simulator.workload.request import ReadRequest
+from simulator.workload.schedule import default_schedule, load_schedule
+
+__all__ = ["builtin_models", "read_workload"]
+
+Reader: TypeAlias = Callable[[str, ReadRequest], Workload | ModelInfo | None]
+Patterns: TypeAlias = dict[tuple[int | None, str], Pattern] | None
+
+# SpAtten's evaluation: BERT on sequences of mostly fewer than 100 tokens, GPT-2 generating 32 tokens after 992.
+_ENCODER_LENGTH = 128
+_DECODER_LENGTHS = (992, 32)
+_PICKLE = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def read_workload(model: str, request: ReadRequest | None = None) -> Workload:
+    """Return the workload that `model` names, made under `request` where it is not a saved one.
+
+    Raises
+    ------
+    FileMissingError, UnknownNameError: no such file or built-in model.
+    CorruptFileError: truncated, damaged or of an unknown kind. FormatVersionError: a newer workload.
+    InvalidValueError: the number of heads is needed, or an option does not fit the kind of model.
+    PickleRefusedError, MissingDependencyError: from the reader of torch files.
+    """
+    request = request or ReadRequest()
+    if model in builtin_models():
+        return _builtin(model, request)
+    path = Path(model)
+    if not path.exists():
+        raise _absent(model)
+    document = read_json(path) if path.suffix == ".json" and path.is_file() else None
+    if document is not None and "model_type" not in document:
+        if request.input is not None:
+            raise InvalidValueError(
+                "a saved workload cannot be run on an input", where="--input", hint="give the model"
+            )
+        return store.load(path)
+    if request.input is None:
+        found = _own(path, request, document)
+        if found is not None:
+            return found
+    return _from_readers(path, request)
+
+
+def _absent(model: str) -> Exception:
+    if "/" in model or "." in model:
+        return FileMissingError("the model file does not exist", where=model, hint="check the path")
+    return UnknownNameError(
+        f"no file and no built-in model is named {model!r}",
+        where="MODEL",
+        expected="a file, a folder, or one of " + ", ".join(builtin_models()),
+        hint=nearest(model, builtin_models()),
+    )
+
+
+class _BuiltinModel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    source: str
+    family: str
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    intermediate: int
+    vocab: int
+    parameters: int
+    dtype: str
+    seq_len: Annotated[int, Field(ge=1)]
+    generate: Annotated[int, Field(ge=0)] = 0
+
+
+def builtin_models() -> tuple[str, ...]:
+    """Return the names of the models whose sizes ship with the package."""
+    folder = resources.files("simulator.workload") / "builtin" / "models"
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def _builtin(name: str, request: ReadRequest) -> Workload:
+    if request.input is not None:
+        raise InvalidValueError(
+            f"the built-in model {name} has no weights to run on an input",
+            where="--input",
+            hint="give a model file or a Hugging Face folder",
+        )
+    entry = resources.files("simulator.workload") / "builtin" / "models" / f"{name}.yaml"
+    model = validate(_BuiltinModel, parse_yaml(entry.read_text(encoding="utf-8"), f"{name}.yaml"))
+    info = ModelInfo(**model.model_dump(exclude={"name", "source", "seq_len", "generate"}))
+    return _build(info, request, name, model.source, None, (model.seq_len, model.generate))
+
+
+def _build(
+    info: ModelInfo,
+    request: ReadRequest,
+    name: str,
+    source: str,
+    patterns: Patterns,
+    lengths: tuple[int, int] | None = None,
+) -> Workload:
+    schedule = default_schedule(info.family) if request.schedule is None else load_schedule(request.schedule)
+    if lengths is None:
+        lengths = (_ENCODER_LENGTH, 0) if family_named(info.family).encoder else _DECODER_LENGTHS
+    seq_len = lengths[0] if request.seq_len is None else request.seq_len
+    generate = lengths[1] if request.generate is None else request.generate
+    return build(info, schedule, seq_len, request.batch, generate, name=name, source=source, patterns=patterns)
+
+
+def _own(path: Path, request: ReadRequest, document: dict[str, Any] | None) -> Workload | None:
+    """Read what needs no torch: a config.json, a safetensors file, a Hugging Face folder; None for anything else."""
+    if document is not None:
+        return _build(from_config(document, str(path)), request, path.parent.name or path.stem, str(path), None)
+    if path.is_dir():
+        return _from_folder(path, request)
+    if not is_safetensors(path):
+        return None
+    config = None if request.config is None else _config(request.config)
+    return _from_weights(read_safetensors(path), path, request, config)
+
+
+def _config(given: str) -> dict[str, Any]:
+    path = Path(given)
+    return read_json(path / "config.json" if path.is_dir() else path)
+
+
+def _from_folder(folder: Path, request: ReadRequest) -> Workload:
+    if request.config is None and not (folder / "config.json").is_file():
+        raise FileMissingError(
+            "the folder has no config.json", where=str(folder), expected="a Hugging Face model folder", hint="--config"
+        )
+    config = _config(request.config or str(folder))
+    weights = read_folder(folder)
+    if weights is None:
+        return _build(from_config(config, str(folder)), request, folder.name, str(folder), None)
+    return _from_weights(weights, folder, request, config)
+
+
+def _from_weights(weights: Weights, path: Path, request: ReadRequest, config: dict[str, Any] | None) -> Workload:
+    info = identify(weights.tensors, str(path), request.heads, config)
+    places = ((locate(name, info), pattern) for name, pattern in weights.patterns.items())
+    patterns = {place: pattern for place, pattern in places if place is not None}
+    return _build(info, request, path.stem, str(path), patterns)
+
+
+def _from_readers(path: Path, request: ReadRequest) -> Workload:
+    for reader in _readers():
+        answer = reader(str(path), request)
+        if isinstance(answer, ModelInfo):
+            return _build(answer, request, path.stem, str(path), None)
+        if answer is not None:
+            return answer
+    start = b"" if path.is_dir() else path.read_bytes()[:4]
+    if request.input is not None or start.startswith(_PICKLE):
+        raise MissingDependencyError(
+            "running a model or reading a PyTorch file needs sparsecore and torch",
+            where=str(path),
+            hint="pip install 'sparsecore-kernels[torch]'",
+        )
+    raise CorruptFileError(
+        "the file is of no known kind",
+        where=str(path),
+        expected="a saved workload, a safetensors file, a PyTorch file or a Hugging Face folder",
+        hint="it may be truncated",
+    )
+
+
+def _readers() -> Iterator[Reader]:
+    """Yield the registered readers; that of sparsecore also where the package is on the path but not installed."""
+    names = set()
+    for entry in importlib.metadata.entry_points(group="simulator.readers"):
+        names.add(entry.name)
+        try:
+            yield entry.load()
+        except NamedError:  # says by itself what is missing
+            raise
+        except (ImportError, AttributeError) as error:
+            raise UnsupportedError(
+                f"the reader {entry.name!r} cannot be loaded: {error}", where=entry.value, hint="reinstall its package"
+            ) from error
+    if "torch" not in names:
+        try:
+            reader: Reader = importlib.import_module("sparsecore.simulate_reader").read
+        except ModuleNotFoundError:
+            return
+        yield reader
