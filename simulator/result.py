@@ -107,12 +107,17 @@ class StreamResult:
 
 @dataclass(frozen=True, slots=True)
 class EnergyItem:
-    """Energy of one component, with where its energy per event comes from."""
+    """Energy of one component, with where its energy per event comes from.
+
+    low_pj and high_pj give the range of the published constants, where there are several.
+    """
 
     energy_pj: float
     group: Literal["dram", "sram", "logic"]
     source: str
     kind: Kind
+    low_pj: float | None = None
+    high_pj: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,8 @@ class Result:
     clock_ghz: cycles to seconds. fidelity: "event".
     scopes: "attention", "linear", "other", and "total" only if nothing is left out.
     layers, units, streams, energy: the parts. not_modelled: what is left out. inputs: with their kinds.
+    peak_gops, peak_gbps: the design's roofs: operations of its multiplier arrays (2 per multiply-add) and DRAM bytes,
+    both in 1e9 per second; None where the design does not say.
     """
 
     design: str
@@ -168,6 +175,8 @@ class Result:
     not_modelled: tuple[UnmodelledItem, ...]
     inputs: tuple[InputField, ...]
     notes: tuple[str, ...] = ()
+    peak_gops: float | None = None
+    peak_gbps: float | None = None
     schema_version: str = SCHEMA_VERSION
 
     @property
