@@ -58,6 +58,8 @@ def attend(
     q, k, v: [B, h, n, D]. scale: multiplies the scores.
     """
     valid = _valid(counts, q)
+    if schedule.value_bits is not None:
+        v = _rounded(v, schedule.value_bits)
     local = None if schedule.value_ratio(layer) == 1 else [schedule.value_count(count, layer) for count in counts]
     if schedule.msb_bits is not None:
         result = _quantised(q, k, v, counts, valid, scale, schedule, local)
@@ -133,6 +135,14 @@ def _largest(probabilities: Tensor, counts: Sequence[int], local: Sequence[int])
         kept[group, :, :count, :count] = own * chosen
         rows[group] = chosen.any(dim=2).sum(dim=-1, dtype=torch.int32)
     return kept, rows
+
+
+def _rounded(v: Tensor, bits: int) -> Tensor:
+    """Round V [B, h, n, D] to `bits` bits, one symmetric scale a row; the gradient passes through unchanged."""
+    wide = v.detach().float()
+    largest = wide.abs().amax(-1, keepdim=True)
+    scale = torch.where(largest == 0, 1.0, largest / ((1 << (bits - 1)) - 1))
+    return v + ((wide / scale).round() * scale - wide).to(v.dtype)
 
 
 def _quantised(

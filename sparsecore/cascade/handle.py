@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from sparsecore.cascade.encoder import run_layers
@@ -15,6 +14,7 @@ from sparsecore.cascade.schedule import Schedule
 from sparsecore.cascade.state import CascadeState
 from sparsecore.errors import InvalidValueError, UnsupportedError
 from sparsecore.models import body_of, family_of
+from sparsecore.models.call import token_mask
 from sparsecore.models.info import model_info
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Handle:
     def _begin(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         given = dict(zip(self.family.inputs, args, strict=False)) | kwargs
         self._check_call(given)
-        mask = _token_mask(given)
+        mask = token_mask(given)
         return args, kwargs | {_KEYWORD: CascadeState(self.schedule, self.info, mask)}
 
     def _check_call(self, given: Mapping[str, Any]) -> None:
@@ -160,26 +160,6 @@ class Handle:
         if not isinstance(output, tuple):
             # An attribute, not an item: the tuple form of the output stays what callers know.
             output.keep_mask = self._last.survived[:, : self._last.width] == self.info.layers
-
-
-def _token_mask(given: Mapping[str, Any]) -> Tensor:
-    """Return bool [B, L]: which positions hold a token."""
-    tokens = given.get("input_ids")
-    if tokens is None:
-        tokens = given.get("inputs_embeds")
-    if not isinstance(tokens, Tensor):
-        raise UnsupportedError("the model was called without input_ids and inputs_embeds", where="forward")
-    shape = tokens.shape[:2]
-    mask: Tensor | None = given.get("attention_mask")
-    if mask is None:
-        return torch.ones(shape, dtype=torch.bool, device=tokens.device)
-    if mask.shape != shape:
-        raise UnsupportedError(
-            f"an attention mask of shape {tuple(mask.shape)} is not supported with cascade pruning",
-            where="attention_mask",
-            expected=f"{tuple(shape)}: which positions hold a token",
-        )
-    return mask != 0
 
 
 def _encode(hidden_states: Tensor, attention_mask: Tensor | None = None, *, handle: Handle, **kwargs: Any) -> Any:

@@ -36,6 +36,7 @@ class Schedule:
         largest probabilities; they are not renormalised, as in SpAtten. One number, or one per layer (may grow).
     msb_bits: run attention on quantised K and Q, with K's `msb_bits` high bits first; None: no quantisation.
     lsb_bits: low bits of K, added for the queries whose largest probability stays below `lsb_threshold`.
+    value_bits: round V to this many bits, linearly and symmetrically with one scale a token, as Q and K are; None: not.
     token_untouched, head_untouched: share of the layers at the start that keep everything, rounded up; at least one.
     spread: how steep the straight line is: 0 is flat, 1 the steepest that stays within (0, 1]. SpAtten publishes the
         rule r_start + r_end = 2 r_avg but not r_start, and reports that the distribution matters little.
@@ -54,6 +55,7 @@ class Schedule:
     msb_bits: int | None = None
     lsb_bits: int = 4
     lsb_threshold: float = 0.1
+    value_bits: int | None = None
     token_untouched: float = 0.15
     head_untouched: float = 0.30
     spread: float = 0.5
@@ -73,6 +75,8 @@ class Schedule:
             _check_bits(self.msb_bits, "msb_bits", 1)
             _check_bits(self.lsb_bits, "lsb_bits", 0)
             _check_bits(self.msb_bits + self.lsb_bits, "msb_bits + lsb_bits", 2)
+        if self.value_bits is not None:
+            _check_bits(self.value_bits, "value_bits", 2)
 
     def token_counts(self, length: int, layers: int) -> tuple[int, ...]:
         """Return how many of `length` tokens each of `layers` layers computes, at least 1 (0 for an empty sequence).

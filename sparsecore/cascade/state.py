@@ -57,7 +57,8 @@ class CascadeState:
         """Whether the unmodified model computes the same."""
         whole = all(plan[-1] == length for plan, length in zip(self.token_plan, self.lengths, strict=True))
         values = all(self.schedule.value_ratio(layer) == 1 for layer in range(self.info.layers))
-        return whole and values and self.head_plan[-1] == self.info.heads and self.schedule.msb_bits is None
+        bits = self.schedule.msb_bits is None and self.schedule.value_bits is None
+        return whole and values and bits and self.head_plan[-1] == self.info.heads
 
     def wanted(self, layer: int) -> Wanted:
         """Return which importance scores of `layer` a later layer decides by."""
