@@ -62,7 +62,7 @@ def load(
     ones. With a model, its values are replaced and it is returned: an nn.Linear (or transformers' Conv1D) whose weight
     the file holds packed becomes a SparseLinear, unless `sc.report` would give a reason to keep it dense; a packed
     layer takes a dense `p.weight` as well, if that satisfies its pattern. Element types follow the model. Names, shapes
-    and types are compared before anything changes.
+    and types are compared before anything changes; a dense weight that breaks a pattern is found on the way.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The weights of golden-1.0.safetensors, from a fixed formula.
 
-The file was made once, with the first release of the format, by `python tests/data/golden_formula.py` in the root of the
-repository. It is never written again: what is in it must stay readable.
+The file was made once, with the first release of the format, by `python tests/data/golden_formula.py` in the root of
+the repository. It is never written again: what is in it must stay readable.
 """
 
 from __future__ import annotations
