@@ -1,0 +1,72 @@
+"""SpAtten's pruning rule, as far as the machine has to act on it while an op runs.
+
+How much each layer keeps is the workload's schedule, or was measured: what arrives here are counts. This module says what
+SpAtten does with them: which selections it runs on its top-k engines, and what it can fetch before it has decided.
+
+The paper's rule for the counts (section III-B): the first 15 % of the layers keep all tokens and the first 30 % all heads;
+over the others the ratio falls linearly from r_start to r_end with r_start + r_end = 2 r_average; ratios are of the original
+length. That rule is the schedule "spatten" of simulator.workload.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.workload.ir import AttentionOp
+
+__all__ = ["Decisions", "HeadGroup"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadGroup:
+    """The heads that share one K and V, served as one: their queries follow each other over the same rows.
+
+    Parameters
+    ----------
+    index: of the K/V head among the kept ones. heads: how many share it.
+    queries: of all of them. low_bit_queries: those computed again with the low bits of K.
+    values: V rows fetched: the union over the queries (over grouped heads: the largest of their unions).
+    """
+
+    index: int
+    heads: int
+    queries: int
+    low_bit_queries: int
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What SpAtten decides for one op.
+
+    Parameters
+    ----------
+    groups: the work, K/V head by K/V head.
+    local_select: (candidates, kept) of the local-V selection after each softmax; None: the engine is bypassed because
+        every V row is used (the RTL bypasses it whenever V count >= K count).
+    """
+
+    groups: tuple[HeadGroup, ...]
+    local_select: tuple[int, int] | None
+
+    @property
+    def values_in_advance(self) -> bool:
+        """Whether V is fetched beside K; with a local selection it waits for the first query's result."""
+        return self.local_select is None
+
+    @staticmethod
+    def of(op: AttentionOp) -> Decisions:
+        """Return the decisions for `op`."""
+        select = (op.keys, op.local_values) if op.local_values < op.keys else None
+        return Decisions(_groups(op), select)
+
+
+def _groups(op: AttentionOp) -> tuple[HeadGroup, ...]:
+    heads, shared = len(op.heads), op.kv_heads
+    groups = []
+    for index in range(shared):
+        start, end = heads * index // shared, heads * (index + 1) // shared
+        low = sum(op.lsb_queries[start:end]) if op.key_lsb_bits else 0
+        values = max(op.values[start:end], default=0)
+        groups.append(HeadGroup(index, end - start, op.queries * (end - start), low, values))
+    return tuple(group for group in groups if group.queries)

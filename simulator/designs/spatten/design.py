@@ -1,0 +1,145 @@
+"""SpAtten as a design: it runs attention; linear layers and everything else are left to others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from simulator.designs.spatten.attention import STREAMS, AttentionRun
+from simulator.designs.spatten.decide import Decisions
+from simulator.designs.spatten.energy import on_chip_energy
+from simulator.designs.spatten.layout import Layout
+from simulator.designs.spatten.machine import Machine
+from simulator.designs.spatten.settings import SpAttenSettings
+from simulator.engine.interface import Cost, Design, Energy, Op, Rows
+from simulator.memory import Traffic
+from simulator.units import Fetcher
+from simulator.workload.ir import AttentionOp, Kind
+
+__all__ = ["SpAtten"]
+
+
+class SpAtten(Design):
+    """The machine of the SpAtten paper, at any size its settings give."""
+
+    settings_model = SpAttenSettings
+    folder = Path(__file__).parent
+    streams = STREAMS
+
+    def __init__(self, settings: SpAttenSettings, seed: int = 0) -> None:
+        super().__init__(settings, seed)
+        self.settings = settings
+        self.machine = Machine(settings)
+
+    def run_ahead_bursts(self, settings: SpAttenSettings) -> int:
+        """Return the space of the data FIFOs in bursts."""
+        f = settings.fetcher
+        fetcher = Fetcher(f.lanes, f.fifo_depth, f.word_bytes)
+        return fetcher.run_ahead_bursts(self.memory_spec.organisation.burst_bytes)
+
+    def runs(self, op: Op) -> bool:
+        """Return whether `op` is attention."""
+        return isinstance(op, AttentionOp)
+
+    def _compact(self, op: AttentionOp) -> bool:
+        return getattr(self.settings.layout, op.phase) == "compact"
+
+    def signature(self, op: Op, rows: Rows | None) -> object:
+        """Return `op` without its place in the model, and the positions where they matter."""
+        assert isinstance(op, AttentionOp)
+        same = replace(op, layer=0, sequence=0, step=0, heads=tuple(range(len(op.heads))), key_ids=None, kind={})
+        positions = None if rows is None or self._compact(op) else rows.tobytes()
+        fields = tuple(getattr(same, name) for name in same.__slots__ if name != "kind")
+        return fields, positions
+
+    def simulate(self, op: Op, rows: Rows | None) -> Cost:
+        """Return the cost of one attention op.
+
+        Raises
+        ------
+        UnsupportedError: the kept keys of a head do not fit in a buffer of the SRAM.
+        """
+        assert isinstance(op, AttentionOp)
+        self.machine.check_fits(op)
+        decisions = Decisions.of(op)
+        if not op.keys or not decisions.groups:
+            return Cost(self.machine.token_head_cycles(op))
+        values = [self.chosen(group.values, op.keys, group.index + 1) for group in decisions.groups]
+        run = AttentionRun(self.machine, self.memory, op, self._layout(op, rows, decisions), decisions, values)
+        cycles = run.run()
+        traffic = self.memory.traffic()
+        busy = {
+            "fetcher": run.engine.memory_active_cycles,
+            "qk": run.qk.busy_cycles,
+            "softmax": run.softmax.busy_cycles,
+            "topk_local": run.select.busy_cycles,
+            "pv": run.pv.busy_cycles,
+            "topk_token_head": self.machine.token_head_cycles(op),
+        }
+        events = self._events(op, decisions, run.low_rows, traffic)
+        operations = {
+            "fetcher": sum(t.bursts for t in traffic.values()),
+            "qk": round(2 * events["qk_macs"]),
+            "softmax": round(events["probabilities"]),
+            "topk_local": round(events["local_comparisons"]),
+            "pv": round(2 * events["pv_macs"]),
+            "topk_token_head": round(events["comparisons"] - events["local_comparisons"]),
+        }
+        return Cost(cycles, run.engine.memory_active_cycles, busy, operations, traffic, events)
+
+    def _layout(self, op: AttentionOp, rows: Rows | None, decisions: Decisions) -> Layout:
+        if self._compact(op):
+            positions, count = np.arange(op.keys, dtype=np.int64), op.keys
+        else:
+            positions, count = self.chosen(op.keys, op.context) if rows is None else rows, op.context
+        heads = max(group.heads for group in decisions.groups)
+        settings = self.settings
+        return Layout(op, settings.layout.region_bytes, settings.write.output_bits, positions, count, heads)
+
+    def _events(
+        self, op: AttentionOp, decisions: Decisions, low_rows: int, traffic: dict[str, Traffic]
+    ) -> dict[str, float]:
+        """Count what the on-chip energy is made of."""
+        bits, dim, topk = self.settings.array.element_bits, op.head_dim, self.machine.topk
+        queries = sum(group.queries for group in decisions.groups)
+        passes = queries + sum(group.low_bit_queries for group in decisions.groups)
+        fetched_values = sum(group.values for group in decisions.groups)
+        local = queries * topk.comparisons(*decisions.local_select) if decisions.local_select else 0.0
+        barrier = sum(topk.comparisons(*select) for select in (op.token_select, op.head_select) if select)
+        burst_bits = 8 * self.memory_spec.organisation.burst_bytes
+        # The width converter fills rows up to the on-chip width; the low bits are added to rows already there.
+        key_width = bits if not op.key_lsb_bits else min(bits, op.key_msb_bits)
+        return {
+            "qk_macs": float(passes * op.keys * dim),
+            "pv_macs": float(queries * op.local_values * dim),
+            "probabilities": float(passes * op.keys),
+            "comparisons": local + barrier,
+            "local_comparisons": local,
+            "importance_adds": float(queries * op.keys + queries * dim),
+            "key_bits_written": float(len(decisions.groups) * op.keys * dim * key_width + low_rows * dim * op.key_lsb_bits),
+            "key_bits_read": float(passes * op.keys * dim * bits),
+            "value_bits_written": float(fetched_values * dim * bits),
+            "value_bits_read": float(queries * op.local_values * dim * bits),
+            "fetched_bits": float(sum(t.bursts for name, t in traffic.items() if name not in WRITES) * burst_bits),
+        }
+
+    def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
+        """Return the energy of arrays, softmax, top-k, SRAM and FIFOs."""
+        return on_chip_energy(self.machine, cost, self.clock_ghz)
+
+    def inputs(self, op: Op) -> dict[str, tuple[str, Kind, str]]:
+        """Return the choices that the workload leaves open."""
+        assert isinstance(op, AttentionOp)
+        found: dict[str, tuple[str, Kind, str]] = {}
+        if not self._compact(op) and op.key_ids is None and op.keys < op.context:
+            found["positions of kept tokens"] = ("random, from the seed", "assumed", "the workload gives only their number")
+        if any(0 < count < op.keys for count in op.values):
+            found["positions of fetched V rows"] = ("random, from the seed", "assumed", "the workload gives only their number")
+        if any(op.lsb_queries):
+            found["order of low-bit queries"] = ("evenly spread", "assumed", "the workload gives only their number")
+        return found
+
+
+WRITES = frozenset(("output", "new_key_value"))

@@ -1,0 +1,73 @@
+"""The units of one SpAtten, built from its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.designs.spatten.settings import SpAttenSettings
+from simulator.errors import UnsupportedError
+from simulator.units import MultiplierArray, Softmax, Sram, TopK
+from simulator.workload.ir import AttentionOp
+
+__all__ = ["Machine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Both arrays, both SRAMs and both top-k engines are equal pairs; one object describes each pair."""
+
+    settings: SpAttenSettings
+
+    @property
+    def array(self) -> MultiplierArray:
+        """Q x K, and probabilities x V."""
+        return MultiplierArray(self.settings.array.multipliers, self.settings.array.minimum_lanes)
+
+    @property
+    def softmax(self) -> Softmax:
+        """The softmax unit."""
+        return Softmax(self.settings.softmax)
+
+    @property
+    def sram(self) -> Sram:
+        """The buffer of K, and that of V."""
+        return Sram(self.settings.sram, self.settings.array.multipliers * self.settings.array.element_bits)
+
+    @property
+    def topk(self) -> TopK:
+        """The engine for tokens and heads, and the one for local V."""
+        return TopK(self.settings.topk)
+
+    def lines(self, rows: int, head_dim: int) -> int:
+        """SRAM lines that `rows` rows take: what the array reads in as many cycles."""
+        return self.array.cycles(rows, head_dim)
+
+    def check_fits(self, op: AttentionOp) -> None:
+        """Raise UnsupportedError if the kept keys of a head do not fit in one buffer of the SRAM."""
+        needed, held = self.lines(op.keys, op.head_dim), self.sram.lines_per_buffer
+        if self.array.rows_per_cycle(op.head_dim) == 0:
+            raise UnsupportedError(
+                f"a head of size {op.head_dim} is wider than the array",
+                where="array.multipliers",
+                expected=f"at least {self.array.lanes(op.head_dim)} multipliers",
+            )
+        if needed <= held:
+            return
+        line = self.sram.line_bits // 8
+        size = needed * line * self.settings.sram.buffers
+        most = held * self.array.rows_per_cycle(op.head_dim)
+        raise UnsupportedError(
+            f"layer {op.layer} keeps {op.keys} keys of size {op.head_dim}; the K and V SRAM hold {most} per buffer",
+            where=f"sram.bytes = {self.settings.sram.bytes}",
+            expected=f"{size} bytes ({needed} lines of {line} bytes in each of {self.settings.sram.buffers} buffers)",
+            hint=f"--set sram.bytes={size}, or a schedule that keeps fewer tokens",
+        )
+
+    def token_head_cycles(self, op: AttentionOp) -> int:
+        """Cycles of the selections at the end of a layer, one behind the other on the same engine, output pass included."""
+        total = 0
+        for select in (op.token_select, op.head_select):
+            if select is not None and 0 < select[1] < select[0]:
+                total += self.topk.cycles(*select)
+                total += self.topk.output_cycles(select[0]) if self.settings.topk.output_hidden else 0
+        return total

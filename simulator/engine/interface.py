@@ -1,0 +1,179 @@
+"""What a design implements: which ops it runs, and what each of them costs on it.
+
+A design is a class with a settings model and a YAML file per variant. It is found by the entry point group
+`simulator.designs` (name -> class), so that a package can add one with no edit here.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from simulator.memory import Memory, MemorySpec, Traffic, dram_energy, load_memory
+from simulator.settings import Settings
+from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp
+
+__all__ = ["Cost", "Design", "DesignSettings", "DramSettings", "Energy", "Op", "Rows"]
+
+Op = AttentionOp | LinearOp | OtherOp
+Rows = npt.NDArray[np.int64]
+REFRESH_PHASES = 4
+
+
+class DramSettings(Settings):
+    """The memory of a design: a shipped standard or a YAML file, and how many of its channels."""
+
+    standard: str
+    channels: int | None = Field(None, ge=1, description="None: as in the standard")
+
+
+class DesignSettings(Settings):
+    """What every design's YAML file has."""
+
+    name: str
+    description: str
+    clock_ghz: float = Field(gt=0)
+    dram: DramSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Energy of one component in pJ, its group, and where the energy per event comes from."""
+
+    pj: float
+    group: Literal["dram", "sram", "logic"]
+    source: str
+    kind: Kind
+    low_pj: float
+    high_pj: float
+
+    @staticmethod
+    def plain(pj: float, group: Literal["dram", "sram", "logic"], source: str, kind: Kind = "published") -> Energy:
+        """Return an energy whose constant has one published value."""
+        return Energy(pj, group, source, kind, pj, pj)
+
+    def __add__(self, other: Energy) -> Energy:
+        pj, low, high = self.pj + other.pj, self.low_pj + other.low_pj, self.high_pj + other.high_pj
+        return Energy(pj, self.group, self.source, self.kind, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one op cost: cycles, busy cycles and operations by unit, traffic by stream, and counted events.
+
+    `events` are what the design's energy is computed from; `dram_active_cycles` those with requests under way.
+    """
+
+    cycles: int
+    dram_active_cycles: int = 0
+    busy_cycles: Mapping[str, int] = field(default_factory=dict)
+    operations: Mapping[str, int] = field(default_factory=dict)
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    events: Mapping[str, float] = field(default_factory=dict)
+
+
+class Design(ABC):
+    """One accelerator. Subclasses set `settings_model` and `folder` (of their YAML files) and implement the rest.
+
+    Parameters
+    ----------
+    settings: validated parameters. seed: of every random choice in a run.
+
+    Raises
+    ------
+    ConfigError, UnknownNameError: a memory or a constant that does not exist.
+    """
+
+    settings_model: ClassVar[type[DesignSettings]]
+    folder: ClassVar[Path]
+    streams: ClassVar[tuple[str, ...]]
+
+    def __init__(self, settings: Any, seed: int = 0) -> None:
+        self.seed = seed
+        self.clock_ghz: float = settings.clock_ghz
+        self.memory_spec: MemorySpec = load_memory(settings.dram.standard, settings.dram.channels)
+        self.memory = Memory(self.memory_spec, self.clock_ghz, self.streams, self.run_ahead_bursts(settings))
+        self._known: dict[object, Cost] = {}
+
+    @abstractmethod
+    def run_ahead_bursts(self, settings: Any) -> int:
+        """Return how many bursts may be under way (the space of the fetcher's data FIFOs)."""
+
+    @abstractmethod
+    def runs(self, op: Op) -> bool:
+        """Whether the design runs `op`; everything else is left to the host or listed as not modelled."""
+
+    @abstractmethod
+    def signature(self, op: Op, rows: Rows | None) -> object:
+        """Return a hashable value that is equal for ops with equal cost."""
+
+    @abstractmethod
+    def simulate(self, op: Op, rows: Rows | None) -> Cost:
+        """Return the cost of `op`, with the memory reset; `rows` are the kept positions, None where nobody knows them.
+
+        Raises
+        ------
+        UnsupportedError: the op does not fit the design (the size that it needs is named).
+        """
+
+    @abstractmethod
+    def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
+        """Return the energy of everything but the DRAM, by component."""
+
+    def inputs(self, op: Op) -> dict[str, tuple[str, Kind, str]]:
+        """Return what the design assumed for `op` beyond the workload: name -> (value, kind, source)."""
+        return {}
+
+    def cost(self, op: Op, rows: Rows | None, cycle: int) -> Cost:
+        """Return the cost of `op` started at `cycle`; equal ops are simulated once.
+
+        An op starts with all rows of the DRAM closed. Where it falls between two refreshes follows from `cycle`, rounded
+        to a quarter of tREFI, so that at most four runs of equal ops differ.
+        """
+        refi = self.memory_spec.timing_ns.refi
+        phase = int(cycle / self.clock_ghz % refi / refi * REFRESH_PHASES) if refi else 0
+        key = (self.signature(op, rows), phase)
+        if key not in self._known:
+            self.memory.reset((phase + 0.5) / REFRESH_PHASES)
+            self._known[key] = self.simulate(op, rows)
+        return self._known[key]
+
+    def energy(self, cost: Cost) -> dict[str, Energy]:
+        """Return the energy of an op by component: the DRAM's parts and the design's own."""
+        traffic = cost.traffic.values()
+        parts = dram_energy(
+            self.memory_spec,
+            sum(t.bursts for t in traffic),
+            sum(t.activations for t in traffic),
+            cost.cycles / self.clock_ghz,
+            cost.dram_active_cycles / self.clock_ghz,
+        )
+        dram = {
+            name: Energy(part.energy_pj, "dram", part.source, part.constant.kind, part.low_pj, part.high_pj)
+            for name, part in parts.items()
+        }
+        return dram | self.on_chip_energy(cost)
+
+    def seconds(self, cycles: float) -> float:
+        """Convert cycles of the design's clock."""
+        return cycles / (self.clock_ghz * 1e9)
+
+    def chosen(self, count: int, of: int, salt: int = 0) -> Rows:
+        """Return `count` of `of` positions, ascending: all of them, or a random set that depends on the seed alone."""
+        if count >= of:
+            return np.arange(of, dtype=np.int64)
+        generator = np.random.default_rng((self.seed, count, of, salt))
+        return np.sort(generator.choice(of, size=count, replace=False)).astype(np.int64)
+
+
+def row_bytes(elements: int, bits: int) -> int:
+    """Return the bytes of a row in DRAM: rows start at whole bytes."""
+    return math.ceil(elements * bits / 8)

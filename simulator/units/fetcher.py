@@ -1,0 +1,30 @@
+"""The fetcher: lanes that turn row numbers into addresses, and crossbars to and from the DRAM's channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Fetcher"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """`lanes` address FIFOs in front of a lanes x channels crossbar that passes one request per channel and cycle.
+
+    The data FIFOs (as many, `fifo_depth` words of `word_bytes`) restore the order of the requests; a burst may be
+    issued only if its data have room there, which bounds how far bursts run ahead of the oldest unserved one.
+    SpAtten, section IV-A: 32 lanes, 64 words of 16 bytes.
+    """
+
+    lanes: int
+    fifo_depth: int
+    word_bytes: int
+
+    def run_ahead_bursts(self, burst_bytes: int) -> int:
+        """Bursts that may be under way at a time: lanes x depth x word / burst, at least one per lane."""
+        return max(self.lanes, self.lanes * self.fifo_depth * self.word_bytes // burst_bytes)
+
+    @staticmethod
+    def least_cycles(bursts: int, channels: int) -> int:
+        """The crossbar's bound: with one request per channel and cycle, ceil(bursts / channels) cycles."""
+        return -(-bursts // channels)

@@ -1,0 +1,69 @@
+"""On-chip buffers for K and V, made of equal macros."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from simulator.settings import Settings
+from simulator.tech import SramMacro, sram_macro
+
+__all__ = ["Sram", "SramSettings"]
+
+
+class SramSettings(Settings):
+    """A buffer of `bytes`, split in `buffers` equal parts that are filled in turn; macros as in the CACTI table."""
+
+    bytes: int = Field(ge=1)
+    buffers: int = Field(ge=1)
+    outstanding: int = Field(ge=1, description="allocations held at the same time, at most")
+    macro_bytes: int = Field(ge=1)
+    port_bits: int = Field(ge=1)
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sram:
+    """A buffer that is allocated in lines, one line being what the multiplier array reads in a cycle.
+
+    Parameters
+    ----------
+    settings: sizes. line_bits: lanes of the array x element width.
+    """
+
+    settings: SramSettings
+    line_bits: int
+
+    @property
+    def lines(self) -> int:
+        """Lines in the buffer."""
+        return 8 * self.settings.bytes // self.line_bits
+
+    @property
+    def lines_per_buffer(self) -> int:
+        """Lines that one head may hold: the rest belongs to the head that is being loaded."""
+        return self.lines // self.settings.buffers
+
+    @property
+    def macro(self) -> SramMacro:
+        """The macro of the CACTI table that it is made of."""
+        s = self.settings
+        return sram_macro(s.table, s.macro_bytes, s.port_bits, where="key macro_bytes, port_bits")
+
+    @property
+    def macros(self) -> int:
+        """Number of macros: ceil(bytes / macro_bytes)."""
+        return -(-self.settings.bytes // self.settings.macro_bytes)
+
+    def read_pj(self, bits: float) -> float:
+        """Energy of reading `bits`: whole port widths at the macro's energy per access."""
+        return bits / self.settings.port_bits * self.macro.read_pj
+
+    def write_pj(self, bits: float) -> float:
+        """Energy of writing `bits`."""
+        return bits / self.settings.port_bits * self.macro.write_pj
+
+    def leakage_mw(self) -> float:
+        """Leakage of all macros."""
+        return self.macros * self.macro.leakage_mw
