@@ -31,4 +31,9 @@ void nm_validate_codes(const core::Span& codes, int64_t cols, int64_t n, int64_t
 void nm_bitmask_to_codes(const core::Span& bitmask, int64_t cols, int64_t n, int64_t m, const core::Span& codes);
 void nm_codes_to_bitmask(const core::Span& codes, int64_t cols, int64_t n, int64_t m, const core::Span& bitmask);
 
+// Columns of the kept values of one row, ascending, from either form of positions. Always writes nm_kept_per_row
+// columns inside the row; only a table that was never validated makes them wrong.
+void nm_row_columns(const core::Span& positions, bool codes, int64_t row, int64_t cols, int64_t n, int64_t m,
+                    int32_t* columns);
+
 }  // namespace sparsecore::formats

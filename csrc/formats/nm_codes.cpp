@@ -81,4 +81,21 @@ void nm_codes_to_bitmask(const Span& codes, int64_t cols, int64_t n, int64_t m, 
     }
 }
 
+void nm_row_columns(const Span& positions, bool codes, int64_t row, int64_t cols, int64_t n, int64_t m,
+                    int32_t* columns) {
+    const uint8_t* bytes = positions.as<const uint8_t>() + row * positions.shape[1];
+    const int64_t kept = nm_kept_per_row(cols, n, m);
+    const int bits = nm_code_bits(m);
+    int64_t col = -1;
+    for (int64_t i = 0; i < kept; ++i) {
+        if (codes) {
+            col = i / n * m + read_bits(bytes, i * bits, bits);
+        } else {
+            do ++col;
+            while (col < cols && !test_bit(bytes, col));
+        }
+        columns[i] = static_cast<int32_t>(std::min(col, cols - 1));
+    }
+}
+
 }  // namespace sparsecore::formats

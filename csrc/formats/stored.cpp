@@ -1,5 +1,7 @@
 #include "formats/stored.h"
 
+#include <limits>
+
 #include "core/buffer.h"
 #include "core/checked.h"
 #include "core/error.h"
@@ -42,6 +44,10 @@ namespace {
 void check_geometry(const Geometry& g) {
     if (g.rows < 0 || g.cols < 0 || g.kept < 0) {
         throw Error("ShapeError", "negative size", "rows, cols, kept", "0 or more");
+    }
+    constexpr int64_t most = std::numeric_limits<int32_t>::max();  // columns are kept in 32 bits
+    if (g.rows > most || g.cols > most) {
+        throw Error("ShapeError", "weight is too large", "rows, cols", "at most " + std::to_string(most));
     }
     if (!core::is_float(g.dtype)) {
         throw Error("DtypeError", std::string("wrong element type ") + core::dtype_name(g.dtype), "weight",

@@ -7,7 +7,6 @@
 
 #include "cpu/common/linear_prepare.h"
 #include "cpu/common/linear_prepare.h"
-#include "formats/bits.h"
 #include "formats/nm.h"
 
 namespace sparsecore::cpu {
@@ -21,27 +20,13 @@ struct Row {
     std::vector<int32_t> columns;
 };
 
-// A damaged bitmask can name fewer or more positions than there are values: neither is read past its end.
 void decode_row(const formats::Stored& w, int64_t row, Row& out) {
     const formats::Geometry& g = w.geometry;
     const int64_t kept = w.values.shape[1];
-    const uint8_t* positions = w.positions.as<const uint8_t>() + row * w.positions.shape[1];
-    out.values.clear();
-    out.columns.clear();
-    if (g.codes) {
-        const int bits = formats::nm_code_bits(g.p1);
-        for (int64_t i = 0; i < kept; ++i) {
-            const int64_t col = i / g.p0 * g.p1 + formats::read_bits(positions, i * bits, bits);
-            out.columns.push_back(static_cast<int32_t>(std::min(col, g.cols - 1)));
-        }
-    } else {
-        for (int64_t col = 0; col < g.cols && static_cast<int64_t>(out.columns.size()) < kept; ++col) {
-            if (formats::test_bit(positions, col)) out.columns.push_back(static_cast<int32_t>(col));
-        }
-    }
-    for (size_t i = 0; i < out.columns.size(); ++i) {
-        out.values.push_back(core::load_float(w.values.data, row * kept + static_cast<int64_t>(i), g.dtype));
-    }
+    out.values.resize(static_cast<size_t>(kept));
+    out.columns.resize(static_cast<size_t>(kept));
+    formats::nm_row_columns(w.positions, g.codes, row, g.cols, g.p0, g.p1, out.columns.data());
+    for (int64_t i = 0; i < kept; ++i) out.values[static_cast<size_t>(i)] = core::load_float(w.values.data, row * kept + i, g.dtype);
 }
 
 void row_times_tile(const Row& row, const float* tile, float* sums) {
