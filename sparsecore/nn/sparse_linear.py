@@ -193,9 +193,11 @@ class SparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + b for x [..., in_features]."""
         y = self._linear(x)
-        # The weight stays in its own type under autocast: casting it would undo the packing at every call.
         device = x.device.type
-        return y.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else y
+        if device == "meta" or not torch.is_autocast_enabled(device):  # torch knows no autocast there
+            return y
+        # The weight stays in its own type under autocast: casting it would undo the packing at every call.
+        return y.to(torch.get_autocast_dtype(device))
 
     def _linear(self, x: Tensor) -> Tensor:
         if self._dense is not None:
