@@ -35,13 +35,15 @@ def read_torch_file(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
     CorruptFileError: damaged, truncated, compressed, or a tensor that claims more memory than it has.
     UnsupportedError: no tensors, or sparse, quantised or meta tensors.
     """
-    names = _archive_names(path)
-    if names is not None and (kind := _program_kind(names, path)):
-        if not trust_pickle:
-            raise _refused(path, f"the file is a {kind}")
-        return _tensors(_load_program(path, kind), path)
+    entries = _archive_entries(path)
+    if entries is not None:
+        if kind := _program_kind([entry.filename for entry in entries], path):
+            if not trust_pickle:
+                raise _refused(path, f"the file is a {kind}")
+            return _tensors(_load_program(path, kind), path)
+        _check_stored(entries, path)
     try:
-        return _tensors(_load(path, names is not None), path)
+        return _tensors(_load(path, entries is not None), path)
     except PickleRefusedError:
         if not trust_pickle:
             raise
@@ -71,23 +73,25 @@ def _load(path: Path, mapped: bool) -> Any:
         raise _corrupt(path, str(error).partition("\n")[0] or type(error).__name__) from error
 
 
-def _archive_names(path: Path) -> list[str] | None:
-    """Names in a zip archive, or None for another file; CorruptFileError where entries are compressed.
-
-    torch never compresses: its mapped reader would hand out the compressed bytes as values, the other one would expand
-    them without limit.
-    """
+def _archive_entries(path: Path) -> list[zipfile.ZipInfo] | None:
+    """Entries of a zip archive, or None for another file."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return None
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
+            return archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
         raise _corrupt(path, f"a damaged archive ({error})") from error
+
+
+def _check_stored(entries: list[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse compressed entries: torch.save never writes them.
+
+    Its mapped reader would hand out the compressed bytes as values, the other one would expand them without limit.
+    """
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
         raise _corrupt(path, "an archive with compressed or encrypted entries, which torch.save never writes")
-    return [entry.filename for entry in entries]
 
 
 def _program_kind(names: list[str], path: Path) -> str:
