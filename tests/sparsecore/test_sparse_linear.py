@@ -6,13 +6,13 @@ import random
 
 import pytest
 import torch
+from sparse_models import PATTERNS, assert_product, generator, linear, mlp, pruned
 from torch import nn
 
 from sparsecore.errors import DtypeError, NamedError, PatternError, ShapeError, UnsupportedError
 from sparsecore.nn import SparseLinear, dense_state_dict
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
-from sparse_models import PATTERNS, assert_product, generator, linear, mlp, pruned
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 named = pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: p.name)

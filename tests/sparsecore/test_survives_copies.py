@@ -31,9 +31,8 @@ if kind == "pickle":
     model = torch.load(f"{folder}/model.pt", weights_only=False)
 else:
     state = torch.load(f"{folder}/state.pt", weights_only=True)
-    model = nn.Sequential(
-        sc.nn.SparseLinear(64, 128, pattern=pattern), nn.GELU(), nn.LayerNorm(128), sc.nn.SparseLinear(128, 64, pattern=pattern)
-    )
+    up, down = (sc.nn.SparseLinear(*sizes, pattern=pattern) for sizes in ((64, 128), (128, 64)))
+    model = nn.Sequential(up, nn.GELU(), nn.LayerNorm(128), down)
     model.load_state_dict(state, strict=True)
 torch.save(
     {

@@ -116,6 +116,6 @@ def test_two_gloo_ranks(seed: int, tmp_path: Path) -> None:
     # The mean over the ranks, as one process computes it.
     sum(model(one).square().sum() for one in x).backward()
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(out[0]["gradients"][name], parameter.grad / 2)
+        torch.testing.assert_close(out[0]["gradients"][name], parameter.grad / 2, rtol=1e-4, atol=1e-4)
     moved = {name for name in out[0]["after"] if not torch.equal(out[0]["before"][name], out[0]["after"][name])}
     assert {"0.bias", "2.weight", "2.bias", "3.bias"} == moved, "packed weights neither move nor are broadcast"
