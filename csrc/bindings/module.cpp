@@ -17,4 +17,5 @@ PYBIND11_MODULE(_core, m) {
     bindings::bind_nm(m);
     bindings::bind_resident(m);
     bindings::bind_topk(m);
+    bindings::bind_attention(m);
 }
