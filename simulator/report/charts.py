@@ -1,0 +1,239 @@
+"""The pictures of the HTML report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from simulator.report.svg import Drawing, Linear, Log, colour, text_width
+from simulator.report.text import bytes_text, energy, percent, rate, seconds, si
+from simulator.result import LayerResult, Result
+
+__all__ = ["bytes_chart", "energy_chart", "heads_chart", "roofline", "time_chart", "tokens_chart", "units_chart"]
+
+WIDTH = 860.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 20.0, 40.0, 44.0
+
+
+def tokens_chart(results: Sequence[Result]) -> str:
+    """Tokens of the input and tokens kept, per layer."""
+    return _kept_chart(results, "tokens", lambda layer: layer.tokens_mean, lambda layer: layer.context_mean)
+
+
+def heads_chart(results: Sequence[Result]) -> str:
+    """Heads kept per layer."""
+    heads = results[0].model.heads
+    return _kept_chart(results, "heads", lambda layer: layer.heads_mean, lambda layer: heads)
+
+
+def _kept_chart(
+    results: Sequence[Result],
+    what: str,
+    kept: Callable[[LayerResult], float | None],
+    of: Callable[[LayerResult], float | None],
+) -> str:
+    series = [(result.design, _attention_layers(result)) for result in results]
+    all_of = [of(layer) or 0.0 for layer in series[0][1]]
+    groups = [("before pruning", "var(--faint)", all_of)]
+    seen: dict[tuple[float, ...], int] = {}
+    for index, (design, layers) in enumerate(series):
+        values = tuple(kept(layer) or 0.0 for layer in layers)
+        if values in seen:  # designs that keep the same share one bar
+            old = groups[seen[values]]
+            groups[seen[values]] = (f"{old[0]}, {design}", old[1], old[2])
+        else:
+            seen[values] = len(groups)
+            groups.append((f"kept on {design}", colour(index), list(values)))
+    names = [str(layer.layer) for layer in series[0][1]]
+    return _grouped_bars(f"{what} per layer", names, groups, lambda value: f"{value:g}", "layer", f"mean {what}")
+
+
+def time_chart(results: Sequence[Result]) -> str:
+    """Time of the attention of each layer, by design."""
+    layers = [_attention_layers(result) for result in results]
+    groups = [
+        (result.design, colour(index), [layer.time_s or 0.0 for layer in layers[index]])
+        for index, result in enumerate(results)
+    ]
+    names = [str(layer.layer) for layer in layers[0]]
+    return _grouped_bars("attention time per layer", names, groups, seconds, "layer", "time of the attention")
+
+
+def _attention_layers(result: Result) -> list[LayerResult]:
+    return [layer for layer in result.layers if layer.scope == "attention" and layer.layer is not None]
+
+
+def _grouped_bars(
+    label: str,
+    names: Sequence[str],
+    groups: Sequence[tuple[str, str, Sequence[float]]],
+    shown: Callable[[float], str],
+    x_title: str,
+    y_title: str,
+) -> str:
+    """Vertical bars, one group per name and one bar per (series, colour, values)."""
+    drawing = Drawing(WIDTH, 300, label)
+    y = _axes(drawing, max((max(values, default=0.0) for _, _, values in groups), default=0.0), shown, x_title, y_title)
+    drawing.legend([(name, fill) for name, fill, _ in groups], _LEFT, 16, WIDTH - _RIGHT)
+    slot = (WIDTH - _RIGHT - _LEFT) / max(len(names), 1)
+    bar = slot * 0.8 / max(len(groups), 1)
+    every = -(-len(names) * 26 // int(WIDTH - _LEFT - _RIGHT))  # labels must not touch
+    for position, name in enumerate(names):
+        x = _LEFT + slot * (position + 0.1)
+        for index, (series, fill, values) in enumerate(groups):
+            if position < len(values):
+                top = y(values[position])
+                title = f"{x_title} {name}, {series}: {shown(values[position])}"
+                drawing.rectangle(x + index * bar, top, bar * 0.94, y(0) - top, fill, title)
+        if position % max(every, 1) == 0:
+            drawing.text(_LEFT + slot * (position + 0.5), y(0) + 16, name, "middle", "tick")
+    return drawing.render()
+
+
+def _axes(drawing: Drawing, top: float, shown: Callable[[float], str], x_title: str, y_title: str) -> Linear:
+    bottom = drawing.height - _BOTTOM
+    scale = Linear(top or 1.0, bottom, _TOP)
+    for tick in scale.ticks():
+        drawing.line(_LEFT, scale(tick), drawing.width - _RIGHT, scale(tick))
+        drawing.text(_LEFT - 8, scale(tick) + 4, shown(tick), "end", "tick")
+    drawing.text((_LEFT + drawing.width - _RIGHT) / 2, drawing.height - 8, x_title, "middle", "axis")
+    drawing.vertical_text(12, (bottom + _TOP) / 2, y_title)
+    return scale
+
+
+def energy_chart(results: Sequence[Result]) -> str:
+    """Energy by component: one stacked bar per design."""
+    names = list(dict.fromkeys(name for result in results for name in _by_energy(result)))
+    left, height = _label_room([result.design for result in results]), 34.0
+    top = max((result.energy_pj for result in results), default=0.0)
+    scale = Linear(top or 1.0, left, WIDTH - 90)
+    drawing = Drawing(WIDTH, 0, "energy by component")
+    y = drawing.legend([(name, colour(i)) for i, name in enumerate(names)], left, 16, WIDTH - _RIGHT) + 6
+    for result in results:
+        x = 0.0
+        drawing.text(left - 10, y + height / 2 + 4, result.design, "end")
+        for index, name in enumerate(names):
+            pj = result.energy[name].energy_pj if name in result.energy else 0.0
+            share = percent(pj / result.energy_pj if result.energy_pj else 0.0)
+            title = f"{result.design}, {name}: {energy(pj)} ({share})"
+            start, end = scale(x), scale(x + pj)
+            drawing.rectangle(start, y, end - start, height, colour(index), title)
+            if end - start > text_width(share) + 8:
+                drawing.text((start + end) / 2, y + height / 2 + 4, share, "middle", "inside")
+            x += pj
+        drawing.text(scale(x) + 8, y + height / 2 + 4, energy(result.energy_pj))
+        y += height + 12
+    drawing.height = y + 4
+    return drawing.render()
+
+
+def _by_energy(result: Result) -> list[str]:
+    return sorted(result.energy, key=lambda name: -result.energy[name].energy_pj)
+
+
+def _label_room(labels: Sequence[str]) -> float:
+    return max([60.0, *(text_width(label) + 16 for label in labels)])
+
+
+def bytes_chart(results: Sequence[Result]) -> str:
+    """DRAM bytes by source: fetched, and the useful part of it."""
+    rows = [
+        (f"{result.design}: {name}", stream.useful_bytes, stream.fetched_bytes, index)
+        for index, result in enumerate(results)
+        for name, stream in result.streams.items()
+    ]
+    left = _label_room([row[0] for row in rows])
+    top = max((row[2] for row in rows), default=0)
+    scale = Linear(top or 1.0, left, WIDTH - 180)
+    drawing = Drawing(WIDTH, 40.0 + 26 * len(rows), "DRAM bytes by source")
+    drawing.legend([("useful", colour(0)), ("fetched, not useful", "var(--faint)")], left, 16, WIDTH - _RIGHT)
+    for row, (name, useful, fetched, index) in enumerate(rows):
+        y = 32.0 + 26 * row
+        drawing.text(left - 10, y + 13, name, "end")
+        title = f"{name}: {bytes_text(useful)} useful of {bytes_text(fetched)} fetched"
+        drawing.rectangle(left, y, scale(fetched) - left, 18, "var(--faint)", title)
+        drawing.rectangle(left, y, scale(useful) - left, 18, colour(index), title)
+        drawing.text(scale(fetched) + 8, y + 13, f"{bytes_text(useful)} of {bytes_text(fetched)}")
+    return drawing.render()
+
+
+def units_chart(results: Sequence[Result]) -> str:
+    """Share of the design's cycles in which each unit did work."""
+    rows = [
+        (f"{result.design}: {name}", unit.busy, index)
+        for index, result in enumerate(results)
+        for name, unit in result.units.items()
+    ]
+    left = _label_room([row[0] for row in rows])
+    scale = Linear(1.0, left, WIDTH - 90)
+    drawing = Drawing(WIDTH, 34.0 + 26 * len(rows), "busy share of the units")
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        drawing.line(scale(tick), 22, scale(tick), drawing.height - 4)
+        drawing.text(scale(tick), 14, percent(tick), "middle", "tick")
+    for row, (name, busy, index) in enumerate(rows):
+        y = 28.0 + 26 * row
+        drawing.text(left - 10, y + 13, name, "end")
+        drawing.rectangle(left, y, scale(min(busy, 1.0)) - left, 18, colour(index), f"{name}: {percent(busy)}")
+        drawing.text(scale(min(busy, 1.0)) + 8, y + 13, percent(busy))
+    return drawing.render()
+
+
+def roofline(results: Sequence[Result]) -> str:
+    """Attention on each design: achieved against attainable operations per second, by operations per byte fetched.
+
+    Empty where no design gives its roofs.
+    """
+    points = [point for index, result in enumerate(results) if (point := _point(index, result)) is not None]
+    if not points:
+        return ""
+    bottom = 360.0
+    ridges = [peak / bandwidth for _, _, _, _, peak, bandwidth in points]
+    x = Log.around([intensity for _, _, intensity, _, _, _ in points] + ridges, _LEFT, WIDTH - _RIGHT)
+    lowest = [min(point[4], x.low * point[5]) for point in points]
+    y = Log.around([point[3] for point in points] + [point[4] for point in points] + [max(lowest)], bottom, _TOP + 10)
+    drawing = Drawing(WIDTH, 410, "roofline of the attention")
+    _roofline_axes(drawing, x, y, bottom)
+    drawing.legend([(f"{name}, roof and run", colour(i)) for i, name, *_ in points], _LEFT, 16, WIDTH - _RIGHT)
+    for row, (index, name, intensity, achieved, peak, bandwidth) in enumerate(points):
+        ridge = peak / bandwidth
+        start = max(x.low, y.low / bandwidth)
+        roof = [(x(start), y(start * bandwidth)), (x(ridge), y(peak)), (x(x.high), y(peak))]
+        drawing.path(roof, colour(index))
+        attainable = min(peak, intensity * bandwidth)
+        drawing.line(x(intensity), y(achieved), x(intensity), y(attainable), "drop", colour(index))
+        said = f"{name}: {rate(achieved, 'op/s')}, {percent(achieved / attainable)} of attainable"
+        drawing.dot(x(intensity), y(achieved), colour(index), said, 5)
+        _beside(drawing, x(intensity), y(achieved) + 5 + 17 * row, said)
+    return drawing.render()
+
+
+def _point(index: int, result: Result) -> tuple[int, str, float, float, float, float] | None:
+    """Return (colour, name, operations per byte, achieved, peak, bandwidth), rates in 1e9 per second."""
+    scope = result.scopes["attention"]
+    if not (result.peak_gops and result.peak_gbps and scope.time_s and scope.dram_fetched_bytes and scope.operations):
+        return None
+    achieved = scope.operations / scope.time_s / 1e9
+    return (
+        index,
+        result.design,
+        scope.operations / scope.dram_fetched_bytes,
+        achieved,
+        result.peak_gops,
+        result.peak_gbps,
+    )
+
+
+def _beside(drawing: Drawing, x: float, y: float, content: str) -> None:
+    """Write to the right of a point, or to its left where the right has no room."""
+    room = drawing.width - _RIGHT - x - 10 > text_width(content)
+    drawing.text(x + 10 if room else x - 10, y, content, "start" if room else "end", "label halo")
+
+
+def _roofline_axes(drawing: Drawing, x: Log, y: Log, bottom: float) -> None:
+    for tick in x.ticks():
+        drawing.line(x(tick), _TOP, x(tick), bottom)
+        drawing.text(x(tick), bottom + 16, f"{tick:g}", "middle", "tick")
+    for tick in y.ticks():
+        drawing.line(_LEFT, y(tick), WIDTH - _RIGHT, y(tick))
+        drawing.text(_LEFT - 8, y(tick) + 4, si(tick * 1e9, "").rstrip().replace(".00", ""), "end", "tick")
+    drawing.text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 36, "operations per byte fetched", "middle", "axis")
+    drawing.vertical_text(12, (bottom + _TOP) / 2, "operations per second")

@@ -1,0 +1,256 @@
+"""The tables of a report, as text cells: the terminal and the HTML page show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from simulator.report.text import bytes_text, count, energy, number, percent, rate, ratio, seconds
+from simulator.result import Result, ScopeResult
+
+__all__ = ["DECISIONS", "DataTable", "assumption_line", "comparison_table", "decisions", "tables_of"]
+
+SCOPES = ("attention", "linear", "other", "total")
+# The fields of a workload that a pruning run decides, as `Workload.kinds` names them.
+DECISIONS = {
+    "tokens": "tokens",
+    "heads": "heads",
+    "values": "V rows",
+    "lsb": "low-bit queries",
+    "bits": "bit widths",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    """A table of text cells.
+
+    align: one letter per column, "l" or "r"; "": the first is left, the others are right.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    align: str = ""
+
+    def alignment(self) -> str:
+        """Return one letter per column."""
+        return (self.align or "l" + "r" * len(self.columns))[: len(self.columns)]
+
+
+def decisions(result: Result, kind: str) -> list[str]:
+    """Return the pruning decisions of the workload that are of one kind, in words."""
+    names = (field.name.rpartition(".")[2] for field in result.inputs if field.kind == kind)
+    return list(dict.fromkeys(DECISIONS[name] for name in names if name in DECISIONS))
+
+
+def assumption_line(results: Sequence[Result]) -> str:
+    """Return what the first line of every report says: whether the pruning decisions are assumed, and by what."""
+    first = results[0]
+    assumed, published = decisions(first, "assumed"), decisions(first, "published")
+    if assumed:
+        return f"ASSUMED: {', '.join(assumed)} by schedule {first.schedule}, not measured on an input"
+    if published:
+        return f"PUBLISHED: {', '.join(published)} by schedule {first.schedule}, not measured on an input"
+    return f"MEASURED: tokens, heads and bits are those of a real run ({first.schedule})"
+
+
+def tables_of(result: Result) -> tuple[DataTable, ...]:
+    """Return every table of one design that has rows."""
+    made = (
+        _scopes(result),
+        _units(result),
+        _streams(result),
+        _energy(result),
+        _unmodelled(result),
+        _layers(result),
+        _inputs(result),
+    )
+    return tuple(table for table in made if table.rows)
+
+
+def _scopes(result: Result) -> DataTable:
+    rows = []
+    for name in SCOPES:
+        scope = result.scopes.get(name)
+        if scope is not None and scope.modelled_by != "none":
+            rows.append((name, scope.modelled_by, *_scope_cells(scope)))
+    left_out = [name for name in SCOPES[:3] if result.scopes[name].modelled_by == "not modelled"]
+    note = f"no total: {' and '.join(left_out)} not modelled" if left_out else ""
+    columns = ("scope", "run by", "cycles", "time", "operations", "if dense", "DRAM useful", "fetched", "energy")
+    return DataTable("Scopes", (*columns, "share of ops", "of bytes"), tuple(rows), note, "ll" + "r" * 9)
+
+
+def _scope_cells(scope: ScopeResult) -> tuple[str, ...]:
+    modelled = scope.modelled_by == "design"
+    return (
+        count(scope.cycles),
+        seconds(scope.time_s),
+        count(scope.operations),
+        count(scope.operations_dense),
+        bytes_text(scope.dram_useful_bytes if modelled else None),
+        bytes_text(scope.dram_fetched_bytes if modelled else None),
+        energy(scope.energy_pj),
+        percent(scope.operations_share),
+        percent(scope.bytes_share),
+    )
+
+
+def _units(result: Result) -> DataTable:
+    rows = (
+        (name, percent(unit.busy), count(unit.busy_cycles), count(unit.operations), energy(unit.energy_pj))
+        for name, unit in result.units.items()
+    )
+    return DataTable("Units", ("unit", "busy", "busy cycles", "operations", "energy"), tuple(rows))
+
+
+def _streams(result: Result) -> DataTable:
+    rows = (
+        (
+            name,
+            "write" if stream.writes else "read",
+            bytes_text(stream.useful_bytes),
+            bytes_text(stream.fetched_bytes),
+            percent(stream.useful_bytes / stream.fetched_bytes if stream.fetched_bytes else None),
+            count(stream.bursts),
+            count(stream.activations),
+            percent(stream.row_hit_rate),
+            rate(stream.achieved_gbps, "B/s"),
+            percent(stream.share_of_peak),
+        )
+        for name, stream in result.streams.items()
+    )
+    columns = (
+        "source",
+        "",
+        "useful",
+        "fetched",
+        "useful share",
+        "bursts",
+        "activations",
+        "row hits",
+        "rate",
+        "of peak",
+    )
+    return DataTable("DRAM traffic", columns, tuple(rows), align="ll" + "r" * 8)
+
+
+def _energy(result: Result) -> DataTable:
+    total = result.energy_pj
+    rows: list[tuple[str, ...]] = [
+        (
+            name,
+            item.group,
+            energy(item.energy_pj),
+            percent(item.energy_pj / total if total else None),
+            f"{energy(item.low_pj)} to {energy(item.high_pj)}" if _has_range(item.low_pj, item.high_pj) else "",
+            item.kind,
+            item.source,
+        )
+        for name, item in sorted(result.energy.items(), key=lambda pair: -pair[1].energy_pj)
+    ]
+    if rows:
+        rows.append(("total", "", energy(total), "", "", "", ""))
+    columns = ("component", "group", "energy", "share", "range of the constants", "kind", "source of the constants")
+    return DataTable("Energy", columns, tuple(rows), align="llrrlll")
+
+
+def _has_range(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and low < high
+
+
+def _unmodelled(result: Result) -> DataTable:
+    rows = (
+        (
+            item.name,
+            item.reason,
+            count(item.count),
+            count(item.operations),
+            percent(item.operations_share),
+            bytes_text(item.bytes),
+            percent(item.bytes_share),
+        )
+        for item in result.not_modelled
+    )
+    columns = ("op", "reason", "ops in the workload", "operations", "share", "bytes", "share")
+    note = "none of these is in the times and energies above" if result.not_modelled else ""
+    return DataTable("Not modelled", columns, tuple(rows), note, "ll" + "r" * 5)
+
+
+def _layers(result: Result) -> DataTable:
+    rows = (
+        (
+            "-" if layer.layer is None else str(layer.layer),
+            layer.scope,
+            count(layer.cycles),
+            seconds(layer.time_s),
+            number(layer.context_mean),
+            number(layer.tokens_mean),
+            number(layer.heads_mean),
+            count(layer.operations),
+            bytes_text(layer.dram_fetched_bytes),
+            energy(layer.energy_pj),
+        )
+        for layer in result.layers
+    )
+    columns = (
+        "layer",
+        "scope",
+        "cycles",
+        "time",
+        "tokens",
+        "kept",
+        "heads kept",
+        "operations",
+        "DRAM fetched",
+        "energy",
+    )
+    return DataTable("Layers", columns, tuple(rows), "means over the ops of a layer", "ll" + "r" * 8)
+
+
+def _inputs(result: Result) -> DataTable:
+    rows = ((field.name, str(field.value), field.kind, field.source) for field in result.inputs)
+    return DataTable("Inputs", ("input", "value", "kind", "source"), tuple(rows), align="llll")
+
+
+def comparison_table(results: Sequence[Result]) -> DataTable | None:
+    """Return the designs side by side; None for fewer than two.
+
+    A speedup stands only where both designs modelled the same scope of the same work: equal operations before pruning.
+    """
+    if len(results) < 2:
+        return None
+    rows = tuple(row for scope in SCOPES for row in _comparison_rows(results, scope))
+    first = results[0].design
+    columns = ("scope", "design", "time", f"{first} is faster", "DRAM fetched", "energy", f"{first} needs less energy")
+    note = "factors only between equal scopes of the same work; operations that a design prunes away count as done"
+    return DataTable("Comparison", columns, rows, note, "ll" + "r" * 5)
+
+
+def _comparison_rows(results: Sequence[Result], name: str) -> Iterable[tuple[str, ...]]:
+    base = results[0].scopes.get(name)
+    for result in results:
+        scope = result.scopes.get(name)
+        if scope is None or scope.modelled_by not in ("design", "host"):
+            continue
+        equal = base is not None and _same_work(results[0], base, result, scope)
+        yield (
+            name,
+            result.design + (" (host)" if scope.modelled_by == "host" else ""),
+            seconds(scope.time_s),
+            ratio(_quotient(scope.time_s, base.time_s) if base is not None and equal else None),
+            bytes_text(scope.dram_fetched_bytes if scope.modelled_by == "design" else None),
+            energy(scope.energy_pj),
+            ratio(_quotient(scope.energy_pj, base.energy_pj) if base is not None and equal else None),
+        )
+
+
+def _same_work(base: Result, ours: ScopeResult, other: Result, theirs: ScopeResult) -> bool:
+    modelled = ours.modelled_by == theirs.modelled_by
+    same = (base.model, ours.operations_dense) == (other.model, theirs.operations_dense)
+    return modelled and same
+
+
+def _quotient(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None
