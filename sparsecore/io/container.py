@@ -13,7 +13,7 @@ from torch import Tensor
 from sparsecore.errors import CorruptFileError, UnsupportedError
 from sparsecore.io.atomic import replacing
 
-__all__ = ["read_safetensors", "write_safetensors"]
+__all__ = ["aligned", "read_safetensors", "write_safetensors"]
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -27,13 +27,21 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safetensors.safe_open(str(path), framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            return {name: aligned(file.get_tensor(name)) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (safetensors.SafetensorError, RuntimeError, OverflowError, ValueError) as error:
         raise CorruptFileError(
             f"not a readable safetensors file: {error}",
             where=str(path),
             hint="it is truncated or damaged; copy or download it again",
         ) from error
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """Return `tensor`, or a copy where its elements do not lie at multiples of their size.
+
+    Old writers did not pad the header, and the format does not ask for it; kernels do.
+    """
+    return tensor.clone() if tensor.data_ptr() % max(tensor.element_size(), 1) else tensor
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

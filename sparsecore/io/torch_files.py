@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsecore.errors import CorruptFileError, PickleRefusedError, UnsupportedError
+from sparsecore.io.container import aligned
 
 __all__ = ["read_torch_file"]
 
@@ -162,7 +163,7 @@ def _plain(name: object, value: Tensor, path: Path) -> Tensor:
     held = tensor.untyped_storage().nbytes()
     if tensor.numel() * tensor.element_size() > held:
         raise CorruptFileError(f"a tensor of shape {list(tensor.shape)} is backed by {held} bytes", where=where)
-    return tensor
+    return aligned(tensor)
 
 
 def _reason(error: pickle.UnpicklingError) -> str:
