@@ -52,8 +52,35 @@ void fill(const Stored& stored, const Resident& out) {
     offsets[g.rows] = g.kept;
 }
 
+// A damaged table is refused before its positions say where to write.
+template <class Column>
+void check_positions(const Resident& resident) {
+    const Geometry& g = resident.geometry;
+    const auto* columns = resident.section<const Column>(1);
+    const auto* offsets = resident.section<const int64_t>(2);
+    bool valid = offsets[0] == 0 && offsets[g.rows] == g.kept;
+    for (int64_t row = 0; valid && row < g.rows; ++row) {
+        valid = offsets[row] <= offsets[row + 1] && offsets[row + 1] <= g.kept;
+        int64_t previous = -1;
+        for (int64_t i = offsets[row]; valid && i < offsets[row + 1]; ++i) {
+            const int64_t column = columns[i];
+            valid = column > previous && column < g.cols;
+            previous = column;
+        }
+    }
+    if (!valid) {
+        throw core::Error("IndexTableError", "columns or row offsets are damaged", "resident",
+                          "ascending columns inside each row", "make it again from the stored form");
+    }
+}
+
 void restore(const Resident& resident, const Stored& out) {
     const Geometry& g = resident.geometry;
+    if (narrow_columns(g.cols)) {
+        check_positions<uint16_t>(resident);
+    } else {
+        check_positions<uint32_t>(resident);
+    }
     const auto* offsets = resident.section<const int64_t>(2);
     if (g.kept > 0) std::memcpy(out.values.data, resident.sections[0], static_cast<size_t>(resident.section_bytes[0]));
     if (g.rows > 0) std::memcpy(out.offsets.data, offsets, static_cast<size_t>(g.rows * 8));
