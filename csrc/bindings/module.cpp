@@ -18,4 +18,5 @@ PYBIND11_MODULE(_core, m) {
     bindings::bind_resident(m);
     bindings::bind_topk(m);
     bindings::bind_attention(m);
+    bindings::bind_cuda(m);
 }

@@ -1,18 +1,19 @@
-// The activations of the linear kernels, in fp32, with the formulas of torch.nn.functional.
+// The activations of the linear kernels on the device: the formulas of cpu/common/epilogue.h.
 #pragma once
 
 #include <cmath>
 
+#include "cpu/common/epilogue.h"
 #include "cuda/common/target.h"
 
 namespace sparsecore::cuda {
 
-enum class Activation : int { None = 0, Relu = 1, Gelu = 2, GeluTanh = 3, Silu = 4 };
+using cpu::Activation;
 
 SC_DEVICE float activate(float x, Activation activation) {
     switch (activation) {
         case Activation::Relu:
-            return x > 0.0f || x != x ? x : 0.0f;
+            return x < 0.0f ? 0.0f : x;
         case Activation::Gelu:
             return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
         case Activation::GeluTanh:

@@ -8,27 +8,9 @@
 
 #include "cuda/common/activation.h"
 #include "cuda/common/element.h"
+#include "cuda/nm_linear/kernel_args.h"
 
 namespace sparsecore::cuda {
-
-inline constexpr int kChunk = 8;
-inline constexpr int kWarpsPerBlock = 4;
-inline constexpr int kMaxTokens = 4;
-
-// Strides are in elements. `kept` is the number of kept values of a row, `chunks` = ceil(kept / kChunk).
-struct NmLinearArgs {
-    const void* x;
-    const void* values;          // [rows, chunks * kChunk]
-    const std::uint8_t* codes;   // [rows, chunks * kChunk * code_bits / 8]
-    const void* bias;            // [rows] or null, of the element type
-    void* out;
-    std::int64_t x_token_stride, x_column_stride;
-    std::int64_t out_token_stride, out_row_stride;
-    std::int64_t bias_stride;
-    std::int64_t tokens, rows, cols, kept, chunks;
-    int n, m, code_bits;
-    Activation activation;
-};
 
 template <class T>
 struct alignas(sizeof(T) * kChunk > 16 ? 16 : sizeof(T) * kChunk) Chunk {
@@ -89,7 +71,7 @@ SC_DEVICE void reduce_and_store(const NmLinearArgs& a, std::int64_t row, std::in
         if (lane == t && token + t < a.tokens) {
             const float bias = a.bias ? to_float(static_cast<const T*>(a.bias)[row * a.bias_stride]) : 0.0f;
             T* out = static_cast<T*>(a.out) + (token + t) * a.out_token_stride + row * a.out_row_stride;
-            store(out, activate(sum[t] + bias, a.activation));
+            store(out, cuda::activate(sum[t] + bias, a.activation));
         }
     }
 }
