@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import struct
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,10 @@ def read_torch_file(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
             return _tensors(_load_program(path, kind), path)
         _check_stored(entries, path)
     try:
-        return _tensors(_load(path, entries is not None), path)
+        tensors = _tensors(_load(path, entries is not None), path)
+        if entries is not None:
+            _check_storages(tensors, entries, path)
+        return {name: aligned(tensor) for name, tensor in tensors.items()}
     except PickleRefusedError:
         if not trust_pickle:
             raise
@@ -70,6 +75,7 @@ def _load(path: Path, mapped: bool) -> Any:
         MemoryError,
         OverflowError,
         ImportError,
+        struct.error,
     ) as error:
         raise _corrupt(path, str(error).partition("\n")[0] or type(error).__name__) from error
 
@@ -93,6 +99,14 @@ def _check_stored(entries: list[zipfile.ZipInfo], path: Path) -> None:
     """
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
         raise _corrupt(path, "an archive with compressed or encrypted entries, which torch.save never writes")
+
+
+def _check_storages(tensors: Mapping[str, Tensor], entries: list[zipfile.ZipInfo], path: Path) -> None:
+    """Check each storage against the lengths in the archive: the mapped reader takes the pickle's word for it."""
+    lengths = Counter(entry.file_size for entry in entries if entry.filename.partition("/")[2].startswith("data/"))
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
+    if Counter(storages.values()) - lengths:
+        raise _corrupt(path, "its tensors are longer than the data in the archive")
 
 
 def _program_kind(names: list[str], path: Path) -> str:
@@ -163,7 +177,7 @@ def _plain(name: object, value: Tensor, path: Path) -> Tensor:
     held = tensor.untyped_storage().nbytes()
     if tensor.numel() * tensor.element_size() > held:
         raise CorruptFileError(f"a tensor of shape {list(tensor.shape)} is backed by {held} bytes", where=where)
-    return aligned(tensor)
+    return tensor
 
 
 def _reason(error: pickle.UnpicklingError) -> str:
