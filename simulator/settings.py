@@ -1,4 +1,4 @@
-"""What the settings files of designs, memories and constants tables share: strict models, `base:`-style merging, `--set`."""
+"""What the settings files of designs, memories and constants tables share: strict models, merging, `--set`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def changed(document: Document, changes: Mapping[str, Any]) -> Document:
     for key, value in changes.items():
         parts = key.split(".")
         if not all(parts):
-            raise ConfigError(f"the key {key!r} is not a dotted name", where="--set", expected="such as dram.channels=8")
+            raise ConfigError(f"the key {key!r} is not a dotted name", where="--set", expected="as dram.channels=8")
         if isinstance(value, str):
             try:
                 value = yaml.safe_load(value)

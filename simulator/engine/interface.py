@@ -21,7 +21,7 @@ from simulator.memory import Memory, MemorySpec, Traffic, dram_energy, load_memo
 from simulator.settings import Settings
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp
 
-__all__ = ["Cost", "Design", "DesignSettings", "DramSettings", "Energy", "Op", "Rows"]
+__all__ = ["Cost", "Design", "DesignSettings", "DramSettings", "Energy", "Op", "Rows", "row_bytes"]
 
 Op = AttentionOp | LinearOp | OtherOp
 Rows = npt.NDArray[np.int64]
@@ -81,7 +81,7 @@ class Cost:
 
 
 class Design(ABC):
-    """One accelerator. Subclasses set `settings_model` and `folder` (of their YAML files) and implement the rest.
+    """One accelerator. Subclasses set the class variables (`folder`: of their YAML files) and implement the rest.
 
     Parameters
     ----------
@@ -95,6 +95,9 @@ class Design(ABC):
     settings_model: ClassVar[type[DesignSettings]]
     folder: ClassVar[Path]
     streams: ClassVar[tuple[str, ...]]
+    written_streams: ClassVar[frozenset[str]]
+    energy_units: ClassVar[dict[str, tuple[str, ...]]]  # components of the energy by the unit that spends them
+    prunes: ClassVar[bool] = True  # False: ops come in their dense form
 
     def __init__(self, settings: Any, seed: int = 0) -> None:
         self.seed = seed
@@ -128,6 +131,10 @@ class Design(ABC):
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of everything but the DRAM, by component."""
 
+    def dense(self, op: Op) -> Op:
+        """Return `op` as a design that does not prune has to run it; called only where `prunes` is False."""
+        return op
+
     def inputs(self, op: Op) -> dict[str, tuple[str, Kind, str]]:
         """Return what the design assumed for `op` beyond the workload: name -> (value, kind, source)."""
         return {}
@@ -135,8 +142,8 @@ class Design(ABC):
     def cost(self, op: Op, rows: Rows | None, cycle: int) -> Cost:
         """Return the cost of `op` started at `cycle`; equal ops are simulated once.
 
-        An op starts with all rows of the DRAM closed. Where it falls between two refreshes follows from `cycle`, rounded
-        to a quarter of tREFI, so that at most four runs of equal ops differ.
+        An op starts with all rows of the DRAM closed. Where it falls between two refreshes follows from `cycle`,
+        rounded to a quarter of tREFI, so that at most four runs of equal ops differ.
         """
         refi = self.memory_spec.timing_ns.refi
         phase = int(cycle / self.clock_ghz % refi / refi * REFRESH_PHASES) if refi else 0
@@ -145,6 +152,10 @@ class Design(ABC):
             self.memory.reset((phase + 0.5) / REFRESH_PHASES)
             self._known[key] = self.simulate(op, rows)
         return self._known[key]
+
+    def unit_energy_pj(self, unit: str, energies: Mapping[str, Energy]) -> float:
+        """Return the part of an op's energy that a unit spent (see `energy_units`)."""
+        return sum(energies[name].pj for name in self.energy_units.get(unit, ()) if name in energies)
 
     def energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of an op by component: the DRAM's parts and the design's own."""

@@ -24,8 +24,8 @@ __all__ = ["Batch", "Buffer", "Credits", "FetchQueue", "InOrder", "Station"]
 class Batch:
     """Items that are ready from cycle `first` (the first of them) to cycle `last` (the last of them).
 
-    `owner` is the design's own object. `again` of the items must be computed a second time; the batch that does it names
-    the `original`.
+    `owner` is the design's own object. `again` of the items must be computed a second time; the batch that does it
+    names the `original`.
     """
 
     items: int
@@ -39,9 +39,9 @@ class Batch:
 class Station:
     """A unit that serves batches in order: an item each `interval(batch)` cycles, its result `latency` cycles later.
 
-    start = max(first ready, unit free); end = max(start + items x interval, last ready + interval). The first result is
-    ready at start + interval + latency, the last at end + latency. A batch is handed to `forward` when its first result is
-    ready; while it is not accepted there the unit starts no other one.
+    start = max(first ready, unit free); end = max(start + items x interval, last ready + interval). The first result
+    is ready at start + interval + latency, the last at end + latency. A batch is handed to `forward` when its first
+    result is ready; while it is not accepted there the unit starts no other one.
 
     Parameters
     ----------
@@ -204,8 +204,8 @@ class Buffer:
 class FetchQueue:
     """Requests on their way to the DRAM: in order, urgent ones first, a bounded number of bursts under way.
 
-    A request is issued while fewer than the memory's `run_ahead_bursts` bursts are under way; a long one is admitted burst
-    by burst by the memory itself.
+    A request is issued while fewer than the memory's `run_ahead_bursts` bursts are under way; a long one is admitted
+    burst by burst by the memory itself.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -28,8 +28,9 @@ def dram_energy(
 ) -> dict[str, DramEnergy]:
     """Return the parts of the DRAM's energy over a run.
 
-    activation = ACT count x e_act; movement = bits x e_move; io = bits x e_io; refresh = channels x time / tREFI x e_ref;
-    background = channels x (P_active x t_active + P_precharged x (t - t_active)).
+    activation = ACT count x e_act; movement = bits x e_move; io = bits x e_io;
+    refresh = channels x time / tREFI x e_ref; standby_active = channels x P_active x t_active;
+    standby_precharged = channels x P_precharged x (t - t_active).
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ class Memory:
         return self.spec.peak_bytes_per_tick * self._ticks_per_cycle
 
     def reset(self, refresh_phase: float = 0.0) -> None:
-        """Start a new run at cycle 0 with all rows closed; `refresh_phase` in [0, 1) of tREFI since the last refresh."""
+        """Start a new run at cycle 0 with all rows closed, `refresh_phase` x tREFI after the last refresh."""
         self._dram.reset(int(refresh_phase * self.spec.ticks(self.spec.timing_ns.refi)))
         self._useful = [0] * len(self.streams)
 

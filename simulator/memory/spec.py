@@ -117,9 +117,8 @@ class MemorySpec(Settings):
         ConfigError: an unknown field; what does not add up to the organisation is named by the timing model.
         """
         o = self.organisation
-        sizes = dict(
-            zip(FIELDS, (o.channels, o.pseudo_channels, o.bank_groups, o.banks_per_group, self.columns, o.rows))
-        )
+        counts = (o.channels, o.pseudo_channels, o.bank_groups, o.banks_per_group, self.columns, o.rows)
+        sizes = dict(zip(FIELDS, counts, strict=True))
         left = {name: max(size, 1).bit_length() - 1 for name, size in sizes.items()}
         slices = []
         for item in self.address_map:

@@ -60,8 +60,8 @@ class _Macro(Settings):
 class _Table(Settings):
     source: str
     kind: Kind
-    constants: dict[str, _Entry] = {}
-    macros: list[_Macro] = []
+    constants: dict[str, _Entry] = Field(default_factory=dict)
+    macros: list[_Macro] = Field(default_factory=list)
 
 
 def _folder() -> Path:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Fetcher"]
+from pydantic import Field
+
+from simulator.settings import Settings
+
+__all__ = ["Fetcher", "FetcherSettings"]
+
+
+class FetcherSettings(Settings):
+    """Lanes and FIFOs between the crossbars."""
+
+    lanes: int = Field(ge=1)
+    fifo_depth: int = Field(ge=1)
+    word_bytes: int = Field(ge=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +28,12 @@ class Fetcher:
     SpAtten, section IV-A: 32 lanes, 64 words of 16 bytes.
     """
 
-    lanes: int
-    fifo_depth: int
-    word_bytes: int
+    settings: FetcherSettings
 
     def run_ahead_bursts(self, burst_bytes: int) -> int:
         """Bursts that may be under way at a time: lanes x depth x word / burst, at least one per lane."""
-        return max(self.lanes, self.lanes * self.fifo_depth * self.word_bytes // burst_bytes)
+        s = self.settings
+        return max(s.lanes, s.lanes * s.fifo_depth * s.word_bytes // burst_bytes)
 
     @staticmethod
     def least_cycles(bursts: int, channels: int) -> int:

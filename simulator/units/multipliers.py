@@ -32,7 +32,7 @@ class MultiplierArray:
         return self.multipliers // self.lanes(head_dim)
 
     def cycles(self, rows: int, head_dim: int) -> int:
-        """Cycles for one query against `rows` rows: ceil(rows / rows_per_cycle); a row wider than the array is folded."""
+        """Cycles for one query: ceil(rows / rows_per_cycle); a row wider than the array is folded."""
         width = self.rows_per_cycle(head_dim)
         if width == 0:
             return rows * -(-self.lanes(head_dim) // self.multipliers)

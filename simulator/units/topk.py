@@ -26,8 +26,8 @@ def _means(n: int, parallelism: int, per_round: int, per_item: bool) -> Floats:
     """Return E(n, t) for t = 1 .. n (index t - 1).
 
     E(n, t) = c(n) + (1 / n) [ sum over m = t .. n-1 of E(m, t) + sum over j = 1 .. t-1 of E(n - t + j, j) ],
-    where c(n) = ceil(n / P) + per_round cycles, or n items: the first sum are the pivots below the target (the larger side
-    of m items stays), the second those above it (the smaller side stays and the target moves up by as many). Both sums
+    where c(n) = ceil(n / P) + per_round cycles, or n items: the first sum are the pivots below the target (the larger
+    side of m items stays), the second those above it (the smaller side stays and the target moves up by as many). Both
     are running sums over smaller n, along columns and diagonals of the table, so that all of it costs O(n^2).
     """
     column = np.zeros(n)  # over m < size of E(m, t), by t - 1
@@ -78,7 +78,7 @@ class TopK:
         return -(-candidates // self.settings.parallelism) + ZeroEliminator(self.settings.parallelism).latency
 
     def comparisons(self, candidates: int, kept: int) -> float:
-        """Expected comparisons: two arrays compare each candidate of a round with the pivot, and one filters the output."""
+        """Expected comparisons: two arrays compare a round's candidates with the pivot, then one filters the output."""
         if not 0 < kept < candidates:
             return 0.0
         return 2 * float(_means(candidates, 1, 0, True)[kept - 1]) + candidates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,15 @@ class SpAtten(Design):
     settings_model = SpAttenSettings
     folder = Path(__file__).parent
     streams = STREAMS
+    written_streams = frozenset(("output", "new_key_value"))
+    energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
+        "fetcher": ("sram.fetch_fifo",),
+        "qk": ("logic.qk", "sram.key"),
+        "softmax": ("logic.softmax", "logic.importance"),
+        "topk": ("logic.topk",),
+        "topk_value": ("logic.topk_value",),
+        "pv": ("logic.pv", "sram.value"),
+    }
 
     def __init__(self, settings: SpAttenSettings, seed: int = 0) -> None:
         super().__init__(settings, seed)
@@ -35,16 +45,15 @@ class SpAtten(Design):
 
     def run_ahead_bursts(self, settings: SpAttenSettings) -> int:
         """Return the space of the data FIFOs in bursts."""
-        f = settings.fetcher
-        fetcher = Fetcher(f.lanes, f.fifo_depth, f.word_bytes)
-        return fetcher.run_ahead_bursts(self.memory_spec.organisation.burst_bytes)
+        return Fetcher(settings.fetcher).run_ahead_bursts(self.memory_spec.organisation.burst_bytes)
 
     def runs(self, op: Op) -> bool:
         """Return whether `op` is attention."""
         return isinstance(op, AttentionOp)
 
     def _compact(self, op: AttentionOp) -> bool:
-        return getattr(self.settings.layout, op.phase) == "compact"
+        layout = self.settings.layout
+        return (layout.summarise if op.phase == "summarise" else layout.generate) == "compact"
 
     def signature(self, op: Op, rows: Rows | None) -> object:
         """Return `op` without its place in the model, and the positions where they matter."""
@@ -74,18 +83,18 @@ class SpAtten(Design):
             "fetcher": run.engine.memory_active_cycles,
             "qk": run.qk.busy_cycles,
             "softmax": run.softmax.busy_cycles,
-            "topk_local": run.select.busy_cycles,
+            "topk_value": run.select.busy_cycles,
             "pv": run.pv.busy_cycles,
-            "topk_token_head": self.machine.token_head_cycles(op),
+            "topk": self.machine.token_head_cycles(op),
         }
         events = self._events(op, decisions, run.low_rows, traffic)
         operations = {
             "fetcher": sum(t.bursts for t in traffic.values()),
             "qk": round(2 * events["qk_macs"]),
             "softmax": round(events["probabilities"]),
-            "topk_local": round(events["local_comparisons"]),
+            "topk_value": round(events["value_comparisons"]),
             "pv": round(2 * events["pv_macs"]),
-            "topk_token_head": round(events["comparisons"] - events["local_comparisons"]),
+            "topk": round(events["comparisons"]),
         }
         return Cost(cycles, run.engine.memory_active_cycles, busy, operations, traffic, events)
 
@@ -109,20 +118,22 @@ class SpAtten(Design):
         local = queries * topk.comparisons(*decisions.local_select) if decisions.local_select else 0.0
         barrier = sum(topk.comparisons(*select) for select in (op.token_select, op.head_select) if select)
         burst_bits = 8 * self.memory_spec.organisation.burst_bytes
+        read = traffic.keys() - self.written_streams
+        key_rows = len(decisions.groups) * op.keys
         # The width converter fills rows up to the on-chip width; the low bits are added to rows already there.
         key_width = bits if not op.key_lsb_bits else min(bits, op.key_msb_bits)
         return {
             "qk_macs": float(passes * op.keys * dim),
             "pv_macs": float(queries * op.local_values * dim),
             "probabilities": float(passes * op.keys),
-            "comparisons": local + barrier,
-            "local_comparisons": local,
+            "comparisons": barrier,
+            "value_comparisons": local,
             "importance_adds": float(queries * op.keys + queries * dim),
-            "key_bits_written": float(len(decisions.groups) * op.keys * dim * key_width + low_rows * dim * op.key_lsb_bits),
+            "key_bits_written": float(dim * (key_rows * key_width + low_rows * op.key_lsb_bits)),
             "key_bits_read": float(passes * op.keys * dim * bits),
             "value_bits_written": float(fetched_values * dim * bits),
             "value_bits_read": float(queries * op.local_values * dim * bits),
-            "fetched_bits": float(sum(t.bursts for name, t in traffic.items() if name not in WRITES) * burst_bits),
+            "fetched_bits": float(sum(traffic[name].bursts for name in read) * burst_bits),
         }
 
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
@@ -133,13 +144,11 @@ class SpAtten(Design):
         """Return the choices that the workload leaves open."""
         assert isinstance(op, AttentionOp)
         found: dict[str, tuple[str, Kind, str]] = {}
+        why = "the workload gives only their number"
         if not self._compact(op) and op.key_ids is None and op.keys < op.context:
-            found["positions of kept tokens"] = ("random, from the seed", "assumed", "the workload gives only their number")
+            found["positions of kept tokens"] = ("random, from the seed", "assumed", why)
         if any(0 < count < op.keys for count in op.values):
-            found["positions of fetched V rows"] = ("random, from the seed", "assumed", "the workload gives only their number")
+            found["positions of fetched V rows"] = ("random, from the seed", "assumed", why)
         if any(op.lsb_queries):
-            found["order of low-bit queries"] = ("evenly spread", "assumed", "the workload gives only their number")
+            found["order of low-bit queries"] = ("evenly spread", "assumed", why)
         return found
-
-
-WRITES = frozenset(("output", "new_key_value"))

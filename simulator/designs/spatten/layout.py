@@ -96,5 +96,5 @@ class Layout:
         """Addresses and lengths of the K (both planes) and V rows of a new token, at the end of the context."""
         last = max(self.rows - 1, 0)
         sizes = (self.high_bytes, self.low_bytes, self.value_bytes)
-        planes = zip(self._bases(group), sizes)
+        planes = zip(self._bases(group)[:3], sizes, strict=True)
         return tuple((np.array([base + last * size], dtype=np.int64), size) for base, size in planes if size)

@@ -64,7 +64,7 @@ class Machine:
         )
 
     def token_head_cycles(self, op: AttentionOp) -> int:
-        """Cycles of the selections at the end of a layer, one behind the other on the same engine, output pass included."""
+        """Cycles of the selections at the end of a layer, one behind the other on one engine, output pass included."""
         total = 0
         for select in (op.token_select, op.head_select):
             if select is not None and 0 < select[1] < select[0]:

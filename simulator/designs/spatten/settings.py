@@ -8,7 +8,7 @@ from pydantic import Field
 
 from simulator.engine.interface import DesignSettings
 from simulator.settings import Settings
-from simulator.units import SoftmaxSettings, SramSettings, TopKSettings
+from simulator.units import ArithmeticSettings, FetcherSettings, SoftmaxSettings, SramSettings, TopKSettings
 
 __all__ = ["SpAttenSettings"]
 
@@ -21,14 +21,6 @@ class ArraySettings(Settings):
     multipliers: int = Field(ge=1, description="in one array")
     minimum_lanes: int = Field(ge=1, description="lanes of the narrowest group: 512 / 8 outputs")
     element_bits: int = Field(ge=1, le=64, description="on-chip operand width")
-
-
-class FetcherSettings(Settings):
-    """Lanes and FIFOs between the crossbars."""
-
-    lanes: int = Field(ge=1)
-    fifo_depth: int = Field(ge=1)
-    word_bytes: int = Field(ge=1)
 
 
 class PipelineSettings(Settings):
@@ -54,17 +46,12 @@ class WriteSettings(Settings):
     new_key_value: bool = Field(description="the K and V rows of each generated token")
 
 
-class EnergySettings(Settings):
-    """Constants ("table.name") for the on-chip energies, and the macro of the fetcher's FIFOs."""
+class FifoSettings(Settings):
+    """The macro of the fetcher's data FIFOs in the SRAM table."""
 
-    multiply_8bit: str
-    add_8bit: str
-    add_32bit: str
-    fp32_add: str
-    fp32_multiply: str
-    fifo_macro_bytes: int
-    fifo_port_bits: int
-    sram_table: str
+    macro_bytes: int = Field(ge=1)
+    port_bits: int = Field(ge=1)
+    table: str
 
 
 class SpAttenSettings(DesignSettings):
@@ -78,4 +65,5 @@ class SpAttenSettings(DesignSettings):
     pipeline: PipelineSettings
     layout: LayoutSettings
     write: WriteSettings
-    energy: EnergySettings
+    fifo: FifoSettings
+    energy: ArithmeticSettings

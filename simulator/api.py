@@ -1,0 +1,177 @@
+"""Running a simulation from Python: `simulator.run`, and comparing two results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.designs.registry import Parameter, Resolved, make
+from simulator.engine.accounting import Ledger
+from simulator.engine.host import Host, parse_host
+from simulator.engine.interface import Design
+from simulator.errors import UnsupportedError
+from simulator.result import InputField, Result
+from simulator.workload.ir import Workload
+
+__all__ = ["Comparison", "compare", "run"]
+
+
+def run(
+    workload: Workload | str | os.PathLike[str],
+    arch: str = "spatten",
+    *,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 (the name of the command's option)
+    memory: str | None = None,
+    host: str = "none",
+    strict: bool = False,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Simulate a workload on a design.
+
+    Parameters
+    ----------
+    workload: a Workload or the path of a saved one.
+    arch: the name of a design, or a YAML file with `base:` and the numbers that differ.
+    set: dotted keys of the design's settings with new values, such as {"dram.channels": 8}.
+    memory: a shipped memory or a YAML file, instead of the design's.
+    host: what runs the ops that the design does not: "none", or "name:GFLOPS,GB/s" for a roofline.
+    strict: make it an error if any op is left to nobody.
+    seed: of every random choice (positions that the workload does not give). Equal seeds give equal results.
+    progress: called with ops done and ops in all.
+
+    Raises
+    ------
+    UnknownNameError: no such design or memory. ConfigError: an unknown or mistyped key.
+    FileMissingError, CorruptFileError, FormatVersionError: the saved workload.
+    UnsupportedError: an op does not fit the design, or `strict` and something is not modelled.
+    InvalidValueError: `host` is not understood.
+    """
+    if not isinstance(workload, Workload):
+        workload = Workload.load(workload)
+    roofline = parse_host(host)
+    design, resolved = make(arch, set, memory, seed)
+    ledger = Ledger(workload, design, roofline)
+    if strict:
+        _refuse_left_out(ledger, resolved)
+    ledger.run(progress)
+    return _result(ledger, resolved, seed)
+
+
+def _refuse_left_out(ledger: Ledger, resolved: Resolved) -> None:
+    if ledger.host is not None:
+        return
+    left: dict[str, int] = {}
+    ops = tuple(ledger.executed.ops())
+    for op in ops:
+        if not ledger.design.runs(op):
+            name = getattr(op, "name", "attention")
+            left[name] = left.get(name, 0) + 1
+    if left:
+        first = ", ".join(list(left)[:8]) + (", ..." if len(left) > 8 else "")
+        raise UnsupportedError(
+            f"{resolved.document.data['name']} does not model {sum(left.values())} of {len(ops)} ops: {first}",
+            where="--strict",
+            hint="give a host for them (--host name:GFLOPS,GB/s) or leave out --strict",
+        )
+
+
+def _result(ledger: Ledger, resolved: Resolved, seed: int) -> Result:
+    design, workload, data = ledger.design, ledger.workload, resolved.document.data
+    return Result(
+        design=str(data["name"]),
+        design_description=str(data["description"]),
+        parameters={parameter.name: parameter.value for parameter in resolved.parameters},
+        workload=workload.name,
+        model=workload.model,
+        schedule=ledger.executed.schedule,
+        seed=seed,
+        clock_ghz=design.clock_ghz,
+        fidelity="event",
+        scopes=ledger.scopes(),
+        layers=ledger.layers(),
+        units=ledger.units(),
+        streams=ledger.streams(),
+        energy=ledger.energy_items(),
+        not_modelled=ledger.not_modelled(),
+        inputs=_inputs(ledger, resolved),
+        notes=_notes(ledger),
+    )
+
+
+def _inputs(ledger: Ledger, resolved: Resolved) -> tuple[InputField, ...]:
+    workload, found = ledger.workload, []
+    counts = {"sequences": len(workload.sequences), "attention ops": len(workload.attention)}
+    for name, kind in workload.kinds().items():
+        shown = ", ".join(f"{count} {what}" for what, count in counts.items())
+        source = f"{workload.schedule}; {workload.source}" if workload.source else workload.schedule
+        found.append(InputField(f"workload.{name}", shown, kind, source))
+    for name, (value, choice, source) in ledger.open_choices.items():
+        found.append(InputField(f"workload.{name}", value, choice, source))
+    found.extend(InputField(f"design.{p.name}", _scalar(p), p.kind, p.source) for p in resolved.parameters)
+    memory = ledger.design.memory_spec
+    found.append(InputField("memory", memory.name, "published", memory.description))
+    for name, energy in ledger.energies.items():
+        found.append(InputField(f"energy.{name}", None, energy.kind, energy.source))
+    if ledger.host is not None:
+        found.append(_host_input(ledger.host))
+    return tuple(found)
+
+
+def _host_input(host: Host) -> InputField:
+    value = f"{host.gflops:g} GFLOPS, {host.gb_per_s:g} GB/s"
+    return InputField(f"host.{host.name}", value, "assumed", "--host: a roofline, no kernel reaches it")
+
+
+def _scalar(parameter: Parameter) -> str | int | float | bool | None:
+    value = parameter.value
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def _notes(ledger: Ledger) -> tuple[str, ...]:
+    design: Design = ledger.design
+    notes = list(ledger.workload.notes)
+    if not design.prunes:
+        notes.append("the design does not prune: attention and linear layers are run in their dense form")
+    dram = [energy for energy in ledger.energies.values() if energy.group == "dram"]
+    if dram:
+        low, high = (sum(getattr(energy, end) for energy in dram) * 1e-12 for end in ("low_pj", "high_pj"))
+        notes.append(f"DRAM energy between {low:.4g} and {high:.4g} J over the spread of the published constants")
+    notes.append("sequences run one after the other; so do the ops, each starting with all DRAM rows closed")
+    return tuple(notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Ratios of `baseline` over `result` in one scope: above 1, `result` is better. Energy is None for a host."""
+
+    scope: str
+    result: str
+    baseline: str
+    speedup: float
+    dram_fetched: float | None
+    energy: float | None
+
+
+def compare(result: Result, baseline: Result, scope: str = "attention") -> Comparison:
+    """Return how much faster and more economical `result` is than `baseline` in a scope.
+
+    Raises
+    ------
+    UnsupportedError: the scope is not modelled in both, or the two did not start from the same dense work.
+    """
+    ours, theirs = result.scopes.get(scope), baseline.scopes.get(scope)
+    names = f"{result.design} and {baseline.design}"
+    if ours is None or theirs is None or not ours.time_s or not theirs.time_s:
+        raise UnsupportedError(
+            f"{names} cannot be compared in the scope {scope!r}: it is not modelled in both",
+            expected="a scope with a time in both results",
+            hint="the scope 'attention', or a host for what a design does not run",
+        )
+    if (ours.operations_dense, result.model) != (theirs.operations_dense, baseline.model):
+        raise UnsupportedError(f"{names} ran different workloads", expected="equal dense operations in the scope")
+    fetched = theirs.dram_fetched_bytes / ours.dram_fetched_bytes if ours.dram_fetched_bytes else None
+    energy = theirs.energy_pj / ours.energy_pj if ours.energy_pj and theirs.energy_pj is not None else None
+    return Comparison(scope, result.design, baseline.design, theirs.time_s / ours.time_s, fetched, energy)

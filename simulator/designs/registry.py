@@ -1,0 +1,163 @@
+"""Finding designs by name or YAML file, and making one with `--set` and `--memory` applied."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from simulator.config import Document, load_yaml, validate
+from simulator.designs.spatten import SpAtten
+from simulator.designs.systolic import Systolic
+from simulator.engine.interface import Design
+from simulator.errors import ConfigError, FileMissingError, UnknownNameError, nearest
+from simulator.settings import changed, merged
+from simulator.workload.ir import Kind
+
+__all__ = ["Parameter", "Resolved", "design_names", "make", "resolve"]
+
+GROUP = "simulator.designs"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One number of a design: its dotted key, value, kind, and the comment that stands beside it in its YAML file."""
+
+    name: str
+    value: Any
+    kind: Kind
+    source: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A design's class with its whole configuration: `base` files merged, changes applied, not yet checked."""
+
+    design: type[Design]
+    document: Document
+    parameters: tuple[Parameter, ...]
+
+
+@lru_cache(maxsize=1)
+def _classes() -> dict[str, type[Design]]:
+    """Return the design classes by entry-point name; the shipped ones need no installation metadata."""
+    found: dict[str, type[Design]] = {"spatten": SpAtten, "systolic": Systolic}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        if point.name not in found:
+            found[point.name] = point.load()
+    return found
+
+
+@lru_cache(maxsize=1)
+def _files() -> dict[str, tuple[type[Design], Path]]:
+    files: dict[str, tuple[type[Design], Path]] = {}
+    for design in _classes().values():
+        for path in sorted(design.folder.glob("*.yaml")):
+            files.setdefault(path.stem, (design, path))
+    return files
+
+
+def design_names() -> list[str]:
+    """Return the names that `make` knows."""
+    return sorted(_files())
+
+
+def resolve(arch: str, changes: Mapping[str, Any] | None = None) -> Resolved:
+    """Return a design by name, or by a YAML file whose `base:` names a design, with dotted keys changed.
+
+    Raises
+    ------
+    UnknownNameError: no such design (the nearest names are given).
+    FileMissingError: a YAML path that does not exist.
+    ConfigError: a file without `base`, or whose bases form a circle.
+    """
+    design, document, comments = _resolve(arch, ())
+    changes = changes or {}
+    result = changed(document, changes)
+    parameters = tuple(
+        Parameter(name, value, *(("assumed", "--set") if name in changes else _kind(name, comments)))
+        for name, value in _flat(result.data)
+        if name not in ("name", "description")
+    )
+    return Resolved(design, result, parameters)
+
+
+def _resolve(arch: str, above: tuple[str, ...]) -> tuple[type[Design], Document, dict[str, str]]:
+    files = _files()
+    design: type[Design] | None = None
+    if arch in files:
+        design, path = files[arch]
+    elif Path(arch).suffix in (".yaml", ".yml"):
+        path = Path(arch)
+        if not path.exists():
+            raise FileMissingError("the design file does not exist", where=arch, hint=nearest(arch, files))
+    else:
+        raise UnknownNameError(f"no design named {arch!r}", where="--arch", hint=nearest(arch, files))
+    document = load_yaml(path)
+    comments = _comments(path, document)
+    base = document.data.get("base")
+    if base is None:
+        if design is None:
+            raise ConfigError("the design file has no base", where=arch, expected=f"base: {' | '.join(files)}")
+        return design, document, comments
+    if not isinstance(base, str) or base in above:
+        raise ConfigError(f"the base {base!r} is not a design or leads back here", where=document.place(["base"]))
+    below, base_document, base_comments = _resolve(base, (*above, arch))
+    own = {key: value for key, value in document.data.items() if key != "base"}
+    own.setdefault("name", path.stem)
+    lines = {key: line for key, line in document.lines.items() if key}
+    return below, Document(merged(base_document.data, own), document.where, lines), base_comments | comments
+
+
+def make(
+    arch: str, changes: Mapping[str, Any] | None = None, memory: str | None = None, seed: int = 0
+) -> tuple[Design, Resolved]:
+    """Return a design ready to run, and what it was made from.
+
+    Parameters
+    ----------
+    memory: a shipped memory or a YAML file instead of the design's own; its number of channels then counts, unless
+        `changes` has "dram.channels".
+
+    Raises
+    ------
+    As `resolve`; ConfigError for an unknown or mistyped key, with its line and the nearest name.
+    """
+    changes = dict(changes or {})
+    if memory is not None:
+        changes = {"dram.standard": memory, "dram.channels": None, **changes}
+    resolved = resolve(arch, changes)
+    settings = validate(resolved.design.settings_model, resolved.document)
+    return resolved.design(settings, seed), resolved
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        items.extend(_flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)])
+    return items
+
+
+def _comments(path: Path, document: Document) -> dict[str, str]:
+    """Return the comment on the line of each key; a key without one has that of its section."""
+    text = path.read_text(encoding="utf-8").splitlines()
+    found: dict[str, str] = {}
+    for key, line in document.lines.items():
+        match = re.search(r"\s#\s*(.+)$", text[line - 1]) if key else None
+        if match:
+            found[".".join(map(str, key))] = match.group(1)
+    return found
+
+
+def _kind(name: str, comments: Mapping[str, str]) -> tuple[Kind, str]:
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        comment = comments.get(".".join(parts[:end]))
+        if comment is not None:
+            return ("assumed" if comment.startswith("ours") else "published"), comment
+    return "published", "the design's file"

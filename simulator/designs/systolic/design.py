@@ -1,0 +1,142 @@
+"""The systolic baseline as a design: dense attention and linear layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from simulator.designs.systolic.attention import STREAMS, HeadPlan, SystolicRun
+from simulator.designs.systolic.settings import SystolicSettings
+from simulator.engine.interface import Cost, Design, Energy, Op, Rows
+from simulator.memory import Traffic
+from simulator.memory.stream import StreamTimer
+from simulator.tech import sram_macro
+from simulator.units import Arithmetic, Fetcher, Softmax, SystolicArray
+from simulator.workload.ir import AttentionOp, LinearOp
+
+__all__ = ["Systolic"]
+
+
+class Systolic(Design):
+    """A weight-stationary array without any pruning; ops come to it in their dense form."""
+
+    settings_model = SystolicSettings
+    folder = Path(__file__).parent
+    streams = STREAMS
+    written_streams = frozenset(("output", "linear_output"))
+    energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
+        "array": ("logic.array", "sram.buffer"),
+        "softmax": ("logic.softmax",),
+    }
+    prunes = False
+
+    def __init__(self, settings: SystolicSettings, seed: int = 0) -> None:
+        super().__init__(settings, seed)
+        self.settings = settings
+        self.array = SystolicArray(settings.array.rows, settings.array.columns)
+        self.softmax = Softmax(settings.softmax)
+        self.streaming = StreamTimer(self.memory)
+
+    def run_ahead_bursts(self, settings: SystolicSettings) -> int:
+        """Return the space of the data FIFOs in bursts."""
+        return Fetcher(settings.fetcher).run_ahead_bursts(self.memory_spec.organisation.burst_bytes)
+
+    def runs(self, op: Op) -> bool:
+        """Return whether `op` is attention or a linear layer."""
+        return isinstance(op, (AttentionOp, LinearOp))
+
+    def signature(self, op: Op, rows: Rows | None) -> object:
+        """Return the sizes of `op`."""
+        if isinstance(op, AttentionOp):
+            bits = (op.query_bits, op.key_msb_bits + op.key_lsb_bits, op.value_bits)
+            return "attention", op.queries, op.keys, len(op.heads), op.kv_heads, op.head_dim, bits
+        assert isinstance(op, LinearOp)
+        return "linear", op.tokens, op.in_features, op.out_features
+
+    def simulate(self, op: Op, rows: Rows | None) -> Cost:
+        """Return the cost of an op in its dense form.
+
+        Raises
+        ------
+        UnsupportedError: the operands of one head do not fit in the buffer.
+        """
+        if isinstance(op, AttentionOp):
+            return self._attention(op) if op.keys and op.queries and op.heads else Cost(0)
+        assert isinstance(op, LinearOp)
+        return self._linear(op) if op.tokens else Cost(0)
+
+    def _attention(self, op: AttentionOp) -> Cost:
+        bits, size = self.settings.array.element_bits, self.settings.sram.bytes
+        plan = HeadPlan.of(op, size, self.array.rows, bits)
+        run = SystolicRun(self.memory, op, plan, self.array, self.softmax, size)
+        cycles = run.run(self.settings.output_bits)
+        active = run.engine.memory_active_cycles
+        pairs = op.kv_heads * plan.queries * op.keys
+        macs = 2 * pairs * op.head_dim
+        operands = op.kv_heads * (2 * op.keys + plan.queries) * op.head_dim
+        blocks = op.kv_heads * -(-plan.queries // plan.block)
+        # Stationary tiles (K, V) are read once a block; streamed rows (Q, probabilities) once for each column of tiles;
+        # the softmax reads each score once.
+        rows, width = op.kv_heads * plan.queries, self.array.columns
+        streamed = rows * op.head_dim * -(-op.keys // width) + pairs * -(-op.head_dim // width)
+        read = 2 * blocks * op.keys * op.head_dim + streamed + pairs
+        events = {
+            "macs": float(macs),
+            "probabilities": float(pairs),
+            "bits_written": float((operands + 2 * pairs) * bits),
+            "bits_read": float(read * bits),
+        }
+        busy = {"fetcher": active, "array": run.work.busy_cycles, "softmax": run.softmax.busy_cycles}
+        traffic = self.memory.traffic()
+        operations = {"fetcher": sum(t.bursts for t in traffic.values()), "array": 2 * macs, "softmax": pairs}
+        return Cost(cycles, active, busy, operations, traffic, events)
+
+    def _linear(self, op: LinearOp) -> Cost:
+        """Double-buffered: max(array, DRAM) + drain, with all weights read once for each block of rows that fits."""
+        width, inner, outputs = self.settings.linear_bits, op.in_features, op.out_features
+        row = -(-inner * width // 8)
+        block = min(op.tokens, max(self.settings.sram.bytes // 2 // row, 1))
+        blocks = -(-op.tokens // block)
+        whole, rest = divmod(op.tokens, block)
+        occupied = whole * self.array.occupied_cycles(block, inner, outputs)
+        occupied += self.array.occupied_cycles(rest, inner, outputs) if rest else 0
+        moves = {
+            "weight": self.streaming.time(-(-inner * outputs * width // 8) * blocks),
+            "activation": self.streaming.time(op.tokens * row),
+            "linear_output": self.streaming.time(op.tokens * -(-outputs * width // 8), True),
+        }
+        dram = sum(move.cycles for move in moves.values())
+        macs = op.tokens * inner * outputs
+        traffic: dict[str, Traffic] = {name: move.traffic for name, move in moves.items()}
+        read = op.tokens * inner * -(-outputs // self.array.columns) + inner * outputs * blocks
+        events = {
+            "macs": float(macs),
+            "bits_written": float((op.tokens * inner + inner * outputs * blocks) * width),
+            "bits_read": float(read * width),
+        }
+        operations = {"fetcher": sum(t.bursts for t in traffic.values()), "array": 2 * macs}
+        cycles = max(occupied, dram) + self.array.drain_cycles()
+        return Cost(cycles, dram, {"fetcher": dram, "array": occupied}, operations, traffic, events)
+
+    def dense(self, op: Op) -> Op:
+        """Return `op` as the array sees it: a pruned weight is stored and multiplied with its zeros."""
+        return replace(op, pattern="dense", density=1.0) if isinstance(op, LinearOp) else op
+
+    def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
+        """Return the energy of array, softmax and buffer."""
+        settings, events = self.settings, cost.events
+        arithmetic = Arithmetic(settings.energy)
+        s = settings.sram
+        macro = sram_macro(s.table, s.macro_bytes, s.port_bits, "sram")
+        access = events.get("bits_written", 0.0) * macro.write_pj + events.get("bits_read", 0.0) * macro.read_pj
+        leakage = -(-s.bytes // s.macro_bytes) * macro.leakage_mw * cost.cycles / self.clock_ghz
+        mac = arithmetic.multiply_add_pj(settings.array.element_bits)
+        return {
+            "logic.array": Energy.plain(events.get("macs", 0.0) * mac, "logic", arithmetic.source),
+            "logic.softmax": Energy.plain(
+                events.get("probabilities", 0.0) * arithmetic.probability_pj(), "logic", arithmetic.source
+            ),
+            "sram.buffer": Energy.plain(access / s.port_bits, "sram", macro.source),
+            "sram.leakage": Energy.plain(leakage, "sram", macro.source),
+        }

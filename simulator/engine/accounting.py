@@ -1,0 +1,249 @@
+"""From the costs of single ops to a result: every op is the design's, the host's, or listed as not modelled."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from simulator.engine.host import Host
+from simulator.engine.interface import Cost, Design, Energy, Op
+from simulator.memory import Traffic
+from simulator.result import EnergyItem, LayerResult, ScopeResult, StreamResult, UnitResult, UnmodelledItem
+from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp, Workload
+
+__all__ = ["SCOPES", "Ledger"]
+
+Scope = Literal["attention", "linear", "other"]
+SCOPES: tuple[Scope, ...] = ("attention", "linear", "other")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Sums over the ops of one layer or one scope."""
+
+    cycles: int = 0
+    seconds: float = 0.0
+    operations: int = 0
+    useful_bytes: int = 0
+    fetched_bytes: int = 0
+    energy_pj: float = 0.0
+    count: int = 0
+    left_out: int = 0
+    on_host: int = 0
+    tokens: int = 0
+    heads: int = 0
+    context: int = 0
+
+
+@dataclass(slots=True)
+class _Unit:
+    busy: int = 0
+    operations: int = 0
+    energy_pj: float = 0.0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Everything that a run of one design on one workload adds up.
+
+    Parameters
+    ----------
+    workload: as given. design: what runs it. host: what runs the rest, or None.
+    """
+
+    workload: Workload
+    design: Design
+    host: Host | None = None
+    cycles: int = 0
+    energies: dict[str, Energy] = field(default_factory=dict)
+    open_choices: dict[str, tuple[str, Kind, str]] = field(default_factory=dict)
+    _layers: dict[tuple[str, int | None], _Group] = field(default_factory=lambda: defaultdict(_Group))
+    _units: dict[str, _Unit] = field(default_factory=lambda: defaultdict(_Unit))
+    _traffic: dict[str, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
+    _left_out: dict[str, list[Op]] = field(default_factory=lambda: defaultdict(list))
+
+    executed: Workload = field(init=False)  # as the design runs it: dense where it does not prune
+
+    def __post_init__(self) -> None:
+        self.executed = self.workload if self.design.prunes else self.workload.dense()
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Account every op; `progress` is called with ops done and ops in all."""
+        workload = self.executed
+        total = len(workload.attention) + len(workload.linear) + len(workload.other)
+        for done, (scope, op) in enumerate(_ops(workload)):
+            op = op if self.design.prunes else self.design.dense(op)
+            group = self._layers[scope, op.layer]
+            group.count += 1
+            group.operations += op.operations
+            self._describe(group, op)
+            if self.design.runs(op):
+                self._on_design(group, op, workload)
+            elif self.host is not None:
+                group.on_host += 1
+                group.seconds += self.host.seconds(op.operations, op.bytes)
+            else:
+                group.left_out += 1
+                self._left_out[_name(op)].append(op)
+            if progress is not None:
+                progress(done + 1, total)
+
+    @staticmethod
+    def _describe(group: _Group, op: Op) -> None:
+        if isinstance(op, AttentionOp):
+            group.tokens, group.heads = group.tokens + op.keys, group.heads + len(op.heads)
+            group.context += op.context
+        else:
+            group.tokens += op.tokens
+
+    def _on_design(self, group: _Group, op: Op, workload: Workload) -> None:
+        rows = None
+        if isinstance(op, AttentionOp) and op.key_ids is not None:
+            rows = workload.arrays[op.key_ids].astype("int64")
+        cost = self.design.cost(op, rows, self.cycles)
+        self.cycles += cost.cycles
+        self.open_choices.update(self.design.inputs(op))
+        group.cycles += cost.cycles
+        group.seconds += self.design.seconds(cost.cycles)
+        group.useful_bytes += sum(t.useful_bytes for t in cost.traffic.values())
+        group.fetched_bytes += sum(t.bursts for t in cost.traffic.values()) * self._burst_bytes
+        energies = self.design.energy(cost)
+        group.energy_pj += sum(energy.pj for energy in energies.values())
+        self._add(cost, energies)
+
+    def _add(self, cost: Cost, energies: dict[str, Energy]) -> None:
+        for name, energy in energies.items():
+            self.energies[name] = self.energies[name] + energy if name in self.energies else energy
+        for name, traffic in cost.traffic.items():
+            self._traffic[name] += traffic
+        for name, busy in cost.busy_cycles.items():
+            unit = self._units[name]
+            unit.busy += busy
+            unit.operations += cost.operations.get(name, 0)
+            unit.energy_pj += self.design.unit_energy_pj(name, energies)
+
+    @property
+    def _burst_bytes(self) -> int:
+        return self.design.memory_spec.organisation.burst_bytes
+
+    # What a result is made of.
+
+    def layers(self) -> tuple[LayerResult, ...]:
+        """Return one entry per scope and layer, in the order of the workload."""
+        return tuple(self._layer(scope, layer, group) for (scope, layer), group in self._layers.items())
+
+    @staticmethod
+    def _layer(scope: str, layer: int | None, g: _Group) -> LayerResult:
+        whole, own = not g.left_out, not g.left_out and not g.on_host
+        attention = scope == "attention"
+        return LayerResult(
+            layer=layer,
+            scope=scope,
+            cycles=g.cycles if own else None,
+            time_s=g.seconds if whole else None,
+            tokens_mean=g.tokens / g.count,
+            heads_mean=g.heads / g.count if attention else None,
+            context_mean=g.context / g.count if attention else None,
+            operations=g.operations,
+            dram_useful_bytes=g.useful_bytes,
+            dram_fetched_bytes=g.fetched_bytes,
+            energy_pj=g.energy_pj if own else None,
+        )
+
+    def scopes(self) -> dict[str, ScopeResult]:
+        """Return the scopes; "total" only if every op has a time."""
+        executed, dense = self.executed, self.workload.dense()
+        operations, size = max(executed.operations(), 1), max(executed.bytes(), 1)
+        result: dict[str, ScopeResult] = {}
+        for scope in SCOPES:
+            groups = [group for (name, _), group in self._layers.items() if name == scope]
+            work = sum(g.operations for g in groups)
+            share = (executed.operations(scope) / operations, executed.bytes(scope) / size)
+            result[scope] = self._scope(groups, work, dense.operations(scope), share)
+        if not any(g.left_out for g in self._layers.values()):
+            groups = list(self._layers.values())
+            result["total"] = self._scope(groups, sum(g.operations for g in groups), dense.operations(), (1.0, 1.0))
+        return result
+
+    @staticmethod
+    def _scope(groups: list[_Group], operations: int, dense: int, share: tuple[float, float]) -> ScopeResult:
+        count, left_out = sum(g.count for g in groups), sum(g.left_out for g in groups)
+        host = sum(g.on_host for g in groups)
+        own = count > 0 and not left_out and not host
+        modelled = count > 0 and not left_out
+        return ScopeResult(
+            modelled_by="none" if not count else "not modelled" if left_out else "host" if host else "design",
+            cycles=sum(g.cycles for g in groups) if own else None,
+            time_s=sum(g.seconds for g in groups) if modelled else None,
+            operations=operations,
+            operations_dense=dense,
+            dram_useful_bytes=sum(g.useful_bytes for g in groups),
+            dram_fetched_bytes=sum(g.fetched_bytes for g in groups),
+            energy_pj=sum(g.energy_pj for g in groups) if own else None,
+            operations_share=share[0],
+            bytes_share=share[1],
+        )
+
+    def units(self) -> dict[str, UnitResult]:
+        """Return the units with their share of the design's cycles."""
+        total = max(self.cycles, 1)
+        return {n: UnitResult(u.busy, u.busy / total, u.operations, u.energy_pj) for n, u in self._units.items()}
+
+    def streams(self) -> dict[str, StreamResult]:
+        """Return the DRAM traffic by stream; rates are over all cycles of the design."""
+        seconds, peak = self.design.seconds(self.cycles), self.design.memory_spec.peak_gb_per_s
+        result = {}
+        for name, t in self._traffic.items():
+            fetched = t.bursts * self._burst_bytes
+            rate = fetched / seconds / 1e9 if seconds else 0.0
+            hits = t.row_hits / t.bursts if t.bursts else None
+            writes = name in self.design.written_streams
+            result[name] = StreamResult(
+                t.useful_bytes, fetched, t.bursts, t.activations, hits, rate, rate / peak, writes
+            )
+        return result
+
+    def energy_items(self) -> dict[str, EnergyItem]:
+        """Return the energy by component."""
+        return {name: EnergyItem(e.pj, e.group, e.source, e.kind) for name, e in self.energies.items()}
+
+    def not_modelled(self) -> tuple[UnmodelledItem, ...]:
+        """Return what neither the design nor a host ran, by name of the op, the largest first."""
+        executed = self.executed
+        operations, size = max(executed.operations(), 1), max(executed.bytes(), 1)
+        items = []
+        for name, ops in self._left_out.items():
+            work, moved = sum(op.operations for op in ops), sum(op.bytes for op in ops)
+            items.append(
+                UnmodelledItem(
+                    name=name,
+                    reason=f"{type(self.design).__name__} does not run it and no host was given",
+                    count=len(ops),
+                    operations=work,
+                    bytes=moved,
+                    operations_share=work / operations,
+                    bytes_share=moved / size,
+                )
+            )
+        return tuple(sorted(items, key=lambda item: (-item.operations, item.name)))
+
+
+def _ops(workload: Workload) -> Iterator[tuple[str, Op]]:
+    scopes: tuple[tuple[str, Iterable[Op]], ...] = (
+        ("attention", workload.attention),
+        ("linear", workload.linear),
+        ("other", workload.other),
+    )
+    for scope, ops in scopes:
+        for op in ops:
+            yield scope, op
+
+
+def _name(op: Op) -> str:
+    """Return the op's name without the layer's number, so that equal ops of all layers make one entry."""
+    if isinstance(op, (LinearOp, OtherOp)):
+        parts = [part for part in op.name.split(".") if not part.isdigit()]
+        return ".".join(parts)
+    return "attention"
