@@ -36,7 +36,7 @@ from simulator.workload.recognise import from_config, identify, locate
 from simulator.workload.request import ReadRequest
 from simulator.workload.schedule import default_schedule, load_schedule
 
-__all__ = ["builtin_models", "read_workload"]
+__all__ = ["builtin_models", "from_sizes", "read_workload"]
 
 Reader: TypeAlias = Callable[[str, ReadRequest], Workload | ModelInfo | None]
 Patterns: TypeAlias = dict[tuple[int | None, str], Pattern] | None
@@ -123,10 +123,10 @@ def _builtin(name: str, request: ReadRequest) -> Workload:
     entry = resources.files("simulator.workload") / "builtin" / "models" / f"{name}.yaml"
     model = validate(_BuiltinModel, parse_yaml(entry.read_text(encoding="utf-8"), f"{name}.yaml"))
     info = ModelInfo(**model.model_dump(exclude={"name", "source", "seq_len", "generate"}))
-    return _build(info, request, name, model.source, None, (model.seq_len, model.generate))
+    return from_sizes(info, request, name, model.source, None, (model.seq_len, model.generate))
 
 
-def _build(
+def from_sizes(
     info: ModelInfo,
     request: ReadRequest,
     name: str,
@@ -134,6 +134,13 @@ def _build(
     patterns: Patterns,
     lengths: tuple[int, int] | None = None,
 ) -> Workload:
+    """Return the workload of a model of these sizes under the schedule and the lengths of `request`.
+
+    Parameters
+    ----------
+    patterns: sparsity of the linear layers by (layer, name), None where there are no weights.
+    lengths: default prompt length and number of generated tokens; None: those of the family.
+    """
     schedule = default_schedule(info.family) if request.schedule is None else load_schedule(request.schedule)
     if lengths is None:
         lengths = (_ENCODER_LENGTH, 0) if family_named(info.family).encoder else _DECODER_LENGTHS
@@ -145,7 +152,7 @@ def _build(
 def _own(path: Path, request: ReadRequest, document: dict[str, Any] | None) -> Workload | None:
     """Read what needs no torch: a config.json, a safetensors file, a Hugging Face folder; None for anything else."""
     if document is not None:
-        return _build(from_config(document, str(path)), request, path.parent.name or path.stem, str(path), None)
+        return from_sizes(from_config(document, str(path)), request, path.parent.name or path.stem, str(path), None)
     if path.is_dir():
         return _from_folder(path, request)
     if not is_safetensors(path):
@@ -167,7 +174,7 @@ def _from_folder(folder: Path, request: ReadRequest) -> Workload:
     config = _config(request.config or str(folder))
     weights = read_folder(folder)
     if weights is None:
-        return _build(from_config(config, str(folder)), request, folder.name, str(folder), None)
+        return from_sizes(from_config(config, str(folder)), request, folder.name, str(folder), None)
     return _from_weights(weights, folder, request, config)
 
 
@@ -175,14 +182,14 @@ def _from_weights(weights: Weights, path: Path, request: ReadRequest, config: di
     info = identify(weights.tensors, str(path), request.heads, config)
     places = ((locate(name, info), pattern) for name, pattern in weights.patterns.items())
     patterns = {place: pattern for place, pattern in places if place is not None}
-    return _build(info, request, path.stem, str(path), patterns)
+    return from_sizes(info, request, path.stem, str(path), patterns)
 
 
 def _from_readers(path: Path, request: ReadRequest) -> Workload:
     for reader in _readers():
         answer = reader(str(path), request)
         if isinstance(answer, ModelInfo):
-            return _build(answer, request, path.stem, str(path), None)
+            return from_sizes(answer, request, path.stem, str(path), None)
         if answer is not None:
             return answer
     start = b"" if path.is_dir() else path.read_bytes()[:4]

@@ -58,7 +58,7 @@ class Schedule:
     value_bits: int | None = None
     token_untouched: float = 0.15
     head_untouched: float = 0.30
-    spread: float = 0.5
+    spread: float = 0.25
     protect_first: bool = True
     name: str = ""
 

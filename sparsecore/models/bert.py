@@ -24,5 +24,12 @@ BERT = Family(
     residual_norms=("attention.output.LayerNorm", "output.LayerNorm"),
     embeddings="embeddings",
     summed_embeddings=3,
+    word_embeddings="embeddings.word_embeddings",
+    pooler="pooler.dense",
+    table_rows={
+        "vocab_size": "embeddings.word_embeddings",
+        "max_position_embeddings": "embeddings.position_embeddings",
+        "type_vocab_size": "embeddings.token_type_embeddings",
+    },
     prefixes=("", "bert."),
 )

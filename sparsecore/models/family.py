@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = ["Family"]
@@ -24,6 +25,8 @@ class Family:
     down_block: module called as (up_block's result, x): down projection, residual and norm.
     norms: paths from a layer to its norms. residual_norms: those whose input is a sum with the residual.
     embeddings: path from the body to the embedding block. summed_embeddings: how many lookups it adds up.
+    word_embeddings: path from the body to the table of the vocabulary. pooler: to the Linear on the first token.
+    table_rows: the config's names of the sizes of the embedding tables, and the paths of these.
     prefixes: what may stand before the body's names in a state dict of a model with heads, the empty one included.
     """
 
@@ -44,6 +47,9 @@ class Family:
     residual_norms: tuple[str, ...]
     embeddings: str
     summed_embeddings: int
+    word_embeddings: str
+    pooler: str
+    table_rows: Mapping[str, str]
     prefixes: tuple[str, ...]
 
     @property

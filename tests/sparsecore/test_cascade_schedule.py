@@ -41,7 +41,7 @@ def test_token_counts_meet_the_mean_of_all_layers(keep: float, spread: float, le
 
 def test_published_line() -> None:
     """12 layers: 2 whole ones, then r_start + r_end = 2 r_avg."""
-    counts = Schedule(token_keep=0.5).token_counts(10_000, 12)
+    counts = Schedule(token_keep=0.5, spread=0.5).token_counts(10_000, 12)
     assert counts[:2] == (10_000, 10_000)
     steps = [a - b for a, b in itertools.pairwise(counts[2:])]
     assert max(steps) - min(steps) <= 1

@@ -1,0 +1,64 @@
+"""Entry point "simulator.readers": torch files, and any model that is to run on a real input.
+
+The simulator calls `read`; it must import without torch, so everything that needs torch is imported inside.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulator.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from simulator.workload import ModelInfo, ReadRequest, Workload
+
+__all__ = ["read"]
+
+_TORCH_SUFFIXES = (".pt", ".pth", ".pt2", ".bin", ".pkl", ".ckpt")
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def read(path: str, request: ReadRequest) -> Workload | ModelInfo | None:
+    """Return the workload of the model at `path`; None where it is no torch file and nothing is to be run.
+
+    With `request.input` the model runs on it under the schedule, and tokens, heads, V rows and low-bit decisions are
+    measured (`sparsecore.capture`). Without, its sizes and weight patterns are read and the schedule is assumed.
+
+    Raises
+    ------
+    MissingDependencyError: torch or transformers is not installed.
+    PickleRefusedError: reading would run code from the file and `request.trust_pickle` is not set.
+    InvalidValueError: the number of heads is needed, or the input does not fit the model.
+    FileMissingError, CorruptFileError, FormatVersionError, UnsupportedError, KeyMismatchError: about the files.
+    """
+    file = Path(path)
+    if request.input is None:
+        if not _is_torch_file(file):
+            return None
+        _require_torch()
+        from sparsecore.simulate_model import described
+
+        return described(file, request)
+    if request.generate:
+        raise InvalidValueError(
+            "tokens cannot be generated from an input in this version", where="--generate", expected="0"
+        )
+    _require_torch()
+    from sparsecore.simulate_model import measured
+
+    return measured(file, request)
+
+
+def _is_torch_file(file: Path) -> bool:
+    if not file.is_file() or file.suffix == ".safetensors":
+        return False
+    with file.open("rb") as stream:
+        start = stream.read(4)
+    return file.suffix in _TORCH_SUFFIXES or start.startswith(_TORCH_STARTS)
+
+
+def _require_torch() -> None:
+    import sparsecore
+
+    sparsecore._require_torch()
