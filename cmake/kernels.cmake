@@ -37,6 +37,7 @@ foreach(isa IN LISTS SPARSECORE_ISAS)
     # GCC's own intrinsics headers use a variable to initialise itself and warn about it (GCC bug 105593).
     $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized -Wno-maybe-uninitialized>)
   target_sources(sparsecore_cpu PRIVATE $<TARGET_OBJECTS:sparsecore_isa_${isa_lower}>)
+  message(STATUS "sparsecore: ISA library sparsecore_isa_${isa_lower}")
 endforeach()
 
 function(sparsecore_add_kernel)

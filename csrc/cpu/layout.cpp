@@ -28,7 +28,8 @@ const std::vector<Layout>& layouts(Kind kind) {
 const Layout& choose_layout(const Geometry& geometry, Isa isa) {
     const Layout* best = nullptr;
     for (const Layout& layout : layouts(geometry.kind)) {
-        if (static_cast<uint32_t>(layout.isa) <= static_cast<uint32_t>(isa) && layout.supports(geometry)) best = &layout;
+        const bool allowed = static_cast<uint32_t>(layout.isa) <= static_cast<uint32_t>(isa);
+        if (allowed && layout.supports(geometry)) best = &layout;
     }
     if (best == nullptr) {
         throw Error("UnsupportedError", std::string("no kernel for this kind of weight: ") + kind_name(geometry.kind),

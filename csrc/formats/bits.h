@@ -34,7 +34,9 @@ void for_element_type(core::DType dtype, const char* name, Body&& body) {
 
 inline int64_t bitmask_bytes(int64_t cols) { return cols / 8 + (cols % 8 != 0); }
 inline bool test_bit(const uint8_t* row, int64_t col) { return row[col >> 3] >> (col & 7) & 1; }
-inline void set_bit(uint8_t* row, int64_t col) { row[col >> 3] = static_cast<uint8_t>(row[col >> 3] | 1u << (col & 7)); }
+inline void set_bit(uint8_t* row, int64_t col) {
+    row[col >> 3] = static_cast<uint8_t>(row[col >> 3] | 1u << (col & 7));
+}
 
 // `count` (1..8) bits that start at bit `start` of a little-bit-order byte string; never reads past the last of them.
 inline unsigned read_bits(const uint8_t* bytes, int64_t start, int count) {

@@ -32,7 +32,8 @@ formats::Sections sections_of(const Geometry& g) {
     const InterleavedShape s = shape_of(g);
     const char* what = "resident weight";
     const int64_t slots = core::checked_mul(s.row_blocks, core::checked_mul(s.kept, kLanes, what), what);
-    const int64_t words = core::checked_mul(s.row_blocks, core::checked_mul(s.spans, s.span_words * kLanes, what), what);
+    const int64_t row_words = core::checked_mul(s.spans, s.span_words * kLanes, what);
+    const int64_t words = core::checked_mul(s.row_blocks, row_words, what);
     return {kSectionCount, {core::checked_mul(slots, itemsize(g.dtype), what), core::checked_mul(words, 2, what)}};
 }
 

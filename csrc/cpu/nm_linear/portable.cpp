@@ -26,7 +26,9 @@ void decode_row(const formats::Stored& w, int64_t row, Row& out) {
     out.values.resize(static_cast<size_t>(kept));
     out.columns.resize(static_cast<size_t>(kept));
     formats::nm_row_columns(w.positions, g.codes, row, g.cols, g.p0, g.p1, out.columns.data());
-    for (int64_t i = 0; i < kept; ++i) out.values[static_cast<size_t>(i)] = core::load_float(w.values.data, row * kept + i, g.dtype);
+    for (int64_t i = 0; i < kept; ++i) {
+        out.values[static_cast<size_t>(i)] = core::load_float(w.values.data, row * kept + i, g.dtype);
+    }
 }
 
 void row_times_tile(const Row& row, const float* tile, float* sums) {

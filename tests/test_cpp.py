@@ -1,0 +1,39 @@
+"""The C++ tests, without Python in the process, under sanitizers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*command: str | Path, **env: str) -> str:
+    result = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env={**os.environ, **env}, check=False
+    )
+    assert result.returncode == 0, f"{' '.join(map(str, command))}\n{result.stdout[-6000:]}\n{result.stderr[-6000:]}"
+    return result.stdout
+
+
+def build(sanitizers: str) -> Path:
+    """Build tests/cpp with these sanitizers; build/ keeps it, so that a second run compiles only what changed."""
+    folder = ROOT / "build" / f"cpp-{sanitizers.replace(',', '-')}"
+    generator = ("-G", "Ninja") if shutil.which("ninja") else ()
+    run("cmake", "-S", ROOT, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DSPARSECORE_CUDA=OFF",
+        "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g", "-DSPARSECORE_BUILD_PYTHON=OFF", "-DSPARSECORE_BUILD_TESTS=ON",
+        f"-DSPARSECORE_SANITIZE={sanitizers}")  # fmt: skip
+    run("cmake", "--build", folder, "--target", "sparsecore_tests", "--parallel", "2")
+    return folder / "tests" / "cpp" / "sparsecore_tests"
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake on PATH")
+@pytest.mark.parametrize(("sanitizers", "only"), [("address,undefined", ""), ("thread", "parallel")])
+def test_cpp_tests_pass_under_sanitizers(sanitizers: str, only: str, seed: int) -> None:
+    executable = build(sanitizers)
+    out = run(executable, *([only] if only else []), SPARSECORE_TEST_SEED=str(seed), UBSAN_OPTIONS="print_stacktrace=1")
+    assert "tests passed" in out
