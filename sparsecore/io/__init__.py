@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
 from sparsecore.io.header import FORMAT_VERSION
-from sparsecore.io.load import load
-from sparsecore.io.save import save
+from sparsecore.io.loading import load
+from sparsecore.io.saving import save
 
 __all__ = ["FORMAT_VERSION", "LoadedCheckpoint", "PackedEntry", "load", "save"]

@@ -96,6 +96,10 @@ class LoadedCheckpoint(Mapping[str, Tensor]):
         entry = self._by_weight.get(name)
         return tuple(self.tensors[name].shape) if entry is None else entry.shape
 
+    def is_packed(self, name: str) -> bool:
+        """Whether `name` is the weight of a packed module."""
+        return name in self._by_weight
+
     def nbytes(self, name: str) -> int:
         """Bytes that `name` takes as it is held: packed weights count packed."""
         entry = self._by_weight.get(name)

@@ -8,8 +8,8 @@ how many units each layer gives up (allocation). Each file in `recipes` is one m
 
 from __future__ import annotations
 
-from sparsecore.prune.one_shot import Scope, one_shot
+from sparsecore.prune.one_shot import Scope, one_shot, prune_tensors
 from sparsecore.prune.recipes import RECIPES
 from sparsecore.prune.summary import LayerSummary, PruneSummary, SkippedLayer
 
-__all__ = ["LayerSummary", "PruneSummary", "RECIPES", "Scope", "SkippedLayer", "one_shot"]
+__all__ = ["LayerSummary", "PruneSummary", "RECIPES", "Scope", "SkippedLayer", "one_shot", "prune_tensors"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -14,7 +14,7 @@ from sparsecore.prune.recipes import RECIPES
 from sparsecore.prune.summary import LayerSummary, PruneSummary
 from sparsecore.prune.targets import FilterFn, Target, find_targets
 
-__all__ = ["Scope", "one_shot", "prune_targets"]
+__all__ = ["Scope", "one_shot", "prune_tensors"]
 
 Scope = Literal["layer", "global"]
 
@@ -60,14 +60,30 @@ def one_shot(
             expected="nn.Linear, transformers' Conv1D or fused experts that filter_fn lets through",
             hint="; ".join(f"{layer.name}: {layer.reason}" for layer in skipped[:3]),
         )
-    layers = prune_targets(targets, method, chosen, sparsity, scope)
+    layers = _prune_targets(targets, method, chosen, sparsity, scope)
     return PruneSummary(method, chosen.name, scope, tuple(layers), tuple(skipped))
 
 
-def prune_targets(
-    targets: Sequence[Target], method: str, pattern: Pattern, sparsity: float, scope: Scope
+def prune_tensors(
+    weights: Mapping[str, Tensor],
+    method: str = "magnitude",
+    pattern: str | Pattern = "2:4",
+    *,
+    sparsity: float = 0.9,
+    scope: str = "layer",
+) -> PruneSummary:
+    """Prune `weights`, [out_features, in_features] each, in place; arguments and errors as `one_shot`."""
+    chosen = parse(pattern)
+    if not weights:
+        raise InvalidValueError("there is no weight to prune", expected="at least one matrix")
+    targets = [Target(name, weight.detach()) for name, weight in weights.items()]
+    layers = _prune_targets(targets, method, chosen, sparsity, scope)
+    return PruneSummary(method, chosen.name, scope, tuple(layers))
+
+
+def _prune_targets(
+    targets: Sequence[Target], method: str, pattern: Pattern, sparsity: float, scope: str
 ) -> list[LayerSummary]:
-    """Prune the weights of `targets` in place; arguments and errors as `one_shot`."""
     _check(method, pattern, sparsity, scope)
     with torch.no_grad():
         # Per layer, one mask lives at a time; ranking globally needs the scores of all layers at once.
@@ -75,9 +91,7 @@ def prune_targets(
         return [layer for batch in batches for layer in _prune_batch(batch, method, pattern, sparsity, scope)]
 
 
-def _prune_batch(
-    batch: list[Target], method: str, pattern: Pattern, sparsity: float, scope: Scope
-) -> list[LayerSummary]:
+def _prune_batch(batch: list[Target], method: str, pattern: Pattern, sparsity: float, scope: str) -> list[LayerSummary]:
     masks = RECIPES[method]([target.weight for target in batch], pattern, sparsity, scope)
     return [_apply(target, keep, pattern) for target, keep in zip(batch, masks, strict=True)]
 
