@@ -68,7 +68,8 @@ class PackedWeight:
         gradient. Under autocast the input (and the bias) is converted to the weight's dtype, in which the result is.
         """
         dtype = self._dtype
-        if x.dtype is not dtype and torch.is_autocast_enabled(x.device.type):
+        foreign = x.dtype is not dtype or (bias is not None and bias.dtype is not dtype)
+        if foreign and torch.is_autocast_enabled(x.device.type):
             x = x.to(dtype)
             bias = bias if bias is None else bias.to(dtype)
         (rows, cols), pattern, packed = self._shape, self._pattern, self._resident

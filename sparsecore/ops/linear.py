@@ -103,6 +103,7 @@ class _Shapes:
 
     @staticmethod
     def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: Expected) -> Tensor:
+        reference.same_device(x, packed)
         return x.new_empty((*x.shape[:-1], expected[1]))
 
 
@@ -183,6 +184,7 @@ def _grad_input(backend: GradBackend) -> Callable[..., Tensor]:
 def _grad_input_fake(
     grad: Tensor, packed: Tensor, out_features: int, in_features: int, weight: Tensor | None = None
 ) -> Tensor:
+    reference.same_device(grad, packed)
     return grad.new_empty((*grad.shape[:-1], in_features))
 
 

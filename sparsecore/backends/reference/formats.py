@@ -39,8 +39,9 @@ def pack(dense: Tensor, pattern: Pattern) -> dict[str, Tensor]:
         if not uses_codes(pattern):
             return {"compressed": compressed, "bitmask": pack_bits(mask)}
         columns = mask.nonzero()[:, 1].reshape(compressed.shape)
-        bits = (columns % pattern.m).unsqueeze(-1) >> torch.arange(code_bits(pattern.m), device=dense.device) & 1
-        return {"compressed": compressed, "codes": pack_bits(bits.reshape(rows, -1).bool())}
+        width = code_bits(pattern.m)
+        bits = (columns % pattern.m).unsqueeze(-1) >> torch.arange(width, device=dense.device) & 1
+        return {"compressed": compressed, "codes": pack_bits(bits.reshape(rows, compressed.shape[1] * width).bool())}
     counts = mask.sum(1)
     return {"compressed": dense[mask], "bitmask": pack_bits(mask), "row_offsets": counts.cumsum(0) - counts}
 
@@ -90,7 +91,7 @@ def validate(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Ten
         return
     rows, cols = shape
     whole = cols // pattern.m * pattern.m
-    counts = mask[:, :whole].reshape(rows, -1 if rows * whole else 0, pattern.m).sum(-1)
+    counts = mask[:, :whole].reshape(rows, whole // pattern.m, pattern.m).sum(-1)
     tail = mask[:, whole:].sum(-1)
     exact = bool((counts == pattern.n).all()) and bool((tail == min(pattern.n, cols - whole)).all())
     _require(exact, "bitmask" if "bitmask" in tensors else "codes", f"a group does not keep exactly {pattern.n}")

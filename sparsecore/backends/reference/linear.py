@@ -13,14 +13,23 @@ from torch.nn import functional
 from sparsecore import resident
 from sparsecore.errors import UnsupportedError
 
-__all__ = ["ACTIVATIONS", "linear", "masked_matmul", "packed_grad_input", "packed_linear", "packed_to_dense"]
+__all__ = [
+    "ACTIVATIONS",
+    "linear",
+    "masked_matmul",
+    "packed_grad_input",
+    "packed_linear",
+    "packed_to_dense",
+    "same_device",
+]
 
-# Name -> function; the formulas are those of torch.nn.functional.
+# Name -> function; the formulas are those of torch.nn.functional. gelu is written out because torch's vector code gives
+# NaN for +inf.
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
         "none": lambda x: x,
         "relu": functional.relu,
-        "gelu": functional.gelu,
+        "gelu": lambda x: 0.5 * x * (1 + torch.erf(x * math.sqrt(0.5))),
         "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
         "silu": functional.silu,
     }
@@ -36,14 +45,14 @@ def packed_linear(
 
     Raises ResidentError if the weight is not the `expected` one, UnsupportedError if it is on another device.
     """
-    _same_device(x, packed)
+    same_device(x, packed)
     stored = resident.to_stored(packed, expected).to(x.device)
     return linear(x, stored.unpack(), stored.keep_mask(), bias, activation)
 
 
 def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected) -> Tensor:
     """Gradient of the layer's input: grad W, summed over the stored positions; grad [..., out] to [..., in]."""
-    _same_device(grad, packed)
+    same_device(grad, packed)
     stored = resident.to_stored(packed, expected).to(grad.device)
     dense = stored.unpack()
     rows = grad.reshape(math.prod(grad.shape[:-1]), dense.shape[0])
@@ -88,7 +97,8 @@ def masked_matmul(x: Tensor, dense: Tensor, mask: Callable[[], Tensor]) -> Tenso
     return total
 
 
-def _same_device(x: Tensor, packed: Tensor) -> None:
+def same_device(x: Tensor, packed: Tensor) -> None:
+    """Raise UnsupportedError where input and weight are on different devices."""
     if x.device != packed.device:
         raise UnsupportedError(
             f"the input is on {x.device} and the weight on {packed.device}",

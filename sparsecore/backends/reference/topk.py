@@ -14,5 +14,5 @@ def topk_select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def topk_threshold(x: Tensor, k: int) -> Tensor:
-    """The k-th largest value of each row of x [..., n], as [...]; 1 <= k <= n."""
-    return x.sort(-1, descending=True).values[..., k - 1].clone()
+    """The k-th largest value of each row of x [..., n], as [...]; 1 <= k <= n. A zero is +0."""
+    return x.sort(-1, descending=True).values[..., k - 1] + 0
