@@ -11,7 +11,7 @@ from typing import Any
 
 from simulator.errors import CorruptFileError, FileMissingError, FormatVersionError
 
-__all__ = ["check_version", "read_bytes", "read_json", "write_atomic"]
+__all__ = ["check_version", "parse_json", "read_bytes", "read_json", "write_atomic"]
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -68,16 +68,20 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileMissingError: no such file.
     CorruptFileError: not UTF-8, not JSON (a truncated file is reported with its line) or not an object.
     """
-    raw = read_bytes(path)
-    try:
-        data = json.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise CorruptFileError(
-            f"the file is not valid JSON: {error}", where=str(path), hint="it may be truncated; write it again"
-        ) from error
+    data = parse_json(read_bytes(path), str(path))
     if not isinstance(data, dict):
         raise CorruptFileError("the file is not a JSON object", where=str(path), expected="an object at the top level")
     return data
+
+
+def parse_json(raw: bytes, where: str) -> Any:
+    """Return the JSON value in `raw`; raises CorruptFileError, with `where`, as `read_json`."""
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CorruptFileError(
+            f"not valid JSON: {error}", where=where, hint="it may be truncated; write it again"
+        ) from error
 
 
 def check_version(found: object, supported: str, where: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from simulator.codec import decode, encode, json_schema
 from simulator.errors import CorruptFileError
-from simulator.files import check_version, read_json, write_atomic
+from simulator.files import check_version, parse_json, read_bytes, read_json, write_atomic
 from simulator.workload.ir import Kind, ModelInfo
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "StreamResult",
     "UnitResult",
     "UnmodelledItem",
+    "dump_results",
+    "load_results",
     "published_schema",
     "schema",
 ]
@@ -216,10 +219,7 @@ class Result:
         CorruptFileError: not JSON, or a field is missing or of the wrong type.
         FormatVersionError: written by a newer major version.
         """
-        try:
-            document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise CorruptFileError(f"the result is not valid JSON: {error}", where=where) from error
+        document = parse_json(text.encode(), where)
         if not isinstance(document, dict):
             raise CorruptFileError("the result is not a JSON object", where=where)
         return _from_document(document, where)
@@ -243,6 +243,24 @@ def _from_document(document: dict[str, Any], where: str) -> Result:
     if missing := {"attention", "linear", "other"} - result.scopes.keys():
         raise CorruptFileError(f"the scope {min(missing)!r} is missing", where=where)
     return result
+
+
+def dump_results(results: Sequence[Result]) -> str:
+    """Return one result as its JSON object, several as a JSON array of such objects."""
+    if len(results) == 1:
+        return results[0].to_json()
+    return "[\n" + ",\n".join(result.to_json().rstrip("\n") for result in results) + "\n]\n"
+
+
+def load_results(path: str | os.PathLike[str]) -> tuple[Result, ...]:
+    """Read what `dump_results` wrote to a file; raises as `Result.load`."""
+    where = str(path)
+    documents = parse_json(read_bytes(path), where)
+    if not isinstance(documents, list):
+        documents = [documents]
+    if not documents or not all(isinstance(document, dict) for document in documents):
+        raise CorruptFileError("the file is not a simulation result", where=where, expected="an object or an array")
+    return tuple(_from_document(document, where) for document in documents)
 
 
 def schema() -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
-from simulator.report.svg import Drawing, Linear, Log, colour, text_width
+from simulator.report.svg import COLOURS, Drawing, Linear, Log, colour, text_width
 from simulator.report.text import bytes_text, energy, percent, rate, seconds, si
 from simulator.result import LayerResult, Result
 
@@ -94,15 +95,20 @@ def _axes(drawing: Drawing, top: float, shown: Callable[[float], str], x_title: 
     scale = Linear(top or 1.0, bottom, _TOP)
     for tick in scale.ticks():
         drawing.line(_LEFT, scale(tick), drawing.width - _RIGHT, scale(tick))
-        drawing.text(_LEFT - 8, scale(tick) + 4, shown(tick), "end", "tick")
+        drawing.text(_LEFT - 8, scale(tick) + 4, _short(shown(tick)), "end", "tick")
     drawing.text((_LEFT + drawing.width - _RIGHT) / 2, drawing.height - 8, x_title, "middle", "axis")
     drawing.vertical_text(12, (bottom + _TOP) / 2, y_title)
     return scale
 
 
+def _short(number: str) -> str:
+    """A tick needs no trailing zeros: "2.00 µs" is "2 µs"."""
+    return re.sub(r"\.0+(?=\D|$)", "", number)
+
+
 def energy_chart(results: Sequence[Result]) -> str:
-    """Energy by component: one stacked bar per design."""
-    names = list(dict.fromkeys(name for result in results for name in _by_energy(result)))
+    """Energy by component: one stacked bar per design; parts that are small on every design are put together."""
+    names = _main_components(results)
     left, height = _label_room([result.design for result in results]), 34.0
     top = max((result.energy_pj for result in results), default=0.0)
     scale = Linear(top or 1.0, left, WIDTH - 90)
@@ -112,7 +118,7 @@ def energy_chart(results: Sequence[Result]) -> str:
         x = 0.0
         drawing.text(left - 10, y + height / 2 + 4, result.design, "end")
         for index, name in enumerate(names):
-            pj = result.energy[name].energy_pj if name in result.energy else 0.0
+            pj = _component(result, name, names)
             share = percent(pj / result.energy_pj if result.energy_pj else 0.0)
             title = f"{result.design}, {name}: {energy(pj)} ({share})"
             start, end = scale(x), scale(x + pj)
@@ -126,8 +132,27 @@ def energy_chart(results: Sequence[Result]) -> str:
     return drawing.render()
 
 
-def _by_energy(result: Result) -> list[str]:
-    return sorted(result.energy, key=lambda name: -result.energy[name].energy_pj)
+_REST = "all others"
+
+
+def _main_components(results: Sequence[Result]) -> list[str]:
+    """Return the largest components, by group and then by size, and a last entry for the others if there are any."""
+    share: dict[str, float] = {}
+    group: dict[str, str] = {}
+    for result in results:
+        for name, item in result.energy.items():
+            share[name] = max(share.get(name, 0.0), item.energy_pj / (result.energy_pj or 1.0))
+            group[name] = item.group
+    largest = sorted(share, key=lambda name: -share[name])
+    chosen = largest if len(largest) <= COLOURS else largest[: COLOURS - 1]
+    ordered = sorted(chosen, key=lambda name: (("dram", "sram", "logic").index(group[name]), -share[name]))
+    return ordered if chosen is largest else [*ordered, _REST]
+
+
+def _component(result: Result, name: str, shown: Sequence[str]) -> float:
+    if name == _REST and _REST not in result.energy:
+        return sum(item.energy_pj for other, item in result.energy.items() if other not in shown)
+    return result.energy[name].energy_pj if name in result.energy else 0.0
 
 
 def _label_room(labels: Sequence[str]) -> float:
@@ -193,7 +218,8 @@ def roofline(results: Sequence[Result]) -> str:
     drawing = Drawing(WIDTH, 410, "roofline of the attention")
     _roofline_axes(drawing, x, y, bottom)
     drawing.legend([(f"{name}, roof and run", colour(i)) for i, name, *_ in points], _LEFT, 16, WIDTH - _RIGHT)
-    for row, (index, name, intensity, achieved, peak, bandwidth) in enumerate(points):
+    lowest_label = bottom
+    for index, name, intensity, achieved, peak, bandwidth in sorted(points, key=lambda point: point[3]):
         ridge = peak / bandwidth
         start = max(x.low, y.low / bandwidth)
         roof = [(x(start), y(start * bandwidth)), (x(ridge), y(peak)), (x(x.high), y(peak))]
@@ -202,7 +228,9 @@ def roofline(results: Sequence[Result]) -> str:
         drawing.line(x(intensity), y(achieved), x(intensity), y(attainable), "drop", colour(index))
         said = f"{name}: {rate(achieved, 'op/s')}, {percent(achieved / attainable)} of attainable"
         drawing.dot(x(intensity), y(achieved), colour(index), said, 5)
-        _beside(drawing, x(intensity), y(achieved) + 5 + 17 * row, said)
+        # From the lowest point up, so that two labels never share a line.
+        lowest_label = min(y(achieved) + 4, lowest_label - 16)
+        _beside(drawing, x(intensity), lowest_label, said)
     return drawing.render()
 
 
@@ -234,6 +262,6 @@ def _roofline_axes(drawing: Drawing, x: Log, y: Log, bottom: float) -> None:
         drawing.text(x(tick), bottom + 16, f"{tick:g}", "middle", "tick")
     for tick in y.ticks():
         drawing.line(_LEFT, y(tick), WIDTH - _RIGHT, y(tick))
-        drawing.text(_LEFT - 8, y(tick) + 4, si(tick * 1e9, "").rstrip().replace(".00", ""), "end", "tick")
+        drawing.text(_LEFT - 8, y(tick) + 4, _short(si(tick * 1e9, "op/s")), "end", "tick")
     drawing.text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 36, "operations per byte fetched", "middle", "axis")
-    drawing.vertical_text(12, (bottom + _TOP) / 2, "operations per second")
+    drawing.vertical_text(12, (bottom + _TOP) / 2, "executed operations per second")

@@ -35,7 +35,11 @@ _PICTURES = (
         "A token that a layer prunes takes no part in any later layer. Means over the sequences, phases and steps.",
     ),
     ("Heads kept per layer", charts.heads_chart, "A head that is pruned takes no part in any later layer."),
-    ("Energy by component", charts.energy_chart, "What the design ran; the parts in the order of the first design."),
+    (
+        "Energy by component",
+        charts.energy_chart,
+        "What the design ran, DRAM first, then SRAM, then logic. The table beneath has every part with its source.",
+    ),
     (
         "Roofline of the attention",
         charts.roofline,
@@ -169,7 +173,8 @@ def _row(row: Sequence[str], sides: Sequence[str]) -> str:
 def _foot(results: Sequence[Result]) -> str:
     first = results[0]
     return (
-        f"<footer>Schedule: {escape(first.schedule)}. Seed {first.seed}, fidelity {escape(first.fidelity)}, result schema "
-        f"{escape(first.schema_version)}. Every input above is marked measured, published or assumed, with its source. "
+        f"<footer>Schedule: {escape(first.schedule)}. Seed {first.seed}, fidelity {escape(first.fidelity)}, "
+        f"result schema {escape(first.schema_version)}. Every input above is marked "
+        "measured, published or assumed, with its source. "
         "This file needs no network.</footer>"
     )

@@ -26,6 +26,7 @@ class DataTable:
     """A table of text cells.
 
     align: one letter per column, "l" or "r"; "": the first is left, the others are right.
+    brief: how many columns a short report shows (0: all).
     """
 
     title: str
@@ -33,6 +34,7 @@ class DataTable:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     align: str = ""
+    brief: int = 0
 
     def alignment(self) -> str:
         """Return one letter per column."""
@@ -153,7 +155,7 @@ def _energy(result: Result) -> DataTable:
     if rows:
         rows.append(("total", "", energy(total), "", "", "", ""))
     columns = ("component", "group", "energy", "share", "range of the constants", "kind", "source of the constants")
-    return DataTable("Energy", columns, tuple(rows), align="llrrlll")
+    return DataTable("Energy", columns, tuple(rows), align="llrrlll", brief=4)
 
 
 def _has_range(low: float | None, high: float | None) -> bool:
@@ -164,18 +166,18 @@ def _unmodelled(result: Result) -> DataTable:
     rows = (
         (
             item.name,
-            item.reason,
             count(item.count),
             count(item.operations),
             percent(item.operations_share),
             bytes_text(item.bytes),
             percent(item.bytes_share),
+            item.reason,
         )
         for item in result.not_modelled
     )
-    columns = ("op", "reason", "ops in the workload", "operations", "share", "bytes", "share")
+    columns = ("op", "times in the workload", "operations", "share", "bytes", "share", "reason")
     note = "none of these is in the times and energies above" if result.not_modelled else ""
-    return DataTable("Not modelled", columns, tuple(rows), note, "ll" + "r" * 5)
+    return DataTable("Not modelled", columns, tuple(rows), note, "lrrrrrl", brief=6)
 
 
 def _layers(result: Result) -> DataTable:

@@ -28,7 +28,7 @@ def write_csv(results: Sequence[Result], path: str | os.PathLike[str]) -> None:
 
 
 def csv_text(results: Sequence[Result]) -> str:
-    """Return the CSV: the metrics are the field names of `simulator.result`; what is not modelled has an empty value."""
+    """Return the CSV: metrics are the field names of `simulator.result`; what is not modelled has an empty value."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)

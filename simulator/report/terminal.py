@@ -36,21 +36,23 @@ def print_results(results: Sequence[Result], console: Console, details: bool = F
         console.print(Text(title, style="bold"), soft_wrap=True)
         for table in tables_of(result):
             if details or table.title not in _DETAILS:
-                print_table(table, console)
+                print_table(table, console, details)
         for note in result.notes:
             console.print(Text(f"note: {note}"), soft_wrap=True)
+        console.print()
     comparison = comparison_table(results)
     if comparison is not None:
         print_table(comparison, console)
 
 
-def print_table(table: DataTable, console: Console) -> None:
-    """Print one table; where the output is no terminal it is as wide as it needs to be, so that nothing is cut."""
+def print_table(table: DataTable, console: Console, details: bool = True) -> None:
+    """Print one table; without `details` only the columns of its short form."""
+    shown = len(table.columns) if details or not table.brief else table.brief
     made = Table(title=table.title, title_justify="left", caption=table.note or None, caption_justify="left", box=None)
     made.title_style, made.caption_style, made.pad_edge = "bold", "dim", False
-    for column, align in zip(table.columns, table.alignment(), strict=True):
+    for column, align in zip(table.columns[:shown], table.alignment()[:shown], strict=True):
         made.add_column(column, justify="left" if align == "l" else "right", overflow="fold")
     for row in table.rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(cell) for cell in row[:shown]))
     console.print(made)
     console.print()

@@ -67,6 +67,8 @@ def percent(value: float | None) -> str:
     """Return a share."""
     if value is None:
         return NOT_MEASURED
+    if 0 < value < 0.0005:
+        return "<0.1 %"
     return f"{100 * value:.1f} %" if 0 < abs(value) < 0.9995 else f"{100 * value:.0f} %"
 
 

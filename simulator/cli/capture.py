@@ -1,0 +1,45 @@
+"""`simulate capture`: a workload file from a model, to be simulated later without it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simulator.cli import options
+from simulator.report.tables import DECISIONS
+from simulator.workload import ReadRequest
+
+__all__ = ["capture"]
+
+
+def capture(
+    model: options.Model,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The workload file to write (.json).")],
+    input: options.Input = None,  # noqa: A002 - the option's name
+    schedule: options.Schedule = None,
+    seq_len: options.SeqLen = None,
+    batch: options.Batch = 1,
+    generate: options.Generate = None,
+    require_measured: options.RequireMeasured = False,
+    config: options.Config = None,
+    heads: options.Heads = None,
+    trust_pickle: options.TrustPickle = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the workload of MODEL to OUT: what it computes, and with --input what it really prunes.
+
+    Simulating a workload file needs neither torch nor the model.
+    """
+    options.writable(out, "OUT")
+    workload = options.read(model, ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle))
+    if require_measured:
+        options.refuse_assumptions(workload)
+    workload.save(out)
+    if not quiet:
+        kinds = workload.kinds()
+        marked = [f"{words} {kinds[name]}" for name, words in DECISIONS.items() if name in kinds]
+        assumed = "ASSUMED: " if "assumed" in (kinds.get(name) for name in DECISIONS) else ""
+        typer.echo(f"{assumed}{', '.join(marked)} by {workload.schedule}")
+        counts = f"{len(workload.attention)} attention, {len(workload.linear)} linear, {len(workload.other)} other ops"
+        typer.echo(f"{out}: {len(workload.sequences)} sequences, {counts}")

@@ -1,0 +1,126 @@
+"""Options that several commands share, and reading what they hold."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from simulator.errors import AssumedInputError, ConfigError
+from simulator.workload import ReadRequest, Workload
+from simulator.workload.reader import builtin_models
+from simulator.workload.schedule import builtin_names
+
+__all__ = [
+    "Batch",
+    "Config",
+    "Generate",
+    "Heads",
+    "Input",
+    "Model",
+    "Quiet",
+    "RequireMeasured",
+    "Schedule",
+    "SeqLen",
+    "TrustPickle",
+    "console",
+    "parse_settings",
+    "read",
+    "refuse_assumptions",
+]
+
+
+def starting_with(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Return a completion function for an option that takes one of `names`."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Our safetensors, a Hugging Face folder, a state dict (.pt), a saved workload (.json), or one of: "
+        + ", ".join(builtin_models()),
+        autocompletion=starting_with(builtin_models),
+    ),
+]
+Input = Annotated[
+    str | None, typer.Option(help="Token ids, a text file or tensors: run the model on it and measure what it prunes.")
+]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        help="Where there is no --input: a YAML file, or one of " + ", ".join(builtin_names()) + " [default: the "
+        "documented one of the model's family]",
+        autocompletion=starting_with(builtin_names),
+    ),
+]
+SeqLen = Annotated[int | None, typer.Option(help="Tokens per sequence [default: the model's].", min=1)]
+Batch = Annotated[int, typer.Option(help="Number of sequences.", min=1)]
+Generate = Annotated[
+    int | None, typer.Option(help="Tokens to generate after the prompt [default: 0, for decoders 32].", min=0)
+]
+Config = Annotated[str | None, typer.Option(help="A Hugging Face config.json, for what tensor shapes cannot tell.")]
+Heads = Annotated[int | None, typer.Option(help="Number of attention heads, for the same.", min=1)]
+TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Allow running code from a pickled model file.")]
+RequireMeasured = Annotated[
+    bool, typer.Option("--require-measured", help="Make any assumed pruning decision an error.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def console() -> Console:
+    """Return the console for results: as wide as the terminal, or wide enough for every table if there is none."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def read(model: str, request: ReadRequest) -> Workload:
+    """Return the workload of MODEL; see `simulator.workload.reader.read_workload` for the errors."""
+    from simulator.workload.reader import read_workload
+
+    return read_workload(model, request)
+
+
+def refuse_assumptions(workload: Workload) -> None:
+    """Raise AssumedInputError if anything in the workload is assumed (--require-measured)."""
+    assumed = [name for name, kind in workload.kinds().items() if kind == "assumed"]
+    if assumed:
+        raise AssumedInputError(
+            f"these inputs are assumed: {', '.join(assumed)}",
+            where=f"workload {workload.name}, schedule {workload.schedule}",
+            expected="measured or published inputs, as --require-measured asks for",
+            hint="--input FILE runs the model and measures them",
+        )
+
+
+def parse_settings(given: Iterable[str]) -> dict[str, Any]:
+    """Return {"dram.channels": "8"} for ["dram.channels=8"]; the design converts the values.
+
+    Raises
+    ------
+    ConfigError: no "=", no key, or a key given twice.
+    """
+    settings: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ConfigError(
+                f"{text!r} is not a setting", where="--set", expected="key=value, such as dram.channels=8"
+            )
+        if key in settings:
+            raise ConfigError(f"the key {key!r} is given twice", where="--set")
+        settings[key] = value.strip()
+    return settings
+
+
+def writable(path: str | None, option: str) -> None:
+    """Raise before a long run, not after it, if the folder of an output file does not exist."""
+    from simulator.errors import FileMissingError
+
+    if path not in (None, "-") and not Path(path or "").absolute().parent.is_dir():
+        raise FileMissingError("the folder to write into does not exist", where=f"{option} {path}")

@@ -1,0 +1,105 @@
+"""`simulate run`: one model on one or several designs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from simulator.cli import options
+from simulator.cli.options import starting_with
+from simulator.cli.progress import Bar
+from simulator.result import Result, dump_results
+from simulator.workload import ReadRequest, Workload
+
+__all__ = ["run"]
+
+
+def _designs() -> list[str]:
+    from simulator.designs.registry import design_names
+
+    return design_names()
+
+
+def run(
+    model: options.Model,
+    arch: Annotated[
+        list[str],
+        typer.Option(
+            "--arch",
+            "-a",
+            help="A design, or a YAML file of one; repeat it to compare.",
+            autocompletion=starting_with(_designs),
+        ),
+    ] = ["spatten"],  # noqa: B006 - typer copies it
+    input: options.Input = None,  # noqa: A002 - the option's name
+    schedule: options.Schedule = None,
+    seq_len: options.SeqLen = None,
+    batch: options.Batch = 1,
+    generate: options.Generate = None,
+    phase: Annotated[str, typer.Option(help="all, summarise, or generate: the part to simulate.")] = "all",
+    set_: Annotated[
+        list[str], typer.Option("--set", help="Change a parameter of the designs: dram.channels=8 (repeatable).")
+    ] = [],  # noqa: B006
+    memory: Annotated[str | None, typer.Option(help="Another memory: a shipped standard or a YAML file.")] = None,
+    host: Annotated[
+        str, typer.Option(help="What runs the ops that the design does not: none, or name:GFLOPS,GB/s.")
+    ] = "none",
+    strict: Annotated[bool, typer.Option("--strict", help="Make an op that nothing runs an error.")] = False,
+    require_measured: options.RequireMeasured = False,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    json: Annotated[str | None, typer.Option(help="Write the results as JSON; - is stdout, instead of tables.")] = None,
+    csv: Annotated[str | None, typer.Option(help="Write the results as CSV.")] = None,
+    html: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="Print layers and inputs as well.")] = False,
+    config: options.Config = None,
+    heads: options.Heads = None,
+    trust_pickle: options.TrustPickle = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Simulate MODEL on one or several designs."""
+    settings = options.parse_settings(set_)
+    for path, option in ((json, "--json"), (csv, "--csv"), (html, "--html")):
+        options.writable(path, option)
+    request = ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle)
+    workload = _part(options.read(model, request), phase)
+    if require_measured:
+        options.refuse_assumptions(workload)
+    chosen: dict[str, Any] = {"set": settings, "memory": memory, "host": host, "strict": strict, "seed": seed}
+    results = [_simulate(workload, name, chosen, quiet) for name in arch]
+    if not quiet and json != "-":
+        from simulator.report.terminal import print_results
+
+        print_results(results, options.console(), details)
+    _write(results, json, csv, html)
+
+
+def _part(workload: Workload, phase: str) -> Workload:
+    if phase == "all":
+        return workload
+    if phase == "summarise":
+        return workload.only("summarise")
+    if phase == "generate":
+        return workload.only("generate")
+    raise typer.BadParameter(f"{phase!r} is not one of all, summarise, generate", param_hint="--phase")
+
+
+def _simulate(workload: Workload, arch: str, chosen: dict[str, Any], quiet: bool) -> Result:
+    from simulator import api  # with the compiled module and the designs: not needed for --help
+
+    with Bar(f"simulating {arch}", quiet) as bar:
+        return api.run(workload, arch, progress=bar.step, **chosen)
+
+
+def _write(results: list[Result], json: str | None, csv: str | None, html: str | None) -> None:
+    from simulator.files import write_atomic
+    from simulator.report import write_csv, write_html
+
+    if json == "-":
+        typer.echo(dump_results(results), nl=False)
+    elif json is not None:
+        write_atomic(json, dump_results(results))
+    if csv is not None:
+        write_csv(results, csv)
+    if html is not None:
+        write_html(results, html)
