@@ -138,10 +138,7 @@ def _packed_rows(model: nn.Module) -> list[Row]:
     inside_experts: set[int] = set()
     for name, module in model.named_modules():
         if isinstance(module, SparseExperts):
-            for projection in (module.layout.up, module.layout.down):
-                layers = [
-                    layer for layer in module.get_submodule(projection).children() if isinstance(layer, SparseLinear)
-                ]
+            for projection, layers in module.packed_projections().items():
                 inside_experts.update(id(layer) for layer in layers)
                 rows.append(_row(f"{name}.{projection}" if name else projection, "experts", layers))
         elif isinstance(module, SparseLinear) and id(module) not in inside_experts:

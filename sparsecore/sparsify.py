@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from sparsecore.errors import InvalidValueError, PatternError
 from sparsecore.formats import find_pattern
 from sparsecore.inputs import Inputs
 from sparsecore.nn import SparseExperts, SparseLinear
+from sparsecore.nn.sparse_experts import follows_convention
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import Pattern, parse
 from sparsecore.report import Row, dense_row, keep_rows
@@ -51,11 +52,12 @@ def sparsify(
 
     Raises InvalidValueError for a range of tokens that is none, or where `model` itself is the layer.
     """
-    _check(model, tokens, min_ratio)
+    _check(tokens, min_ratio)
     wanted = None if pattern is None else parse(pattern)
     rows: list[Row] = []
     waiting: list[Candidate] = []
     pending = deque(survey(model, filter_fn))
+    _refuse_root(model, pending)
     while pending:
         # Taken out one by one, so that a dense weight is freed as soon as it is replaced.
         found = pending.popleft()
@@ -106,7 +108,7 @@ def _linear(weight: Tensor, x: Tensor) -> Tensor:
     return F.linear(x, weight)
 
 
-def _check(model: nn.Module, tokens: tuple[int, int], min_ratio: float) -> None:
+def _check(tokens: tuple[int, int], min_ratio: float) -> None:
     low, high = tokens
     if not 1 <= low <= high:
         raise InvalidValueError(
@@ -116,7 +118,10 @@ def _check(model: nn.Module, tokens: tuple[int, int], min_ratio: float) -> None:
         )
     if min_ratio < 0:
         raise InvalidValueError(f"min_ratio is {min_ratio}", where="sparsify(min_ratio=)", expected="0 or more")
-    if any(found.module is model and not found.reason for found in survey(model)):
+
+
+def _refuse_root(model: nn.Module, found: Iterable[Found]) -> None:
+    if any(one.module is model and not one.reason for one in found):
         raise InvalidValueError(
             f"the model is itself the layer to replace: {type(model).__name__}",
             where="sparsify(model)",
@@ -127,6 +132,8 @@ def _check(model: nn.Module, tokens: tuple[int, int], min_ratio: float) -> None:
 
 def _pack(found: Found, wanted: Pattern | None) -> Candidate | str:
     """Pack a weight, or say why it stays dense."""
+    if found.kind == "experts" and not follows_convention(found.module):
+        return f"{type(found.module).__name__} computes something else than fused experts do"
     layers: list[SparseLinear] = []
     for dense in found.matrices:
         pattern = wanted or find_pattern(dense)

@@ -26,6 +26,8 @@ FilterFn = Callable[[nn.Module, str], bool]
 # Other tensors are listed where at least this share of them is zero; below it zeros are accidents (a padding row).
 _LISTED_ZEROS = 0.01
 
+_HALF_PACKED = "the other projection of these experts is packed; this one can no longer be"
+
 # Methods that read a weight only to fill it.
 _NOT_FORWARD = re.compile(r"__init__|_?reset_parameters|_init_weights?|extra_repr|tie_weights")
 
@@ -75,7 +77,12 @@ def survey(model: nn.Module, filter_fn: FilterFn | None = None) -> Iterator[Foun
     names = _names_of_modules(model)
     sharing = _sharing(model)
     for name, module in model.named_modules():
-        if isinstance(module, SparseLinear | SparseExperts):
+        if isinstance(module, SparseLinear):
+            continue
+        if isinstance(module, SparseExperts):
+            for short in {module.layout.up, module.layout.down} & module._parameters.keys():
+                weight = module.get_parameter(short)
+                yield Found(f"{name}.{short}" if name else short, "experts", module, weight, _HALF_PACKED)
             continue
         if not (isinstance(module, nn.Linear) or is_conv1d(module)):
             yield from _other_tensors(name, module, sharing, filter_fn)

@@ -15,7 +15,7 @@ from sparsecore.nn.sparse_linear import SparseLinear
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import Pattern, parse
 
-__all__ = ["SparseExperts", "expert_slices"]
+__all__ = ["SparseExperts", "expert_slices", "follows_convention"]
 
 
 class SparseExperts(nn.Module):
@@ -70,6 +70,11 @@ class SparseExperts(nn.Module):
         }
         return cls.from_layers(experts, layers)
 
+    def packed_projections(self) -> dict[str, list[SparseLinear]]:
+        """Return the packed layers of all experts, by the name of the 3-D parameter that they replace."""
+        found = {name: self._modules.get(name) for name in (self.layout.up, self.layout.down)}
+        return {k: cast("list[SparseLinear]", list(m)) for k, m in found.items() if isinstance(m, nn.ModuleList)}
+
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Return the weighted sum of each token's experts."""
         result = torch.zeros_like(hidden_states)
@@ -106,8 +111,8 @@ class SparseExperts(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # A 3-D parameter is handed to the layers of its experts, which load after this module.
-        for name in (self.layout.up, self.layout.down):
-            if isinstance(getattr(self, name), nn.ModuleList) and f"{prefix}{name}" in state_dict:
+        for name in self.packed_projections():
+            if f"{prefix}{name}" in state_dict:
                 slices = expert_slices(state_dict.pop(f"{prefix}{name}"), self.layout.transposed)
                 state_dict.update({f"{prefix}{name}.{i}.weight": one for i, one in enumerate(slices)})
         super()._load_from_state_dict(state_dict, prefix, *rest)
@@ -116,3 +121,22 @@ class SparseExperts(nn.Module):
 def expert_slices(fused: Tensor, transposed: bool) -> list[Tensor]:
     """Weight [out, in] of each expert of a 3-D parameter, [experts, in, out] where `transposed`."""
     return [one.t().contiguous() if transposed else one for one in fused]
+
+
+def follows_convention(experts: nn.Module) -> bool:
+    """Tell whether SparseExperts computes what `experts` does, by running both on a few random tokens."""
+    layout = expert_layout(experts)
+    if layout is None:
+        return False
+    ours = SparseExperts.from_layers(experts, {})
+    down = experts.get_parameter(layout.down)
+    width, count = down.shape[2 if layout.transposed else 1], ours.num_experts
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(8, width, generator=rng).to(down)
+    choice = torch.rand(8, count, generator=rng).topk(min(2, count)).indices.to(down.device)
+    share = torch.rand(choice.shape, generator=rng).to(down)
+    with torch.no_grad():
+        theirs, mine = experts(x, choice, share), ours(x, choice, share)
+    # Both round in their own order; another computation is off by far more.
+    limit = 32 * torch.finfo(down.dtype).eps * theirs.float().norm()
+    return mine.shape == theirs.shape and bool((mine.float() - theirs.float()).norm() <= limit)
