@@ -20,11 +20,11 @@ from simulator.workload.recognise import Tensor as Shape
 from simulator.workload.recognise import identify, locate
 from sparsecore import cascade
 from sparsecore.capture import capture
-from sparsecore.errors import CorruptFileError, InvalidValueError, MissingDependencyError, UnsupportedError
+from sparsecore.errors import ConfigError, CorruptFileError, InvalidValueError, MissingDependencyError, UnsupportedError
 from sparsecore.io import LoadedCheckpoint
 from sparsecore.io.folder import read_config
 from sparsecore.io.into import expected_names, load_into
-from sparsecore.io.load import read as read_checkpoint
+from sparsecore.io.loading import read as read_checkpoint
 from sparsecore.models import FAMILIES, Family
 from sparsecore.models.info import dtype_name
 from sparsecore.simulate_inputs import read_inputs
@@ -32,6 +32,8 @@ from sparsecore.simulate_inputs import read_inputs
 __all__ = ["cascade_schedule", "described", "measured"]
 
 _BUFFERS = ("position_ids", "token_type_ids")  # older transformers stored them
+# The checkpoint is read here, not by transformers; no code of the folder is run; attention is that of the cascade.
+_IGNORED = ("quantization_config", "auto_map", "attn_implementation", "_attn_implementation")
 
 
 def described(path: Path, request: ReadRequest) -> Workload:
@@ -150,11 +152,17 @@ def _model(
             "running a model on an input needs transformers", hint='pip install "sparsecore-kernels[hf]"'
         ) from error
     fields = dict(config) if config is not None else _fields(checkpoint, prefix, family, info)
-    fields.pop("quantization_config", None)  # the checkpoint is read here, not by transformers
+    for key in _IGNORED:
+        fields.pop(key, None)
     fields["model_type"] = family.name
     pooled = f"{prefix}{family.pooler}.weight" in checkpoint
     make: Any = AutoModel.from_config
-    body = make(AutoConfig.for_model(**fields), add_pooling_layer=pooled)
+    try:
+        body = make(AutoConfig.for_model(**fields), add_pooling_layer=pooled)
+    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:
+        raise ConfigError(
+            f"transformers makes no {family.name} model of the config: {error}", where=checkpoint.source
+        ) from error
     body = body.to(_dtype(checkpoint, f"{prefix}{family.word_embeddings}.weight")).eval()
     outer = body
     if prefix:  # gives the body's tensors the names that they have in the file

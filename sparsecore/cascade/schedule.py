@@ -72,7 +72,7 @@ class Schedule:
         for name in ("token_untouched", "head_untouched", "spread", "lsb_threshold"):
             _check_share(getattr(self, name), name)
         if self.msb_bits is not None:
-            _check_bits(self.msb_bits, "msb_bits", 1)
+            _check_bits(self.msb_bits, "msb_bits", 2)
             _check_bits(self.lsb_bits, "lsb_bits", 0)
             _check_bits(self.msb_bits + self.lsb_bits, "msb_bits + lsb_bits", 2)
         if self.value_bits is not None:

@@ -16,6 +16,7 @@ from transformers import BertForSequenceClassification
 
 import sparsecore as sc
 from simulator.errors import (
+    ConfigError,
     CorruptFileError,
     FileMissingError,
     InvalidValueError,
@@ -143,6 +144,13 @@ def test_a_model_with_a_head_runs_its_body(seed: int, ids: Path, tmp_path: Path)
     torch.save(body.state_dict(), tmp_path / "body.pt")
     assert measured(tmp_path / "body.pt", heads=6, input=str(ids)).attention == workload.attention
     assert any("classifier.weight" in note for note in workload.notes)
+    config = json.loads((tmp_path / "folder" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_act": "no such activation"}))
+    with pytest.raises(ConfigError, match="no such activation"):
+        measured(tmp_path / "folder", input=str(ids), config=str(tmp_path / "config.json"))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(CorruptFileError, match="3 layers"):
+        measured(tmp_path / "folder", input=str(ids), config=str(tmp_path / "config.json"))
 
 
 def test_through_the_simulators_own_reader(state: Path, ids: Path) -> None:
