@@ -98,6 +98,8 @@ def _result(ledger: Ledger, resolved: Resolved, seed: int) -> Result:
         not_modelled=ledger.not_modelled(),
         inputs=_inputs(ledger, resolved),
         notes=_notes(ledger),
+        peak_gops=design.peak_gops,
+        peak_gbps=design.memory_spec.peak_gb_per_s,
     )
 
 

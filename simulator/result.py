@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
@@ -96,7 +96,7 @@ class UnitResult:
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """DRAM traffic of one source (K high bits, K low bits, V, Q, output, weights, ...)."""
+    """DRAM traffic of one source (K high bits, K low bits, V, Q, output, weights, ...), and the scopes that caused it."""
 
     useful_bytes: int
     fetched_bytes: int
@@ -106,13 +106,15 @@ class StreamResult:
     achieved_gbps: float
     share_of_peak: float
     writes: bool
+    scopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyItem:
     """Energy of one component, with where its energy per event comes from.
 
-    low_pj and high_pj give the range of the published constants, where there are several.
+    low_pj and high_pj give the range of the published constants, where there are several; by_scope says how much of it
+    each scope took.
     """
 
     energy_pj: float
@@ -121,6 +123,7 @@ class EnergyItem:
     kind: Kind
     low_pj: float | None = None
     high_pj: float | None = None
+    by_scope: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

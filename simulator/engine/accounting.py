@@ -63,6 +63,8 @@ class Ledger:
     _units: dict[str, _Unit] = field(default_factory=lambda: defaultdict(_Unit))
     _traffic: dict[str, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
     _left_out: dict[str, list[Op]] = field(default_factory=lambda: defaultdict(list))
+    _scope_pj: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
+    _scopes_of: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
 
     executed: Workload = field(init=False)  # as the design runs it: dense where it does not prune
 
@@ -80,7 +82,7 @@ class Ledger:
             group.operations += op.operations
             self._describe(group, op)
             if self.design.runs(op):
-                self._on_design(group, op, workload)
+                self._on_design(scope, group, op, workload)
             elif self.host is not None:
                 group.on_host += 1
                 group.seconds += self.host.seconds(op.operations, op.bytes)
@@ -98,7 +100,7 @@ class Ledger:
         else:
             group.tokens += op.tokens
 
-    def _on_design(self, group: _Group, op: Op, workload: Workload) -> None:
+    def _on_design(self, scope: str, group: _Group, op: Op, workload: Workload) -> None:
         rows = None
         if isinstance(op, AttentionOp) and op.key_ids is not None:
             rows = workload.arrays[op.key_ids].astype("int64")
@@ -111,13 +113,16 @@ class Ledger:
         group.fetched_bytes += sum(t.bursts for t in cost.traffic.values()) * self._burst_bytes
         energies = self.design.energy(cost)
         group.energy_pj += sum(energy.pj for energy in energies.values())
-        self._add(cost, energies)
+        self._add(scope, cost, energies)
 
-    def _add(self, cost: Cost, energies: dict[str, Energy]) -> None:
+    def _add(self, scope: str, cost: Cost, energies: dict[str, Energy]) -> None:
         for name, energy in energies.items():
             self.energies[name] = self.energies[name] + energy if name in self.energies else energy
+            self._scope_pj[name][scope] += energy.pj
         for name, traffic in cost.traffic.items():
             self._traffic[name] += traffic
+            if traffic.bursts:
+                self._scopes_of[name][scope] = None
         for name, busy in cost.busy_cycles.items():
             unit = self._units[name]
             unit.busy += busy
@@ -199,15 +204,18 @@ class Ledger:
             fetched = t.bursts * self._burst_bytes
             rate = fetched / seconds / 1e9 if seconds else 0.0
             hits = t.row_hits / t.bursts if t.bursts else None
-            writes = name in self.design.written_streams
+            writes, scopes = name in self.design.written_streams, tuple(self._scopes_of[name])
             result[name] = StreamResult(
-                t.useful_bytes, fetched, t.bursts, t.activations, hits, rate, rate / peak, writes
+                t.useful_bytes, fetched, t.bursts, t.activations, hits, rate, rate / peak, writes, scopes
             )
         return result
 
     def energy_items(self) -> dict[str, EnergyItem]:
         """Return the energy by component."""
-        return {name: EnergyItem(e.pj, e.group, e.source, e.kind) for name, e in self.energies.items()}
+        return {
+            name: EnergyItem(e.pj, e.group, e.source, e.kind, e.low_pj, e.high_pj, dict(self._scope_pj[name]))
+            for name, e in self.energies.items()
+        }
 
     def not_modelled(self) -> tuple[UnmodelledItem, ...]:
         """Return what neither the design nor a host ran, by name of the op, the largest first."""

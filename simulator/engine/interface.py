@@ -135,6 +135,11 @@ class Design(ABC):
         """Return `op` as a design that does not prune has to run it; called only where `prunes` is False."""
         return op
 
+    @property
+    def peak_gops(self) -> float | None:
+        """Return the peak of the multiplier arrays in 1e9 operations (2 per multiply-add) per second; None: no roof."""
+        return None
+
     def inputs(self, op: Op) -> dict[str, tuple[str, Kind, str]]:
         """Return what the design assumed for `op` beyond the workload: name -> (value, kind, source)."""
         return {}

@@ -47,6 +47,11 @@ class SpAtten(Design):
         """Return the space of the data FIFOs in bursts."""
         return Fetcher(settings.fetcher).run_ahead_bursts(self.memory_spec.organisation.burst_bytes)
 
+    @property
+    def peak_gops(self) -> float:
+        """Return the roof of both arrays: 2 TFLOPS for the published size, as in the paper's roofline."""
+        return 2 * 2 * self.settings.array.multipliers * self.clock_ghz
+
     def runs(self, op: Op) -> bool:
         """Return whether `op` is attention."""
         return isinstance(op, AttentionOp)

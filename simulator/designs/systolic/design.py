@@ -42,6 +42,11 @@ class Systolic(Design):
         """Return the space of the data FIFOs in bursts."""
         return Fetcher(settings.fetcher).run_ahead_bursts(self.memory_spec.organisation.burst_bytes)
 
+    @property
+    def peak_gops(self) -> float:
+        """Return the roof of the array."""
+        return 2 * self.settings.array.rows * self.settings.array.columns * self.clock_ghz
+
     def runs(self, op: Op) -> bool:
         """Return whether `op` is attention or a linear layer."""
         return isinstance(op, (AttentionOp, LinearOp))
