@@ -61,7 +61,7 @@ def measured(path: Path, request: ReadRequest) -> Workload:
             hint="leave --input out: the schedule is then assumed",
         )
     model, unused = _model(checkpoint, FAMILIES[info.family], info, config)
-    inputs = read_inputs(request.input or "", _tokenizer_folder(path, request), _positions(model), info.vocab)
+    inputs = read_inputs(request.input or "", _tokenizer_folder(path, request), _positions(model, info), info.vocab)
     schedule = _schedule(request, info)
     asked = cascade_schedule(schedule, info.layers)
     with cascade.apply(model, asked) if asked is not None else nullcontext():
@@ -204,9 +204,9 @@ def _fields(checkpoint: LoadedCheckpoint, prefix: str, family: Family, info: Mod
     }
 
 
-def _positions(model: nn.Module) -> int:
+def _positions(model: nn.Module, info: ModelInfo) -> int:
     config: Any = model.config
-    return int(config.max_position_embeddings)
+    return int(config.max_position_embeddings) - FAMILIES[info.family].first_position
 
 
 def _notes(asked: cascade.Schedule | None, unused: list[str]) -> list[str]:

@@ -9,13 +9,24 @@ from sparsecore.models.bert import BERT
 from sparsecore.models.conv1d import is_conv1d
 from sparsecore.models.experts import ExpertLayout, expert_layout
 from sparsecore.models.family import Family
+from sparsecore.models.roberta import ROBERTA
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["BERT", "FAMILIES", "ExpertLayout", "Family", "body_of", "expert_layout", "family_of", "is_conv1d"]
+__all__ = [
+    "BERT",
+    "FAMILIES",
+    "ROBERTA",
+    "ExpertLayout",
+    "Family",
+    "body_of",
+    "expert_layout",
+    "family_of",
+    "is_conv1d",
+]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (BERT,)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (BERT, ROBERTA)}
 
 
 def family_of(model: nn.Module) -> Family:

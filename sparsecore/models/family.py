@@ -27,6 +27,7 @@ class Family:
     embeddings: path from the body to the embedding block. summed_embeddings: how many lookups it adds up.
     word_embeddings: path from the body to the table of the vocabulary. pooler: to the Linear on the first token.
     table_rows: the config's names of the sizes of the embedding tables, and the paths of these.
+    first_position: position id of the first token; the table of positions has as many rows more than tokens fit.
     prefixes: what may stand before the body's names in a state dict of a model with heads, the empty one included.
     """
 
@@ -51,6 +52,7 @@ class Family:
     pooler: str
     table_rows: Mapping[str, str]
     prefixes: tuple[str, ...]
+    first_position: int = 0
 
     @property
     def projections(self) -> tuple[str, ...]:

@@ -9,7 +9,14 @@ import pytest
 import torch
 from tiny_bert import VOCAB, batch_of, tiny_bert
 from torch import Tensor, nn
-from transformers import BertForMaskedLM, BertForSequenceClassification, GPT2Config, GPT2Model
+from transformers import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2Model,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from sparsecore import cascade
 from sparsecore.cascade import Schedule
@@ -361,3 +368,24 @@ def test_what_is_refused(seed: int) -> None:
     model.train()
     with pytest.raises(UnsupportedError, match="eval mode"):
         model(**batch)
+
+
+def test_roberta(seed: int) -> None:
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 6, "intermediate_size": 64}
+    model = RobertaModel(RobertaConfig(vocab_size=VOCAB, max_position_embeddings=50, **sizes)).eval()
+    batch = batch_of(seed, LENGTHS)
+    batch["input_ids"] = batch["input_ids"].masked_fill(batch["input_ids"] == 1, 2)  # 1 is its padding id
+    batch["input_ids"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, 1)
+    schedule = Schedule(token_keep=0.6, head_keep=0.8)
+    with torch.no_grad():
+        before = model(**batch).last_hidden_state
+        with cascade.apply(model, Schedule()):
+            assert torch.equal(model(**batch).last_hidden_state, before)
+        with cascade.apply(model, schedule) as handle:
+            whole = model(**batch).last_hidden_state
+            run = handle.last_run
+            alone = model(batch["input_ids"][1:2, :17]).last_hidden_state
+    assert run.token_counts[:, 0].tolist() == list(schedule.token_counts(30, 4))
+    assert torch.equal(handle.last_run.survived[0], run.survived[1, :17])
+    torch.testing.assert_close(alone[0], whole[1, :17], atol=2e-5, rtol=2e-5)

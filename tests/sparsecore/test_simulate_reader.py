@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_bert import VOCAB, batch_of, tiny_bert
 from torch import nn
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, RobertaConfig, RobertaModel
 
 import sparsecore as sc
 from simulator.errors import (
@@ -255,3 +255,15 @@ def test_importing_the_reader_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "pip install" in done.stdout
+
+
+def test_roberta_reads_its_own_positions(ids: Path, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 6, "intermediate_size": 64}
+    model = RobertaModel(RobertaConfig(vocab_size=VOCAB, max_position_embeddings=22, type_vocab_size=1, **sizes))
+    torch.save(model.state_dict(), tmp_path / "roberta.pt")
+    workload = measured(tmp_path / "roberta.pt", heads=6, input=str(ids))
+    assert workload.model.family == "roberta"
+    assert workload.sequences[0].tokens == 20
+    (tmp_path / "long.json").write_text(json.dumps([[5] * 21]))
+    with pytest.raises(InvalidValueError, match="21 tokens"):
+        measured(tmp_path / "roberta.pt", heads=6, input=str(tmp_path / "long.json"))
