@@ -32,18 +32,18 @@ Tensor random_tensor(int64_t heads, int64_t tokens, int64_t width, DType dtype, 
 }
 
 struct Problem {
-    int64_t heads, queries, keys, width, value_width;
+    int64_t heads = 0, queries = 0, keys = 0, width = 0, value_width = 0;
     Tensor q, k, v;
     Memory mask;
-    bool has_mask, mask_per_query;
-    cpu::AttentionBits bits;
+    bool has_mask = false, mask_per_query = false;
+    cpu::AttentionBits bits{};
     bool attends(int64_t query, int64_t key) const {
         return !has_mask || mask.bytes[static_cast<size_t>((mask_per_query ? query * keys : 0) + key)] != 0;
     }
 };
 
 Problem random_problem() {
-    Problem p{};
+    Problem p;
     p.heads = harness::integer(1, 2);
     p.queries = harness::pick<int64_t>({0, 1, 2, 5, 17, 33, 40});
     p.keys = harness::pick<int64_t>({0, 1, 3, 16, 17, 50, 64, 65, 130});

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "cpu/common/linear_prepare.h"
 #include "cuda/emulator/emulator.h"
 #include "cuda/nm_linear/kernel.h"
 #include "cuda/nm_linear/nm_linear.h"

@@ -13,6 +13,7 @@
 
 #define SC_GLOBAL __global__
 #define SC_DEVICE __device__ __forceinline__
+#define SC_UNROLL _Pragma("unroll")
 
 namespace sparsecore::cuda {
 
@@ -38,5 +39,6 @@ SC_DEVICE float bits_to_float(std::uint32_t bits) { return __uint_as_float(bits)
 
 #define SC_GLOBAL
 #define SC_DEVICE inline
+#define SC_UNROLL
 
 #endif

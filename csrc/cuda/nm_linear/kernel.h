@@ -40,14 +40,14 @@ SC_DEVICE void add_chunk(const NmLinearArgs& a, std::int64_t row, std::int64_t c
     std::int64_t group_column = first / a.n * a.m;
     int in_group = static_cast<int>(first % a.n);
     const T* x = static_cast<const T*>(a.x);
-#pragma unroll
+SC_UNROLL
     for (int i = 0; i < kChunk; ++i) {
         if (first + i < a.kept) {
             // The clamp keeps a damaged weight from reading outside x; a valid one never meets it.
             std::int64_t column = group_column + static_cast<std::int64_t>(codes & code_mask);
             column = column < a.cols ? column : a.cols - 1;
             const float weight = to_float(weights.element[i]);
-#pragma unroll
+SC_UNROLL
             for (int t = 0; t < kTokens; ++t) {
                 if (token + t < a.tokens) {
                     sum[t] += weight * to_float(x[(token + t) * a.x_token_stride + column * a.x_column_stride]);
@@ -64,9 +64,9 @@ SC_DEVICE void add_chunk(const NmLinearArgs& a, std::int64_t row, std::int64_t c
 
 template <class T, int kTokens>
 SC_DEVICE void reduce_and_store(const NmLinearArgs& a, std::int64_t row, std::int64_t token, int lane, float* sum) {
-#pragma unroll
+SC_UNROLL
     for (int t = 0; t < kTokens; ++t) {
-#pragma unroll
+SC_UNROLL
         for (int step = kWarpSize / 2; step > 0; step /= 2) sum[t] += shuffle_xor(sum[t], step);
         if (lane == t && token + t < a.tokens) {
             const float bias = a.bias ? to_float(static_cast<const T*>(a.bias)[row * a.bias_stride]) : 0.0f;
