@@ -148,10 +148,10 @@ def find_pattern(dense: Tensor) -> Pattern | None:
     """Return the most specific pattern of a weight with zeros that saves bytes: N:M, then block, then unstructured.
 
     An N:M or block pattern counts only if at least three quarters of the values that it would store are not zero. None:
-    no pattern makes the weight smaller.
+    no pattern makes the weight smaller, or its zeros take fewer bytes than one bit for each position.
     """
     nonzeros = int(Unstructured().mask(dense).sum())
-    if nonzeros == dense.numel():
+    if (dense.numel() - nonzeros) * dense.element_size() * 8 <= dense.numel():
         return None
     dense_bytes = dense.numel() * dense.element_size()
     for nm in _NM_CANDIDATES:
