@@ -184,7 +184,8 @@ def _reason(error: pickle.UnpicklingError) -> str:
     lines = str(error).splitlines()
     found = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), "")
     _, _, tail = found.partition("WeightsUnpickler error: ")
-    return (tail or found or "it holds more than tensors").strip()
+    # What follows is torch's advice to allow the function, which is not ours.
+    return (tail or found or "it holds more than tensors").partition(" by default. Please")[0].strip()
 
 
 def _refused(path: Path, reason: str) -> PickleRefusedError:
