@@ -127,7 +127,6 @@ def test_experts_are_measured_at_the_tokens_each_of_them_gets(seed: int) -> None
     expected = last_hidden(model, ids)
     batch = {"input_ids": ids}
     sc.sparsify(model, batch, tokens=(1, 2), min_ratio=1e-9, filter_fn=lambda module, name: name.endswith("experts"))
-    )
     rows = [row for row in sc.report(model).packed if row.kind == "experts"]
     assert len(rows) == 4
     for row in rows:
