@@ -5,6 +5,7 @@ Exit codes: 0; 2 for bad input, which a named error explains on stderr; 1 for an
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 import traceback
 from collections.abc import Sequence
@@ -28,20 +29,23 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (at any place).")] = False,
-) -> None:
-    if version:
-        from importlib.metadata import PackageNotFoundError
-        from importlib.metadata import version as installed
-
+def _show_version(wanted: bool) -> None:
+    if wanted:
         try:
-            typer.echo(installed("sparsecore-kernels"))
-        except PackageNotFoundError:
+            typer.echo(importlib.metadata.version("sparsecore-kernels"))
+        except importlib.metadata.PackageNotFoundError:
             typer.echo("not installed: run from the source tree")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (at any place).")] = False,
+) -> None:
+    """`main` itself looks for --debug; it stands here for --help."""
 
 
 for _command in (run.run, capture.capture, archs.archs, show.show, compare.compare, new.new):

@@ -9,7 +9,16 @@ from simulator.report.svg import COLOURS, Drawing, Linear, Log, colour, text_wid
 from simulator.report.text import bytes_text, energy, percent, rate, seconds, si
 from simulator.result import LayerResult, Result
 
-__all__ = ["bytes_chart", "energy_chart", "heads_chart", "roofline", "time_chart", "tokens_chart", "units_chart"]
+__all__ = [
+    "bytes_chart",
+    "energy_chart",
+    "heads_chart",
+    "roofline",
+    "shared_scopes",
+    "time_chart",
+    "tokens_chart",
+    "units_chart",
+]
 
 WIDTH = 860.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 20.0, 40.0, 44.0
@@ -106,27 +115,35 @@ def _short(number: str) -> str:
     return re.sub(r"\.0+(?=\D|$)", "", number)
 
 
+def shared_scopes(results: Sequence[Result]) -> tuple[str, ...]:
+    """Return the scopes that every design ran itself: pictures that add up energy or bytes compare only these."""
+    names = ("attention", "linear", "other")
+    return tuple(name for name in names if all(result.scopes[name].modelled_by == "design" for result in results))
+
+
 def energy_chart(results: Sequence[Result]) -> str:
     """Energy by component: one stacked bar per design; parts that are small on every design are put together."""
-    names = _main_components(results)
+    scopes = shared_scopes(results)
+    parts = [_components(result, scopes) for result in results]
+    names = _main_components(results, parts)
     left, height = _label_room([result.design for result in results]), 34.0
-    top = max((result.energy_pj for result in results), default=0.0)
-    scale = Linear(top or 1.0, left, WIDTH - 90)
+    scale = Linear(max((sum(part.values()) for part in parts), default=0.0) or 1.0, left, WIDTH - 90)
     drawing = Drawing(WIDTH, 0, "energy by component")
     y = drawing.legend([(name, colour(i)) for i, name in enumerate(names)], left, 16, WIDTH - _RIGHT) + 6
-    for result in results:
-        x = 0.0
+    for result, part in zip(results, parts, strict=True):
+        total, x = sum(part.values()), 0.0
         drawing.text(left - 10, y + height / 2 + 4, result.design, "end")
         for index, name in enumerate(names):
-            pj = _component(result, name, names)
-            share = percent(pj / result.energy_pj if result.energy_pj else 0.0)
-            title = f"{result.design}, {name}: {energy(pj)} ({share})"
+            rest = sum(pj for other, pj in part.items() if other not in names) if name == _REST else 0.0
+            pj = part.get(name, rest)
+            share = percent(pj / total if total else 0.0)
             start, end = scale(x), scale(x + pj)
+            title = f"{result.design}, {name}: {energy(pj)} ({share})"
             drawing.rectangle(start, y, end - start, height, colour(index), title)
             if end - start > text_width(share) + 8:
                 drawing.text((start + end) / 2, y + height / 2 + 4, share, "middle", "inside")
             x += pj
-        drawing.text(scale(x) + 8, y + height / 2 + 4, energy(result.energy_pj))
+        drawing.text(scale(x) + 8, y + height / 2 + 4, energy(total))
         y += height + 12
     drawing.height = y + 4
     return drawing.render()
@@ -135,24 +152,26 @@ def energy_chart(results: Sequence[Result]) -> str:
 _REST = "all others"
 
 
-def _main_components(results: Sequence[Result]) -> list[str]:
+def _components(result: Result, scopes: Sequence[str]) -> dict[str, float]:
+    """Return the energy of each component in `scopes`, in pJ; all of it where the result does not split it."""
+    return {
+        name: sum(item.by_scope.get(scope, 0.0) for scope in scopes) if item.by_scope else item.energy_pj
+        for name, item in result.energy.items()
+    }
+
+
+def _main_components(results: Sequence[Result], parts: Sequence[dict[str, float]]) -> list[str]:
     """Return the largest components, by group and then by size, and a last entry for the others if there are any."""
     share: dict[str, float] = {}
     group: dict[str, str] = {}
-    for result in results:
-        for name, item in result.energy.items():
-            share[name] = max(share.get(name, 0.0), item.energy_pj / (result.energy_pj or 1.0))
-            group[name] = item.group
-    largest = sorted(share, key=lambda name: -share[name])
+    for result, part in zip(results, parts, strict=True):
+        for name, pj in part.items():
+            share[name] = max(share.get(name, 0.0), pj / (sum(part.values()) or 1.0))
+            group[name] = result.energy[name].group
+    largest = sorted((name for name in share if share[name] > 0), key=lambda name: -share[name])
     chosen = largest if len(largest) <= COLOURS else largest[: COLOURS - 1]
     ordered = sorted(chosen, key=lambda name: (("dram", "sram", "logic").index(group[name]), -share[name]))
     return ordered if chosen is largest else [*ordered, _REST]
-
-
-def _component(result: Result, name: str, shown: Sequence[str]) -> float:
-    if name == _REST and _REST not in result.energy:
-        return sum(item.energy_pj for other, item in result.energy.items() if other not in shown)
-    return result.energy[name].energy_pj if name in result.energy else 0.0
 
 
 def _label_room(labels: Sequence[str]) -> float:
@@ -165,12 +184,18 @@ def bytes_chart(results: Sequence[Result]) -> str:
         (f"{result.design}: {name}", stream.useful_bytes, stream.fetched_bytes, index)
         for index, result in enumerate(results)
         for name, stream in result.streams.items()
+        if stream.fetched_bytes and (not stream.scopes or set(stream.scopes) & set(shared_scopes(results)))
     ]
     left = _label_room([row[0] for row in rows])
     top = max((row[2] for row in rows), default=0)
     scale = Linear(top or 1.0, left, WIDTH - 180)
     drawing = Drawing(WIDTH, 40.0 + 26 * len(rows), "DRAM bytes by source")
-    drawing.legend([("useful", colour(0)), ("fetched, not useful", "var(--faint)")], left, 16, WIDTH - _RIGHT)
+    drawing.legend(
+        [("useful, in the colour of the design", colour(0)), ("fetched, not useful", "var(--faint)")],
+        left,
+        16,
+        WIDTH - _RIGHT,
+    )
     for row, (name, useful, fetched, index) in enumerate(rows):
         y = 32.0 + 26 * row
         drawing.text(left - 10, y + 13, name, "end")
@@ -262,6 +287,6 @@ def _roofline_axes(drawing: Drawing, x: Log, y: Log, bottom: float) -> None:
         drawing.text(x(tick), bottom + 16, f"{tick:g}", "middle", "tick")
     for tick in y.ticks():
         drawing.line(_LEFT, y(tick), WIDTH - _RIGHT, y(tick))
-        drawing.text(_LEFT - 8, y(tick) + 4, _short(si(tick * 1e9, "op/s")), "end", "tick")
+        drawing.text(_LEFT - 8, y(tick) + 4, _short(si(tick * 1e9, "")).rstrip(), "end", "tick")
     drawing.text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 36, "operations per byte fetched", "middle", "axis")
-    drawing.vertical_text(12, (bottom + _TOP) / 2, "executed operations per second")
+    drawing.vertical_text(12, (bottom + _TOP) / 2, "operations per second")

@@ -38,7 +38,8 @@ _PICTURES = (
     (
         "Energy by component",
         charts.energy_chart,
-        "What the design ran, DRAM first, then SRAM, then logic. The table beneath has every part with its source.",
+        "DRAM first, then SRAM, then logic; the tables beneath have every part with its source. "
+        "Counted here: {scopes}.",
     ),
     (
         "Roofline of the attention",
@@ -49,7 +50,8 @@ _PICTURES = (
     (
         "Bytes by source, useful and fetched",
         charts.bytes_chart,
-        "DRAM moves whole bursts: what is fetched beyond the useful bytes is the cost of scattered rows.",
+        "DRAM moves whole bursts: what is fetched beyond the useful bytes is the cost of scattered rows. "
+        "Counted here: {scopes}.",
     ),
     ("Busy share of the units", charts.units_chart, "Cycles with work, as a share of the cycles of the design."),
     ("Time per layer", charts.time_chart, "Attention only, over all sequences, phases and steps."),
@@ -75,7 +77,7 @@ def html_page(results: Sequence[Result], extra_sections: Sequence[Section] = (),
     """Return the page as text; `extra_sections` stand before the simulated ones."""
     if not results:
         raise InvalidValueError("a report needs at least one result")
-    title = title or f"{results[0].workload} on {' and '.join(result.design for result in results)}"
+    title = title or f"{results[0].workload} on {', '.join(result.design for result in results)}"
     body = [
         _head(results, title),
         *(_section(section) for section in extra_sections),
@@ -132,12 +134,14 @@ def _section(section: Section) -> str:
 
 def _pictures(results: Sequence[Result]) -> list[str]:
     made = []
+    scopes = " and ".join(charts.shared_scopes(results)) or "nothing"
+    if len(results) > 1:
+        scopes += ", which all designs ran"
     for title, draw, caption in _PICTURES:
         picture = draw(results)
         if picture:
-            made.append(
-                f"<h2>{escape(title)}</h2>\n<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
-            )
+            said = escape(caption.format(scopes=scopes))
+            made.append(f"<h2>{escape(title)}</h2>\n<figure>{picture}<figcaption>{said}</figcaption></figure>")
     return made
 
 

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 __all__ = ["COLOURS", "Drawing", "Linear", "Log", "colour", "text_width"]
 
 COLOURS = 9  # --c0 .. --c8 of the page
-_CHARACTER = 6.6  # mean width of a 12 px character: only for the room that labels need
+_CHARACTER = 7.2  # mean width of a 12 px character: only for the room that labels need
 
 
 def colour(index: int) -> str:
@@ -63,9 +63,11 @@ class Log:
         return self.start + (self.end - self.start) * share
 
     def ticks(self) -> list[float]:
-        """Return the powers of ten, at most about eight of them."""
+        """Return the powers of ten, at most about eight of them; for a short scale 2 and 5 times them as well."""
         first, last = round(math.log10(self.low)), round(math.log10(self.high))
-        return [10.0**power for power in range(first, last + 1, max(1, (last - first) // 8))]
+        steps = (1, 2, 5) if last - first <= 2 else (1,)
+        powers = range(first, last + 1, max(1, (last - first) // 8))
+        return [step * 10.0**power for power in powers for step in steps if step * 10.0**power <= self.high * 1.001]
 
 
 @dataclass(slots=True)
