@@ -243,8 +243,8 @@ def roofline(results: Sequence[Result]) -> str:
     drawing = Drawing(WIDTH, 410, "roofline of the attention")
     _roofline_axes(drawing, x, y, bottom)
     drawing.legend([(f"{name}, roof and run", colour(i)) for i, name, *_ in points], _LEFT, 16, WIDTH - _RIGHT)
-    lowest_label = bottom
-    for index, name, intensity, achieved, peak, bandwidth in sorted(points, key=lambda point: point[3]):
+    above = 0.0
+    for index, name, intensity, achieved, peak, bandwidth in sorted(points, key=lambda point: -point[3]):
         ridge = peak / bandwidth
         start = max(x.low, y.low / bandwidth)
         roof = [(x(start), y(start * bandwidth)), (x(ridge), y(peak)), (x(x.high), y(peak))]
@@ -253,9 +253,9 @@ def roofline(results: Sequence[Result]) -> str:
         drawing.line(x(intensity), y(achieved), x(intensity), y(attainable), "drop", colour(index))
         said = f"{name}: {rate(achieved, 'op/s')}, {percent(achieved / attainable)} of attainable"
         drawing.dot(x(intensity), y(achieved), colour(index), said, 5)
-        # From the lowest point up, so that two labels never share a line.
-        lowest_label = min(y(achieved) + 4, lowest_label - 16)
-        _beside(drawing, x(intensity), lowest_label, said)
+        # Below the dot, clear of the roof; from the highest point down, so that two labels never share a line.
+        above = max(y(achieved) + 20, above + 16)
+        _beside(drawing, x(intensity), above, said)
     return drawing.render()
 
 
