@@ -93,8 +93,9 @@ class Station:
         self.busy_cycles += batch.items * interval
         self._serving = True
         batch.first, batch.last = start + interval + self._latency, self._free_at + self._latency
-        self._engine.at(self._free_at, self._end)
+        # In a cycle in which both happen, the hand-over is first: a refusal must be known before the next batch starts.
         self._engine.at(batch.first, partial(self._hand_over, batch))
+        self._engine.at(self._free_at, self._end)
         if self._refused and len(self._queue) < self._capacity:
             waiting, accepted = self._refused.popleft()
             self._queue.append(waiting)

@@ -78,6 +78,7 @@ class Memory:
         organisation = o.model_dump(exclude={"page_bytes"}) | {"columns": spec.columns}
         slots = {"act_slots": spec.row_bus_slots.activate, "pre_slots": spec.row_bus_slots.precharge}
         self.spec = spec
+        self.clock_ghz = clock_ghz
         self.streams = streams
         self.run_ahead_bursts = run_ahead_bursts
         self._ticks_per_cycle = spec.clock_ghz / clock_ghz

@@ -27,31 +27,46 @@ class StreamTimer:
     """Times contiguous transfers on `memory`, each size once."""
 
     def __init__(self, memory: Memory) -> None:
+        timing = memory.spec.timing_ns.model_copy(update={"refi": 0.0})
+        quiet = memory.spec.model_copy(update={"timing_ns": timing})
         self._memory = memory
+        self._without_refresh = Memory(quiet, memory.clock_ghz, memory.streams, memory.run_ahead_bursts)
         self._known: dict[tuple[int, bool], StreamTime] = {}
 
     def time(self, size: int, write: bool = False) -> StreamTime:
         """Return the cost of reading or writing `size` contiguous bytes. The memory is reset.
 
-        Beyond 2 S, S = SAMPLE_BYTES, the steady state is extrapolated:
-        T(size) = T(2 S) + (size - 2 S) (T(2 S) - T(S)) / S, and activations alike; bursts are exact.
+        Beyond 2 S, S = SAMPLE_BYTES, the steady state is extrapolated. Without refresh time is linear:
+        T0(size) = T0(2 S) + (size - 2 S) (T0(2 S) - T0(S)) / S. Each refresh adds what it added on average over the first
+        2 S bytes: T = T0 + c n(T), n(T) the refreshes up to T. Activations are linear as T0 is, bursts are exact.
         """
         key = (size, write)
         if key not in self._known:
             long = size > 2 * SAMPLE_BYTES
-            self._known[key] = self._extrapolate(size, write) if long else self._simulate(size, write)
+            self._known[key] = self._extrapolate(size, write) if long else _simulate(self._memory, size, write)
         return self._known[key]
 
-    def _simulate(self, size: int, write: bool) -> StreamTime:
-        self._memory.reset(0.5)  # half way between two refreshes
-        self._memory.submit(0, np.zeros(1, dtype=np.int64), size, 0, write)
-        finished = self._memory.run_until(_END)
-        return StreamTime(finished[0].last, self._memory.traffic()[self._memory.streams[0]])
-
     def _extrapolate(self, size: int, write: bool) -> StreamTime:
-        half, full = self.time(SAMPLE_BYTES, write), self.time(2 * SAMPLE_BYTES, write)
         more = (size - 2 * SAMPLE_BYTES) / SAMPLE_BYTES
-        cycles = round(full.cycles + more * (full.cycles - half.cycles))
-        opened = full.traffic.activations + more * (full.traffic.activations - half.traffic.activations)
+        half, full = (_simulate(self._without_refresh, n * SAMPLE_BYTES, write) for n in (1, 2))
+        measured = self.time(2 * SAMPLE_BYTES, write)
+        quiet = full.cycles + more * (full.cycles - half.cycles)
+        each = (measured.cycles - full.cycles) / max(self._refreshes(measured.cycles), 1)
+        cycles = quiet
+        while (longer := quiet + each * self._refreshes(cycles)) > cycles:
+            cycles = longer
+        opened = measured.traffic.activations * size / (2 * SAMPLE_BYTES)
         bursts = -(-size // self._memory.spec.organisation.burst_bytes)
-        return StreamTime(cycles, Traffic(size, bursts, round(opened), bursts - round(opened)))
+        return StreamTime(round(cycles), Traffic(size, bursts, round(opened), bursts - round(opened)))
+
+    def _refreshes(self, cycles: float) -> int:
+        """Refreshes up to a cycle, the first one half an interval after the start."""
+        interval = self._memory.spec.timing_ns.refi * self._memory.clock_ghz
+        return int(cycles / interval + 0.5) if interval else 0
+
+
+def _simulate(memory: Memory, size: int, write: bool) -> StreamTime:
+    memory.reset(0.5)  # half way between two refreshes
+    memory.submit(0, np.zeros(1, dtype=np.int64), size, 0, write)
+    finished = memory.run_until(_END)
+    return StreamTime(finished[0].last, memory.traffic()[memory.streams[0]])
