@@ -98,9 +98,9 @@ def _prune_batch(batch: list[Target], method: str, pattern: Pattern, sparsity: f
 
 def _apply(target: Target, keep: Tensor, pattern: Pattern) -> LayerSummary:
     weight = target.weight
-    before = weight.double().abs().sum().item()
+    before = weight.abs().sum(dtype=torch.float64).item()
     weight.masked_fill_(~keep, 0)
-    after = weight.double().abs().sum().item()
+    after = weight.abs().sum(dtype=torch.float64).item()
     zeros = weight.numel() - int(torch.count_nonzero(weight))
     shape = (weight.shape[0], weight.shape[1])
     return LayerSummary(target.name, pattern.name, shape, zeros, after / before if before else 1.0)
