@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
@@ -61,7 +62,7 @@ class LayerClock:
             for name in self.family.projections:
                 inside.add(id(part(name)))
                 self._time_linear(part(name), index)
-            self._before(part(self.family.query), lambda index=index: self._enter_layer(index))
+            self._before(part(self.family.query), partial(self._enter_layer, index))
             self._before(part(self.family.attention_block), self._end_attention)
         self._after(self._layers[-1].get_submodule(self.family.down_block), self._leave_layers)
         for module in self.model.modules():

@@ -15,6 +15,7 @@ import simulator
 from sparsecore.capture import capture
 from sparsecore.errors import InvalidValueError, UnsupportedError
 from sparsecore.layer_clock import LayerClock, Share
+from sparsecore.nn import SparseLinear
 
 if TYPE_CHECKING:
     from simulator.result import Result
@@ -132,9 +133,12 @@ def measure(
     table = _Table()
     if "cpu" in on:
         _measure_cpu(table, model, inputs, runs)
-    designs = [name for name in on if name != "cpu"]
-    workload = capture(model, inputs) if designs else None
-    results = {name: simulator.run(workload, name) for name in designs}
+    workload: Workload | None = None
+    results: dict[str, Result] = {}
+    for name in on:
+        if name != "cpu":
+            workload = workload or capture(model, inputs)
+            results[name] = simulator.run(workload, name)
     for name, result in results.items():
         _tabulate(table, name, result)
     if reference is not None:
@@ -224,13 +228,12 @@ def _place_name(layer: int | None) -> int | str:
 
 def memory_held(model: nn.Module) -> int:
     """Return the bytes of all parameters, buffers and packed weights of `model`, shared ones counted once."""
-    held = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-        for tensor in (*model.parameters(), *model.buffers())
-        if tensor.numel()
-    }
-    packed = {id(p): p.nbytes for p in (getattr(module, "packed", None) for module in model.modules()) if p is not None}
-    return sum(held.values()) + sum(packed.values())
+    tensors = [*model.parameters(), *model.buffers()]
+    for module in model.modules():
+        if isinstance(module, SparseLinear):
+            tensors += [module.packed.resident, *module.kept_dense]
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def _tabulate(table: _Table, name: str, result: Result) -> None:

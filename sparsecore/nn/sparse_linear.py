@@ -172,6 +172,11 @@ class SparseLinear(nn.Module):
         copies = (self._dense, self._parameters.get("weight"))
         return self.packed.nbytes + sum(c.numel() * c.element_size() for c in copies if c is not None)
 
+    @property
+    def kept_dense(self) -> tuple[Tensor, ...]:
+        """The dense copy that `keep_dense` bought, if there is one; the gradient leaf is a parameter and not among it."""
+        return () if self._dense is None else (self._dense,)
+
     def stored(self) -> StoredWeight:
         """Return the stored form of the weight; on the meta device its tensors have sizes only."""
         return self.packed.stored() if self._sizes is None else self._sizes
