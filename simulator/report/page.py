@@ -11,7 +11,7 @@ from importlib import resources
 from simulator.errors import InvalidValueError
 from simulator.files import write_atomic
 from simulator.report import charts
-from simulator.report.tables import DataTable, assumption_line, comparison_table, tables_of
+from simulator.report.tables import DataTable, assumption_line, comparison_table, distinct, tables_of
 from simulator.report.text import bytes_text, energy, number, seconds
 from simulator.result import Result
 
@@ -77,6 +77,7 @@ def html_page(results: Sequence[Result], extra_sections: Sequence[Section] = (),
     """Return the page as text; `extra_sections` stand before the simulated ones."""
     if not results:
         raise InvalidValueError("a report needs at least one result")
+    results = distinct(results)
     title = title or f"{results[0].workload} on {', '.join(result.design for result in results)}"
     body = [
         _head(results, title),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from simulator.report.text import bytes_text, count, energy, number, percent, rate, ratio, seconds
 from simulator.result import Result, ScopeResult
 
-__all__ = ["DECISIONS", "DataTable", "assumption_line", "comparison_table", "decisions", "tables_of"]
+__all__ = ["DECISIONS", "DataTable", "assumption_line", "comparison_table", "decisions", "distinct", "tables_of"]
 
 SCOPES = ("attention", "linear", "other", "total")
 # The fields of a workload that a pruning run decides, as `Workload.kinds` names them.
@@ -39,6 +40,20 @@ class DataTable:
     def alignment(self) -> str:
         """Return one letter per column."""
         return (self.align or "l" + "r" * len(self.columns))[: len(self.columns)]
+
+
+def distinct(results: Sequence[Result]) -> list[Result]:
+    """Return the results with names that differ: one design may have run with pruning and without, or changed."""
+    names = [result.design for result in results]
+    named: list[Result] = []
+    for result in results:
+        name = result.design
+        if names.count(name) > 1:
+            off = result.schedule.endswith(", pruning off")
+            name = f"{name}, {'pruning off' if off else result.schedule}"
+        taken = sum(other.design == name or other.design.startswith(f"{name} #") for other in named)
+        named.append(dataclasses.replace(result, design=f"{name} #{taken + 1}" if taken else name))
+    return named
 
 
 def decisions(result: Result, kind: str) -> list[str]:
@@ -223,6 +238,7 @@ def comparison_table(results: Sequence[Result]) -> DataTable | None:
     """
     if len(results) < 2:
         return None
+    results = distinct(results)
     rows = tuple(row for scope in SCOPES for row in _comparison_rows(results, scope))
     first = results[0].design
     columns = ("scope", "design", "time", f"{first} is faster", "DRAM fetched", "energy", f"{first} needs less energy")

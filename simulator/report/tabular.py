@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from simulator.files import write_atomic
+from simulator.report.tables import distinct
 from simulator.result import Result
 
 __all__ = ["COLUMNS", "csv_text", "write_csv"]
@@ -32,7 +33,7 @@ def csv_text(results: Sequence[Result]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for result in results:
+    for result in distinct(results):
         writer.writerows(_rows(result))
     return stream.getvalue()
 

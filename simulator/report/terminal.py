@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator.report.tables import DataTable, assumption_line, comparison_table, tables_of
+from simulator.report.tables import DataTable, assumption_line, comparison_table, distinct, tables_of
 from simulator.report.text import number
 from simulator.result import Result
 
@@ -24,6 +24,7 @@ def print_results(results: Sequence[Result], console: Console, details: bool = F
     The first line says whether tokens, heads and bits are assumed, published or measured.
     """
     console.print(Text(assumption_line(results), style="bold"), soft_wrap=True)
+    results = distinct(results)
     first = results[0]
     model = first.model
     console.print(

@@ -19,6 +19,7 @@ from sample_result import make_result
 from simulator.errors import FileMissingError, InvalidValueError
 from simulator.report import DataTable, Section, charts, comparison_table, csv_text, html_page, tables_of, write_html
 from simulator.report.svg import Linear, Log
+from simulator.report.tables import distinct
 from simulator.report.terminal import print_results
 from simulator.report.text import bytes_text, count, energy, percent, ratio, seconds, si
 from simulator.result import EnergyItem, InputField, Result, StreamResult
@@ -117,6 +118,17 @@ def test_factors_stand_only_between_equal_scopes() -> None:
         table = comparison_table([base, unequal])
         assert table is not None
         assert table.rows[1][3] == "–"
+
+
+def test_equal_designs_get_names_that_differ() -> None:
+    off = make_result(schedule="half, pruning off")
+    names = [result.design for result in distinct([make_result(), off, make_result(design="b"), make_result()])]
+    assert names == ["spatten, half", "spatten, pruning off", "b", "spatten, half #2"]
+    table = comparison_table([make_result(), off])
+    assert table is not None
+    assert [row[1] for row in table.rows] == ["spatten, half", "spatten, pruning off"]
+    assert "spatten, pruning off in numbers" in html_page([make_result(), off])
+    assert [result.design for result in distinct([make_result()])] == ["spatten"]
 
 
 def printed(results: list[Result], details: bool = False) -> str:
