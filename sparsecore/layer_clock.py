@@ -28,10 +28,10 @@ class Share:
 class LayerClock:
     """Times the forward passes of a model of a known family while it is entered.
 
-    In each layer the time in its six projections is *linear*, the time from the last of Q, K and V to the output projection
-    is *attention*, and the rest up to the next layer (norms, activation, residuals, gathers of cascade pruning) is *other*.
-    Time outside the layers is *other* without a layer, except that of Linears there, such as a pooler. The hooks cost a few
-    microseconds a module.
+    In each layer the time in its six projections is *linear*, the time from the last of Q, K and V to the output
+    projection is *attention*, and the rest up to the next layer (norms, activation, residuals, gathers of cascade
+    pruning) is *other*. Time outside the layers is *other* without a layer, except that of Linears there, such as a
+    pooler. The hooks cost a few microseconds a module.
 
     Parameters
     ----------

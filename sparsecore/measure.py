@@ -53,8 +53,8 @@ class Measurement:
     ----------
     rows, columns: the axes of the table.
     cells: values by (row, column); what is not there was not measured, and no estimate stands in for it.
-    workload: the record that the designs ran, with the tokens, heads and low bits that the timed passes kept; None if only
-        "cpu" was asked for.
+    workload: the record that the designs ran, with the tokens, heads and low bits that the timed passes kept; None if
+        only "cpu" was asked for.
     results: the full result of each design, by name.
     notes: what a reader must know beside the figures.
     """
@@ -107,9 +107,9 @@ def measure(
 ) -> Measurement:
     """Run `model` on `inputs` on this machine and on simulated designs, and return one table.
 
-    All targets see the same inputs, and the designs replay the tokens, heads and low bits that the real run kept. On "cpu"
-    the time is a median over `runs` passes, layer by layer; memory held is that of the weights; DRAM traffic and energy are
-    not measured, because a CPU does not tell.
+    All targets see the same inputs, and the designs replay the tokens, heads and low bits that the real run kept. On
+    "cpu" the time is a median over `runs` passes, layer by layer; memory held is that of the weights; DRAM traffic and
+    energy are not measured, because a CPU does not tell.
 
     Parameters
     ----------
@@ -183,7 +183,8 @@ class _Table:
         rows = sorted({row for row, _ in self.cells}, key=_place)
         notes = [f"{name}: {note}" for name, result in results.items() for note in result.notes]
         notes += [
-            f"{name} does not run {item.name}: {item.operations_share:.1%} of the operations, {item.bytes_share:.1%} of the bytes"
+            f"{name} does not run {item.name}: {item.operations_share:.1%} of the operations, "
+            f"{item.bytes_share:.1%} of the bytes"
             for name, result in results.items()
             for item in result.not_modelled
         ]

@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def call(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> bool:
     """Run one command with its output passed through; True when it succeeded."""
-    return subprocess.run([str(c) for c in command], cwd=cwd, env={**os.environ, **(env or {})}, check=False).returncode == 0
+    return (
+        subprocess.run([str(c) for c in command], cwd=cwd, env={**os.environ, **(env or {})}, check=False).returncode
+        == 0
+    )
 
 
 def lint() -> bool:
@@ -75,7 +78,12 @@ def wheel() -> bool:
                     "--force-reinstall", built):  # fmt: skip
             return False
         shutil.copy(ROOT / "tools" / "use_installed.py", place)
-        return call(python, "use_installed.py", cwd=place, env={"PYTHONPATH": "", "PATH": f"{python.parent}:{os.environ['PATH']}"})
+        return call(
+            python,
+            "use_installed.py",
+            cwd=place,
+            env={"PYTHONPATH": "", "PATH": f"{python.parent}:{os.environ['PATH']}"},
+        )
 
 
 def lend_packages(python: Path) -> None:
@@ -120,7 +128,11 @@ def other_pythons() -> bool:
     ok = True
     for minor in (10, 11, 12, 13):
         python = shutil.which(f"python3.{minor}")
-        works = python and subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode == 0
+        works = (
+            python
+            and subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode
+            == 0
+        )
         if minor == sys.version_info.minor or not works:
             print(f"Python 3.{minor}: {'this one' if minor == sys.version_info.minor else 'not found'}")
             continue

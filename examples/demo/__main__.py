@@ -30,7 +30,9 @@ def main() -> int:
     console.print(f"[bold]software[/] torch {torch.__version__}, sparsecore {sc.__version__} on {sc.runtime_isa()}")
     dense = load_dense()
     corpus = Corpus.load()
-    console.print(f"[bold]model[/]    all-MiniLM-L6-v2, {sum(p.numel() for p in dense.parameters()) / 1e6:.1f} M parameters, fp32")
+    console.print(
+        f"[bold]model[/]    all-MiniLM-L6-v2, {sum(p.numel() for p in dense.parameters()) / 1e6:.1f} M parameters, fp32"
+    )
     console.print(f"[bold]texts[/]    {corpus.describe()}\n")
     sections = [compare_weights(console, dense, corpus, options.out)]
     handle, cascade_section = run_cascade(console, dense, corpus, options.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -27,7 +28,8 @@ def run_cascade(console: Console, dense: nn.Module, corpus: Corpus, out: Path) -
     speeds, kept, lines = [], [], []
     for name, texts in (("short", corpus.short[::3]), ("long", corpus.passages[::2])):
         inputs = corpus.singles(texts)
-        times = interleaved({"dense": lambda: run_all(dense, inputs), "cascade": lambda: run_all(pruned, inputs)}, rounds=5)
+        calls = {"dense": partial(run_all, dense, inputs), "cascade": partial(run_all, pruned, inputs)}
+        times = interleaved(calls, rounds=5)
         ratio = median_ratio(times["dense"], times["cascade"])
         ms = [f"{median(times[which]) / len(inputs) * 1e3:.2f} ms" for which in ("dense", "cascade")]
         same = cosine(_embeddings(pruned, inputs), _embeddings(dense, inputs))
@@ -41,7 +43,8 @@ def run_cascade(console: Console, dense: nn.Module, corpus: Corpus, out: Path) -
         verdict = "pays" if ratio > 1 else "does not pay on this machine"
         lines.append(f"{name} texts: cascade {verdict}: {ratio:.2f} times the speed of dense, at agreement {same:.3f}")
         run.save(out / f"cascade-{name}.safetensors")
-    asked = f"{SCHEDULE.token_keep:.0%} of the tokens and {SCHEDULE.head_keep:.0%} of the heads kept, mean over all layers"
+    share = f"{SCHEDULE.token_keep:.0%} of the tokens and {SCHEDULE.head_keep:.0%} of the heads"
+    asked = f"{share} kept, mean over all layers"
     layers = tuple(f"layer {layer}" for layer in range(handle.info.layers))
     tables = (
         DataTable(asked, ("texts", "tokens", "dense", "cascade", "speed", "agreement"), tuple(speeds)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,8 +56,8 @@ def compare_weights(console: Console, dense: nn.Module, corpus: Corpus, out: Pat
             agreements[name] = cosine(embed_all(pruned, batches), truth)
     agreements["dense"], sparsities["dense"] = cosine(truth, truth), 0.0
     times = {
-        "short": interleaved({n: lambda m=m: run_all(m, short) for n, m in models.items()}, rounds=7),
-        "long": interleaved({n: lambda m=m: run_all(m, long) for n, m in models.items()}, rounds=7),
+        "short": interleaved({n: partial(run_all, m, short) for n, m in models.items()}, rounds=7),
+        "long": interleaved({n: partial(run_all, m, long) for n, m in models.items()}, rounds=7),
     }
     counts = {"short": len(short), "long": len(long)}
     tables = [
@@ -69,7 +70,8 @@ def compare_weights(console: Console, dense: nn.Module, corpus: Corpus, out: Pat
         print_table(table, console)
     good = {n: s for n, s in sparsities.items() if agreements[n] > THRESHOLD}
     best = max(good, key=lambda n: good[n])
-    line = f"pruning without retraining hurts; the sparsest setting with agreement above {THRESHOLD} is: {best} ({agreements[best]:.3f})"
+    line = f"the sparsest setting with agreement above {THRESHOLD} is: {best} ({agreements[best]:.3f})"
+    line = f"Pruning without retraining hurts: {line}"
     console.print(f"[bold]{line}[/]\n")
     return Section("Pruned weights, measured on this machine", (line,), tuple(tables))
 
@@ -93,8 +95,8 @@ def _speeds(
         "Time per text, weight bytes and agreement with the dense model",
         ("model", "short text", "speed", "long text", "speed", "Linear weights", "whole file", "packed", "agreement"),
         tuple(rows),
-        "median over interleaved rounds, one text at a time; speed: dense time over this time; agreement: mean cosine of the "
-        "embeddings of all texts",
+        "median over interleaved rounds, one text at a time; speed: dense time over this time; "
+        "agreement: mean cosine of the embeddings of all texts",
     )
 
 
@@ -131,7 +133,12 @@ def _verdicts(models: dict[str, nn.Module]) -> DataTable:
             kinds = Counter(re.sub(r"^.*layer[.][0-9]+[.]", "", n) for n in names)
             which = ", ".join(f"{kind} x{count}" for kind, count in kinds.items())
             rows.append((name, str(len(names)), which, verdict))
-    return DataTable("What was packed, what stayed dense, and why", ("model", "layers", "which", "verdict"), tuple(rows), align="lrll")
+    return DataTable(
+        "What was packed, what stayed dense, and why",
+        ("model", "layers", "which", "verdict"),
+        tuple(rows),
+        align="lrll",
+    )
 
 
 def _settings(sparsities: dict[str, float], agreements: dict[str, float]) -> DataTable:
@@ -140,5 +147,7 @@ def _settings(sparsities: dict[str, float], agreements: dict[str, float]) -> Dat
         for name in sorted(sparsities, key=lambda n: (sparsities[n], -agreements[n]))
     ]
     return DataTable(
-        "How far one-shot magnitude pruning of every Linear goes", ("setting", "zeros in Linear weights", "agreement"), tuple(rows)
+        "How far one-shot magnitude pruning of every Linear goes",
+        ("setting", "zeros in Linear weights", "agreement"),
+        tuple(rows),
     )

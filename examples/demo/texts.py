@@ -54,7 +54,9 @@ class Corpus:
 
     def encode(self, texts: tuple[str, ...]) -> Inputs:
         """One padded batch."""
-        return dict(self.tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"))
+        return dict(
+            self.tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        )
 
     def singles(self, texts: tuple[str, ...]) -> list[Inputs]:
         """A batch of one for each text: how a service would see them."""
