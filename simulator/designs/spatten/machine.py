@@ -45,17 +45,11 @@ class Machine:
     def check_fits(self, op: AttentionOp) -> None:
         """Raise UnsupportedError if the kept keys of a head do not fit in one buffer of the SRAM."""
         needed, held = self.lines(op.keys, op.head_dim), self.sram.lines_per_buffer
-        if self.array.rows_per_cycle(op.head_dim) == 0:
-            raise UnsupportedError(
-                f"a head of size {op.head_dim} is wider than the array",
-                where="array.multipliers",
-                expected=f"at least {self.array.lanes(op.head_dim)} multipliers",
-            )
         if needed <= held:
             return
         line = self.sram.line_bits // 8
         size = needed * line * self.settings.sram.buffers
-        most = held * self.array.rows_per_cycle(op.head_dim)
+        most = held * op.keys // needed
         raise UnsupportedError(
             f"layer {op.layer} keeps {op.keys} keys of size {op.head_dim}; the K and V SRAM hold {most} per buffer",
             where=f"sram.bytes = {self.settings.sram.bytes}",

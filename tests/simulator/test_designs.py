@@ -1,0 +1,410 @@
+"""SpAtten and the systolic baseline: closed formulas, what each mechanism costs, properties, and what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator.designs.registry import design_names, make, resolve
+from simulator.engine.interface import Cost, Design
+from simulator.errors import ConfigError, FileMissingError, UnknownNameError, UnsupportedError
+from simulator.workload.ir import AttentionOp, LinearOp
+
+
+def attention(keys: int = 128, queries: int | None = None, heads: int = 4, head_dim: int = 64, **changes: Any) -> AttentionOp:
+    queries = keys if queries is None else queries
+    base = AttentionOp(
+        layer=0,
+        sequence=0,
+        phase="summarise" if queries > 1 else "generate",
+        step=0,
+        context=max(keys, queries),
+        queries=queries,
+        keys=keys,
+        heads=tuple(range(heads)),
+        kv_heads=heads,
+        head_dim=head_dim,
+        values=(keys,) * heads,
+        local_values=keys,
+        lsb_queries=(0,) * heads,
+        query_bits=12,
+        key_msb_bits=8,
+        key_lsb_bits=4,
+        value_bits=12,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def design(arch: str = "spatten", **changes: Any) -> Design:
+    return make(arch, {name.replace("__", "."): value for name, value in changes.items()})[0]
+
+
+def cost(op: AttentionOp | LinearOp, arch: str = "spatten", **changes: Any) -> Cost:
+    return design(arch, **changes).cost(op, None, 0)
+
+
+def useful(result: Cost) -> dict[str, int]:
+    return {name: traffic.useful_bytes for name, traffic in result.traffic.items()}
+
+
+def test_dense_summarisation_is_bound_by_the_arrays() -> None:
+    op = attention(384, heads=12)
+    result = cost(op)
+    array = 12 * 384 * (384 // 8)
+    assert result.busy_cycles["qk"] == result.busy_cycles["softmax"] == result.busy_cycles["pv"] == array
+    assert array < result.cycles < array * 1.01 + 500  # the pipeline fills once, heads overlap
+    assert op.operations / result.cycles > 0.98 * 2048  # 2 TFLOPS at 1 GHz
+
+
+def test_pipeline_fill_of_a_single_query() -> None:
+    """One query, one head, no contention: fetch, scores, softmax, V is there, output, its write: all exposed."""
+    op = attention(64, 1, heads=1)
+    machine = design()
+    result = machine.cost(op, None, 0)
+    t = machine.memory_spec.timing_ticks
+    softmax, array = 87, 64 // 8
+    compute = array + 8 + array + softmax + array + 3 + 3
+    first_read = t["rcd_read"] + t["cl"] + t["burst"]
+    write = t["rcd_write"] + t["cwl"] + t["burst"]
+    # Between them lies only how long the few rows of K take to arrive.
+    assert first_read + compute - array <= result.cycles <= first_read + compute + 2 * (write + t["rp"]) + 60
+
+
+def test_generation_is_bound_by_the_memory() -> None:
+    op = attention(1024, 1, heads=16)
+    result = cost(op)
+    fetched = 32 * sum(traffic.bursts for traffic in result.traffic.values())
+    assert result.busy_cycles["qk"] < 0.4 * result.cycles
+    assert 0.6 < fetched / result.cycles / 512 < 1 - 350 / 3900
+
+
+def test_k_and_v_are_fetched_once_per_head_when_summarising() -> None:
+    got = useful(cost(attention(100, heads=3)))
+    assert got["key_high"] == 3 * 100 * 64
+    assert got["value"] == 3 * 100 * 96
+    assert got["query"] == got["output"] == 3 * 100 * 96
+    assert got["key_low"] == got["new_key_value"] == 0
+
+
+def test_k_and_v_are_fetched_for_every_generated_token() -> None:
+    machine = design()
+    ops = [attention(100 + step, 1, heads=3, step=step) for step in range(3)]
+    totals = [useful(machine.cost(op, None, 0)) for op in ops]
+    assert [got["key_high"] for got in totals] == [3 * 64 * n for n in (100, 101, 102)]
+    assert all(got["new_key_value"] == 3 * (64 + 32 + 96) for got in totals)
+
+
+def test_low_bits_are_fetched_at_most_once_per_head() -> None:
+    for low in ((1, 0, 5), (100, 2, 0)):
+        got = useful(cost(attention(100, heads=3, lsb_queries=low)))
+        assert got["key_low"] == sum(count > 0 for count in low) * 100 * 32
+
+
+def test_low_bit_queries_cost_a_second_pass_and_little_more() -> None:
+    base, more = cost(attention(384, heads=4)), cost(attention(384, heads=4, lsb_queries=(20,) * 4))
+    again = 4 * 20 * (384 // 8)
+    assert more.busy_cycles["qk"] == base.busy_cycles["qk"] + again
+    assert base.cycles + again <= more.cycles < base.cycles + 1.3 * again
+    # One query alone has nothing to hide behind: low bits, scores and softmax come on top.
+    single, twice = (cost(attention(384, 1, heads=1, lsb_queries=(n,))).cycles for n in (0, 1))
+    assert twice - single > 384 // 8 + 87
+
+
+def test_value_rows_are_the_union_over_the_queries() -> None:
+    got = useful(cost(attention(100, heads=2, values=(40, 70), local_values=30)))
+    assert got["value"] == (40 + 70) * 96
+
+
+def test_local_value_selection_costs_quick_select_cycles() -> None:
+    from simulator.units import quick_select_mean
+
+    op = attention(256, 1, heads=8, values=(64,) * 8, local_values=64)
+    result = cost(op)
+    assert result.busy_cycles["topk_value"] == 8 * round(quick_select_mean(256, 64, 16))
+    assert cost(attention(256, 1, heads=8)).busy_cycles["topk_value"] == 0
+    faster = cost(op, topk__parallelism=32)
+    assert faster.busy_cycles["topk_value"] < result.busy_cycles["topk_value"]
+
+
+def test_token_and_head_selection_follow_the_last_head() -> None:
+    plain = cost(attention(256))
+    selected = cost(attention(256, token_select=(256, 128), head_select=(4, 3)))
+    barrier = selected.busy_cycles["topk"]
+    assert barrier > 0
+    # The last writes of outputs may hide a part of it.
+    assert plain.cycles < selected.cycles <= plain.cycles + barrier
+
+
+@pytest.mark.parametrize(("head_dim", "share"), [(32, 0.5), (64, 1.0), (80, 80 / 128), (128, 1.0)])
+def test_lanes_beyond_the_head_size_stand_idle(head_dim: int, share: float) -> None:
+    op = attention(256, heads=8, head_dim=head_dim)
+    assert op.operations / cost(op).cycles == pytest.approx(2048 * share, rel=0.03)
+
+
+def test_grouped_heads_share_k_and_v() -> None:
+    apart, shared = attention(128, heads=8), attention(128, heads=8, kv_heads=2)
+    assert 4 * useful(cost(shared))["key_high"] == useful(cost(apart))["key_high"]
+    assert cost(shared).busy_cycles["qk"] == cost(apart).busy_cycles["qk"]
+
+
+def test_positions_matter_where_rows_keep_their_places() -> None:
+    machine = design()
+    op = attention(64, 1, heads=2, context=1024, key_msb_bits=4, key_lsb_bits=0)
+    near = machine.cost(op, np.arange(64), 0)
+    spread = machine.cost(op, np.arange(0, 1024, 16), 0)
+    assert near.traffic["key_high"].useful_bytes == spread.traffic["key_high"].useful_bytes
+    assert near.cycles < spread.cycles  # every 512 bytes is one channel of sixteen
+    summarise = attention(64, heads=2, context=1024)
+    assert machine.cost(summarise, np.arange(64), 0) is machine.cost(summarise, np.arange(0, 1024, 16), 0)
+
+
+def test_odd_rows_fetch_more_than_is_useful() -> None:
+    result = cost(attention(50, 1, heads=2, context=1024, head_dim=80, key_msb_bits=6))
+    traffic = result.traffic["key_high"]
+    assert traffic.bursts * 32 > 1.2 * traffic.useful_bytes  # 60-byte rows
+
+
+def random_op(rng: random.Random) -> AttentionOp:
+    keys = rng.randint(1, 150)
+    heads = rng.randint(1, 6)
+    queries = rng.choice([1, rng.randint(1, keys)])
+    union = tuple(rng.randint(1, keys) for _ in range(heads))
+    return attention(
+        keys,
+        queries,
+        heads,
+        rng.choice([32, 64, 80, 128]),
+        phase="generate" if queries == 1 else "summarise",
+        context=keys + rng.randint(0, 100),
+        values=union,
+        local_values=min(union),
+        lsb_queries=tuple(rng.randint(0, queries) for _ in range(heads)),
+        token_select=rng.choice([None, (keys, max(keys // 2, 1))]),
+        key_msb_bits=rng.choice([4, 6, 8]),
+        value_bits=rng.choice([6, 8, 12]),
+        query_bits=rng.choice([8, 12]),
+    )
+
+
+@pytest.mark.parametrize("arch", ["spatten", "spatten-eighth", "systolic"])
+def test_invariants_on_random_ops(arch: str, seed: int) -> None:
+    rng = random.Random(seed)
+    machine = design(arch)
+    for _ in range(25):
+        op = random_op(rng)
+        if not machine.prunes:
+            op = op.dense(len(op.heads), op.kv_heads)
+        result = machine.cost(op, None, rng.randrange(10_000))
+        assert result.cycles > 0
+        assert all(0 <= busy <= result.cycles for busy in result.busy_cycles.values()), result.busy_cycles
+        for traffic in result.traffic.values():
+            assert traffic.useful_bytes <= 32 * traffic.bursts
+            assert traffic.activations + traffic.row_hits >= traffic.bursts
+        fetched = 32 * sum(traffic.bursts for traffic in result.traffic.values())
+        assert fetched <= result.cycles * machine.memory.peak_bytes_per_cycle
+        energies = machine.energy(result)
+        assert all(energy.pj >= 0 and energy.low_pj <= energy.pj <= energy.high_pj for energy in energies.values())
+
+
+def test_two_runs_are_equal(seed: int) -> None:
+    rng = random.Random(seed)
+    ops = [random_op(rng) for _ in range(10)]
+    first, second = design(), design()
+    assert [first.cost(op, None, 5000) for op in ops] == [second.cost(op, None, 5000) for op in ops]
+
+
+def test_another_seed_draws_other_positions() -> None:
+    op = attention(100, 1, heads=1, context=1024)
+    assert not np.array_equal(make("spatten", seed=1)[0].chosen(100, 1024), make("spatten", seed=2)[0].chosen(100, 1024))
+    first, again = (make("spatten", seed=1)[0].cost(op, None, 0) for _ in range(2))
+    assert first == again
+
+
+def test_more_tokens_are_never_cheaper() -> None:
+    machine = design()
+    for queries in (1, None):
+        ops = [attention(n, queries, heads=4) for n in range(8, 400, 40)]
+        results = [machine.cost(op, None, 0) for op in ops]
+        for less, more in zip(results, results[1:], strict=False):
+            # A few rows of one query are all latency: where they lie decides, and docs/simulator.md says so.
+            assert queries == 1 or less.cycles < more.cycles
+            assert sum(useful(less).values()) < sum(useful(more).values())
+            less_pj, more_pj = (sum(e.pj for e in machine.on_chip_energy(c).values()) for c in (less, more))
+            assert less_pj < more_pj
+
+
+def test_more_heads_values_and_low_bits_are_never_cheaper() -> None:
+    machine = design()
+
+    def total(op: AttentionOp) -> tuple[int, int, float]:
+        result = machine.cost(op, None, 0)
+        pj = sum(energy.pj for name, energy in machine.on_chip_energy(result).items() if name != "sram.leakage")
+        return result.cycles, sum(useful(result).values()), pj
+
+    heads = attention(128, heads=3), attention(128, heads=4)
+    low_bits = attention(128, lsb_queries=(3,) * 4), attention(128, lsb_queries=(30,) * 4)
+    values = [attention(128, 1, values=(n,) * 4, local_values=n) for n in (60, 90)]
+    for smaller, larger in (heads, low_bits, values):
+        less, more = total(smaller), total(larger)
+        # A selection closer to the median takes more rounds, so that fewer values may take longer.
+        assert less[1:] <= more[1:]
+        assert (smaller, larger) == tuple(values) or less[0] < more[0]
+
+
+def test_equal_ops_are_simulated_once_and_layers_do_not_matter() -> None:
+    machine = design()
+    op = attention(128)
+    other = dataclasses.replace(op, layer=3, sequence=7, heads=(1, 4, 6, 9), kind={"tokens": "measured"})
+    assert machine.cost(op, None, 0) is machine.cost(other, None, 0)
+    assert machine.cost(attention(129), None, 0) is not machine.cost(op, None, 0)
+
+
+@pytest.mark.parametrize("empty", [{"keys": 0, "queries": 0}, {"keys": 5, "queries": 0}, {"keys": 5, "heads": 0}])
+def test_empty_ops_cost_nothing(empty: dict[str, int]) -> None:
+    op = attention(**empty)
+    for arch in ("spatten", "systolic"):
+        result = cost(op, arch)
+        assert result.cycles == 0
+        assert not any(traffic.bursts for traffic in result.traffic.values())
+
+
+def test_a_context_that_does_not_fit_names_the_size_that_would() -> None:
+    op = attention(1500, 1)
+    with pytest.raises(UnsupportedError, match="1500 keys") as caught:
+        cost(op)
+    size = int(re.search(r"sram.bytes=(\d+)", caught.value.hint)[1])
+    assert cost(op, sram__bytes=size).cycles > 0
+    with pytest.raises(UnsupportedError):
+        cost(op, sram__bytes=size - 1536)
+    assert cost(attention(1024, 1)).cycles > 0
+
+
+def test_the_buffer_of_the_systolic_array_has_a_limit_as_well() -> None:
+    op = attention(2048, heads=1)
+    with pytest.raises(UnsupportedError, match="do not fit") as caught:
+        cost(op, "systolic")
+    size = int(re.search(r"sram.bytes=(\d+)", caught.value.hint)[1])
+    assert cost(op, "systolic", sram__bytes=size).cycles > 0
+
+
+def test_the_eighth_is_eight_times_slower_where_compute_binds() -> None:
+    op = attention(256, heads=8)
+    assert cost(op, "spatten-eighth").cycles / cost(op).cycles == pytest.approx(8, rel=0.02)
+
+
+def test_systolic_summarisation_keeps_the_array_busy() -> None:
+    op = attention(384, heads=12)
+    result = cost(op, "systolic")
+    tiles = (64 // 32) * (384 // 32)
+    assert result.busy_cycles["array"] >= 12 * 2 * tiles * 384
+    assert result.busy_cycles["array"] / result.cycles > 0.9
+
+
+def test_systolic_linear_is_the_larger_of_array_and_memory() -> None:
+    many = LinearOp(0, "x", 0, "summarise", 0, 128, 768, 3072)
+    result = cost(many, "systolic")
+    assert result.cycles == (768 // 32) * (3072 // 32) * 128 + 62
+    assert result.traffic["weight"].useful_bytes == 768 * 3072 * 12 // 8
+    wide = cost(LinearOp(0, "x", 0, "generate", 0, 1, 768, 3072), "systolic", array__rows=1, array__columns=1024)
+    assert wide.cycles == wide.dram_active_cycles + 1023  # a vector on a wide array waits for its weights
+    pruned = LinearOp(0, "x", 0, "summarise", 0, 128, 768, 3072, "2:4", 0.5)
+    assert design("systolic").dense(pruned).operations == many.operations
+
+
+def test_what_each_design_runs() -> None:
+    linear = LinearOp(0, "x", 0, "summarise", 0, 8, 64, 64)
+    assert [design(arch).runs(linear) for arch in ("spatten", "spatten-eighth", "systolic")] == [False, False, True]
+    assert all(design(arch).runs(attention()) for arch in design_names())
+
+
+def test_every_number_of_the_shipped_designs_has_a_source() -> None:
+    for arch in design_names():
+        for parameter in resolve(arch).parameters:
+            assert parameter.source != "the design's file", f"{arch}: {parameter.name}"
+            assert (parameter.kind == "assumed") == parameter.source.startswith("ours")
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_file_with_a_base_changes_only_its_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path, "base: spatten\ntopk: {parallelism: 32}   # because\ndram:\n  channels: 8\n")
+    machine, resolved = make(path)
+    base = {p.name: p.value for p in resolve("spatten").parameters}
+    mine = {p.name: p.value for p in resolved.parameters}
+    assert {name for name in mine if mine[name] != base[name]} == {"topk.parallelism", "dram.channels"}
+    assert resolved.document.data["name"] == "mine"
+    assert machine.memory_spec.organisation.channels == 8
+    assert {p.name: p.source for p in resolved.parameters}["topk.parallelism"] == "because"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: spatten\ntopk:\n  paralelism: 3\n", r"line 3, key topk.paralelism|did you mean 'parallelism'"),
+        ("base: spatten\ntopk:\n  parallelism: many\n", r"line 3"),
+        ("base: spatten\ntopk:\n  parallelism: 0\n", r"line 3"),
+        ("base: spatten\ntopk:\n  parallelism: 2.5\n", r"line 3"),
+        ("base: spatten\ntopk: 3\n", r"line 2"),
+        ("base: spaten\n", "did you mean 'spatten'"),
+        ("name: x\n", "no base"),
+        ("base: spatten\nbase: systolic\n", "given twice"),
+        ("base: [spatten\n", "not valid YAML"),
+        ("base: spatten\nsram: {macro_bytes: 77}\n", "no SRAM macro"),
+        ("base: spatten\nenergy: {add_8bit: horowitz2014.int9_add}\n", "int9_add"),
+    ],
+)
+def test_bad_design_files_are_named(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, UnknownNameError), match=message):
+        machine = make(write(tmp_path, text))[0]
+        machine.energy(machine.cost(attention(16), None, 0))
+
+
+def test_bases_in_a_circle_are_refused(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(f"base: {two}\n")
+    two.write_text(f"base: {one}\n")
+    with pytest.raises(ConfigError, match="leads back"):
+        make(str(one))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dram.chanels": 8}, "did you mean 'channels'"),
+        ({"dram.channels": "eight"}, "dram.channels"),
+        ({"dram.channels": 3}, "power of two"),
+        ({"dram..channels": 8}, "dotted name"),
+        ({"clock_ghz": 0}, "clock_ghz"),
+        ({"clock_ghz": True}, "clock_ghz"),
+        ({"topk.output_hidden": 1}, "output_hidden"),
+    ],
+)
+def test_bad_changes_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make("spatten", changes)
+
+
+def test_unknown_designs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'spatten'"):
+        make("spaten")
+    with pytest.raises(FileMissingError):
+        make(str(tmp_path / "no.yaml"))
+
+
+def test_text_values_are_read_as_yaml() -> None:
+    assert design(dram__channels="8").memory_spec.organisation.channels == 8
+
+
+def test_another_memory_brings_its_own_channels() -> None:
+    assert make("spatten", memory="hbm2")[0].memory_spec.organisation.channels == 8
+    assert make("spatten", {"dram.channels": 4}, memory="hbm2")[0].memory_spec.organisation.channels == 4
