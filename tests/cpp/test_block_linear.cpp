@@ -33,13 +33,13 @@ Weight random_weight() {
 TEST(block_linear_equals_the_double_reference_on_every_isa) {
     for (int round = 0; round < 200; ++round) {
         LinearProblem p = random_problem(random_weight(), harness::pick<int64_t>({0, 1, 2, 3, 5, 11, 12, 13, 25, 40}));
-        check_problem(p);
+        check_problem(p, true);
     }
 }
 
 TEST(block_linear_crosses_its_token_tiles) {
     LinearProblem p = random_problem(random_blocks(40, 64, 32, 32, DType::F32, 0.5), 200);
-    check_problem(p);
+    check_problem(p, true);
 }
 
 TEST(block_linear_ignores_inf_and_nan_where_pruned) {

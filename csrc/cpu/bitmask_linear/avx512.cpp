@@ -1,9 +1,8 @@
 // Tokens are the lanes: each non-zero weight is broadcast and meets up to four vectors of a transposed activation tile,
 // [cols][16 * kVectors]. The sums of 16 rows are then transposed back, so that bias, activation and the stores work on
-// 16 outputs of one token. Every sum is kept in kSets parts that are added at the end, for any token tile alike:
-// the result of a token does not depend on how many others there are.
+// 16 outputs of one token. Every sum is kept in kSets parts that are added at the end, for any token tile alike.
 #include "cpu/bitmask_linear/kernels.h"
-#include "cpu/common/avx512.h"
+#include "cpu/common/avx512_output.h"
 
 namespace sparsecore::cpu {
 
@@ -83,26 +82,12 @@ template <DType kType>
 void store_tile(const LinearCall& call, const float* sums, int64_t width, int64_t token, int64_t count, int64_t row,
                 int64_t rows) {
     const __mmask16 mask = lanes16(rows);
-    const __m512 bias = call.bias != nullptr ? _mm512_maskz_loadu_ps(mask, call.bias + row) : _mm512_setzero_ps();
     for (int64_t t = 0; t < count; t += 16) {
         __m512 block[16];
 #pragma GCC unroll 16
         for (int i = 0; i < 16; ++i) block[i] = _mm512_load_ps(sums + i * width + t);
         transpose16(block);
-        for (int i = 0; i < 16 && t + i < count; ++i) {
-            const __m512 sum = call.bias != nullptr ? _mm512_add_ps(block[i], bias) : block[i];
-            const __m512 value = activate_ps(sum, call.activation);
-            const int64_t first = (token + t + i) * call.out_token_stride + row * call.out_row_stride;
-            if (call.out_row_stride == 1) {
-                store_ps<kType>(call.out, first, mask, value);
-            } else {
-                alignas(64) float lanes[16];
-                _mm512_store_ps(lanes, value);
-                for (int64_t r = 0; r < rows; ++r) {
-                    core::store_float(call.out, first + r * call.out_row_stride, kType, lanes[r]);
-                }
-            }
-        }
+        for (int i = 0; i < 16 && t + i < count; ++i) store_outputs<kType>(call, token + t + i, row, mask, block[i]);
     }
 }
 

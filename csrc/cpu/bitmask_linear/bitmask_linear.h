@@ -2,7 +2,8 @@
 //
 // Two layouts. The stored form (csrc/formats/bitmask.h) runs everywhere: the columns of a row are read from its bitmask.
 // The index layout is for AVX-512: values [nnz], their columns (16 bits each where cols <= 65536, else 32) and where
-// each row starts, int64 [rows + 1].
+// each row starts, int64 [rows + 1]. A weight that keeps at least 1/8 holds its bitmask as well: with few tokens whole
+// vectors of a row are expanded from it, which beats following single indices.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,12 @@ struct BitmaskWeight {
     core::DType dtype = core::DType::F32;
     int64_t rows = 0, cols = 0, nnz = 0;
     const void* values = nullptr;
-    const uint8_t* bitmask = nullptr;      // stored form: [rows, ceil(cols / 8)], little bit order
+    const uint8_t* bitmask = nullptr;      // [rows, ceil(cols / 8)], little bit order; may be null in the index layout
     const void* columns = nullptr;         // index layout: uint16 or uint32 [nnz], ascending in a row
     const int64_t* row_offsets = nullptr;  // [rows] or, index layout, [rows + 1]
 };
+
+constexpr int64_t kFewTokens = 3;  // up to here the index layout uses its bitmask, if it has one
 
 static inline bool narrow_columns(int64_t cols) { return cols <= 65536; }
 

@@ -48,6 +48,12 @@ void run_indexed(const LinearCall& call, const BitmaskWeight& weight, const Bitm
                                  floats(sums, kIndexedRows, kIndexedTokens)};
     bitmask_linear_avx512(call, weight, part, scratch);
 }
+
+void run_few(const LinearCall& call, const BitmaskWeight& weight, int64_t row_begin, int64_t row_end) {
+    thread_local core::AlignedBuffer activations;
+    const int64_t cols = core::round_up(weight.cols, 64, "activations");
+    bitmask_linear_few_avx512(call, weight, row_begin, row_end, floats(activations, cols, kFewTokens));
+}
 #endif
 
 }  // namespace
@@ -79,10 +85,16 @@ void bitmask_linear_indexed(const LinearCall& call, const BitmaskWeight& weight)
 #if defined(SPARSECORE_HAVE_AVX512)
     if (core::isa_available(core::Isa::Avx512)) {
         const int64_t work = call.tokens * (weight.nnz + call.rows);
+        const bool few = weight.bitmask != nullptr && call.tokens <= kFewTokens;
         const int64_t groups = weight.rows / kIndexedRows + (weight.rows % kIndexedRows != 0);
         for_linear_parts(call, kIndexedTokens, groups, work, [&](int64_t t0, int64_t t1, int64_t g0, int64_t g1) {
-            const int64_t end = g1 * kIndexedRows;
-            run_indexed(call, weight, {t0, t1, g0 * kIndexedRows, end < weight.rows ? end : weight.rows});
+            const int64_t begin = g0 * kIndexedRows, last = g1 * kIndexedRows;
+            const int64_t end = last < weight.rows ? last : weight.rows;
+            if (few) {
+                run_few(call, weight, begin, end);
+            } else {
+                run_indexed(call, weight, {t0, t1, begin, end});
+            }
         });
         return;
     }

@@ -32,5 +32,9 @@ struct IndexedScratch {
 };
 void bitmask_linear_avx512(const LinearCall& call, const BitmaskWeight& weight, const BitmaskPart& part,
                            const IndexedScratch& scratch);
+// The same for at most kFewTokens tokens, all of them, from the bitmask; activations: kFewTokens rows of cols floats, each
+// rounded up to 64.
+void bitmask_linear_few_avx512(const LinearCall& call, const BitmaskWeight& weight, int64_t row_begin, int64_t row_end,
+                               float* activations);
 
 }  // namespace sparsecore::cpu

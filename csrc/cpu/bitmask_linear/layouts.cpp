@@ -33,11 +33,15 @@ void linear_stored(const Resident& resident, const LinearCall& call) {
     bitmask_linear_stored(call, weight);
 }
 
+// Where an eighth or more is kept; cols > 0 keeps the count in range.
+bool holds_bitmask(const Geometry& g) { return g.rows > 0 && g.cols > 0 && g.kept / g.rows >= g.cols / 8; }
+
 Sections sizes(const Geometry& g) {
     const int64_t index_bytes = narrow_columns(g.cols) ? 2 : 4;
-    return {3,
+    return {4,
             {core::checked_mul(g.kept, core::itemsize(g.dtype), "values"),
-             core::checked_mul(g.kept, index_bytes, "columns"), core::checked_mul(g.rows + 1, 8, "row offsets")}};
+             core::checked_mul(g.kept, index_bytes, "columns"), core::checked_mul(g.rows + 1, 8, "row offsets"),
+             holds_bitmask(g) ? formats::part_bytes(g).positions : 0}};
 }
 
 bool supports(const Geometry& g) { return g.cols <= INT32_MAX; }
@@ -50,6 +54,9 @@ void fill(const Stored& stored, const Resident& out) {
     auto* offsets = out.section<int64_t>(2);
     if (g.rows > 0) std::memcpy(offsets, stored.offsets.data, static_cast<size_t>(g.rows * 8));
     offsets[g.rows] = g.kept;
+    if (out.section_bytes[3] > 0) {
+        std::memcpy(out.sections[3], stored.positions.data, static_cast<size_t>(out.section_bytes[3]));
+    }
 }
 
 // A damaged table is refused before its positions say where to write.
@@ -87,6 +94,11 @@ void restore(const Resident& resident, const Stored& out) {
     const int64_t mask_bytes = g.rows * (g.cols / 8 + (g.cols % 8 != 0));
     if (mask_bytes > 0) std::memset(out.positions.data, 0, static_cast<size_t>(mask_bytes));
     columns_to_bitmask(resident.sections[1], offsets, g.rows, g.cols, out.positions.as<uint8_t>());
+    const int64_t held = resident.section_bytes[3];
+    if (held > 0 && std::memcmp(resident.sections[3], out.positions.data, static_cast<size_t>(held)) != 0) {
+        throw core::Error("IndexTableError", "bitmask and columns differ", "resident", "an unmodified resident weight",
+                          "make it again from the stored form");
+    }
 }
 
 void check(const Resident& resident) {
@@ -102,6 +114,7 @@ void check(const Resident& resident) {
 void linear_indexed(const Resident& resident, const LinearCall& call) {
     BitmaskWeight weight = view(resident);
     weight.columns = resident.sections[1];
+    if (resident.section_bytes[3] > 0) weight.bitmask = resident.sections[3];
     bitmask_linear_indexed(call, weight);
 }
 

@@ -1,7 +1,7 @@
 // Register tile: 12 tokens x 32 outputs = 24 accumulators. For each kept input, two vectors of weights (outputs are
 // neighbours in the column-major block) meet one broadcast activation a token, read where it lies: x is not repacked.
 #include "cpu/block_linear/kernels.h"
-#include "cpu/common/avx512.h"
+#include "cpu/common/avx512_output.h"
 
 namespace sparsecore::cpu {
 
@@ -33,22 +33,6 @@ Activations prepare(const LinearCall& call, int64_t token, int64_t count, float*
         }
     }
     return {scratch, call.cols};
-}
-
-template <DType kType>
-void store_rows(const LinearCall& call, int64_t token, int64_t row, __mmask16 mask, __m512 sum) {
-    if (call.bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, call.bias + row));
-    sum = activate_ps(sum, call.activation);
-    const int64_t first = token * call.out_token_stride + row * call.out_row_stride;
-    if (call.out_row_stride == 1) {
-        store_ps<kType>(call.out, first, mask, sum);
-        return;
-    }
-    alignas(64) float values[16];
-    _mm512_store_ps(values, sum);
-    for (int i = 0; i < 16 && (mask >> i & 1); ++i) {
-        core::store_float(call.out, first + i * call.out_row_stride, kType, values[i]);
-    }
 }
 
 // One strip of up to 16 * kVectors rows of a block row.
@@ -92,7 +76,7 @@ void tile(const LinearCall& call, const BlockWeight& w, const Strip& strip, cons
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) {
-            store_rows<kType>(call, token + t, row + 16 * v, strip.store[v], sum[t][v]);
+            store_outputs<kType>(call, token + t, row + 16 * v, strip.store[v], sum[t][v]);
         }
     }
 }
