@@ -27,11 +27,10 @@ from itertools import cycle
 from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from sparsecore.native import runtime_isa
-from sparsecore.packed import PackedWeight
+from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM, Block, Pattern
 from sparsecore.timing import interleaved, median_ratio
 
@@ -129,9 +128,9 @@ def predict(cost: LayerCost, tokens: Sequence[int]) -> tuple[Ratio, ...]:
 
 @cache
 def read_bandwidth(threads: int) -> float:
-    """Bytes/s of a read of 64 MiB: the best of five sums. `threads` only keys the result."""
+    """Bytes/s of a read of 64 MiB: the best of several sums. `threads` only keys the result."""
     block = torch.ones(16 * 2**20)
-    return block.numel() * block.element_size() / _best_seconds(block.sum, 5)
+    return block.numel() * block.element_size() / _best_seconds(block.sum)
 
 
 @cache
@@ -140,14 +139,11 @@ def calibrate(
 ) -> tuple[FormSpeed, FormSpeed]:
     """Measure (dense, packed) on weights of the given pattern, density and type. `threads` and `isa` key the result."""
     weight = _reference_weight(pattern, density, dtype)
-    tiny = torch.zeros(16, 16, dtype=dtype)
-    packed, tiny_packed = PackedWeight.from_dense(weight, pattern), PackedWeight.from_dense(tiny, pattern)
+    large, tiny = _linear(weight), _linear(torch.zeros(16, 16, dtype=dtype))
+    packed, tiny_packed = SparseLinear.from_dense(large, pattern), SparseLinear.from_dense(tiny, pattern)
     kept = round(density * weight.numel())
     with torch.no_grad():
-        return (
-            _speed(lambda x: F.linear(x, weight), lambda x: F.linear(x, tiny), weight.numel(), dtype),
-            _speed(packed.linear, tiny_packed.linear, kept, dtype),
-        )
+        return _speed(large, tiny, weight.numel(), dtype), _speed(packed, tiny_packed, kept, dtype)
 
 
 def interleaved_ratio(
@@ -176,15 +172,22 @@ def _in_turn(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
     return call
 
 
-def _speed(
-    call: Callable[[Tensor], Tensor], tiny: Callable[[Tensor], Tensor], kept: int, dtype: torch.dtype
-) -> FormSpeed:
+def _linear(weight: Tensor) -> nn.Linear:
+    """nn.Linear with `weight` and a bias of zeros; made without random numbers, so the caller's generator stays."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta", dtype=weight.dtype)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    layer.bias = nn.Parameter(torch.zeros(weight.shape[0], dtype=weight.dtype), requires_grad=False)
+    return layer
+
+
+def _speed(large: nn.Module, tiny: nn.Module, kept: int, dtype: torch.dtype) -> FormSpeed:
+    """Speed of whole modules, so that what Python adds to a call is in `call_s`."""
     x = torch.zeros(1, 16, dtype=dtype)
-    call_s = _best_seconds(lambda: tiny(x), 30)
+    call_s = _best_seconds(lambda: tiny(x))
     rates: list[tuple[int, float]] = []
     for tokens in _TOKENS:
-        x = torch.ones(tokens, _REFERENCE, dtype=dtype)  # no random numbers: the caller's generator stays
-        seconds = _best_seconds(lambda x=x: call(x), 5)  # type: ignore[misc]
+        x = torch.ones(tokens, _REFERENCE, dtype=dtype)
+        seconds = _best_seconds(lambda x=x: large(x))  # type: ignore[misc]
         rates.append((tokens, 2 * tokens * kept / max(seconds - call_s, 1e-9)))
         if seconds > _SLOW_CALL_S:
             break
@@ -206,12 +209,12 @@ def _reference_weight(pattern: Pattern, density: float, dtype: torch.dtype) -> T
     return (values * keep).to(dtype)
 
 
-def _best_seconds(call: Callable[[], object], repeats: int) -> float:
+def _best_seconds(call: Callable[[], object]) -> float:
+    """Shortest of at least five calls and of as many as fit into 20 ms: what the machine does when left alone."""
     call()
-    return min(_seconds(call) for _ in range(repeats))
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    best, calls, end = math.inf, 0, time.perf_counter() + _SLOW_CALL_S
+    while calls < _PAIRS[0] or (time.perf_counter() < end and calls < _PAIRS[1]):
+        start = time.perf_counter()
+        call()
+        best, calls = min(best, time.perf_counter() - start), calls + 1
+    return best
