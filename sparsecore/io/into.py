@@ -29,9 +29,10 @@ def load_into(model: nn.Module, checkpoint: LoadedCheckpoint, *, dense: bool, st
     expected = _expected(model)
     canonical = _Canonical(model)
     wanted = {canonical(name) for name in expected}
-    if strict:
-        _check_names(model, checkpoint, expected, canonical)
     common = {name for name in checkpoint if canonical(name) in wanted}
+    mismatch = _mismatch(model, checkpoint, expected, canonical)
+    if mismatch is not None and (strict or not common):
+        raise mismatch
     for name in sorted(common & expected.keys()):
         _check_tensor(name, checkpoint, expected[name])
     state: dict[str, Tensor] = {name: tensor for name, tensor in checkpoint.tensors.items() if name in common}
@@ -87,25 +88,26 @@ class _Canonical:
         return match[1] if match else name
 
 
-def _check_names(
+def _mismatch(
     model: nn.Module, checkpoint: LoadedCheckpoint, expected: Mapping[str, nn.Module | Tensor], canonical: _Canonical
-) -> None:
+) -> KeyMismatchError | None:
+    """The error that names what only one side has, or None."""
     found = {canonical(name) for name in checkpoint}
     wanted = {canonical(name): tensor for name, tensor in expected.items()}
     # Hugging Face files name a tied tensor once.
     filled = {id(tensor) for name, tensor in wanted.items() if name in found}
     missing = sorted(name for name, tensor in wanted.items() if name not in found and id(tensor) not in filled)
     unexpected = sorted(found - wanted.keys())
-    if missing or unexpected:
-        problems = [
-            f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names
-        ]
-        raise KeyMismatchError(
-            f"the checkpoint and {type(model).__name__} have different tensors; {'; '.join(problems)}",
-            where=checkpoint.source,
-            expected=f"the {len(wanted)} tensors of the model",
-            hint=_prefix_hint(found, set(wanted)) or "strict=False loads what is on both sides",
-        )
+    sides = (("missing", missing), ("unexpected", unexpected))
+    problems = "; ".join(f"{what}: {_listed(names)}" for what, names in sides if names)
+    if not problems:
+        return None
+    return KeyMismatchError(
+        f"the checkpoint and {type(model).__name__} have different tensors; {problems}",
+        where=checkpoint.source,
+        expected=f"the {len(wanted)} tensors of the model",
+        hint=_prefix_hint(found, set(wanted)) or "strict=False loads what is on both sides",
+    )
 
 
 def _listed(names: list[str]) -> str:

@@ -73,7 +73,7 @@ def load(
     dense: unpack instead of replacing layers; layers of `into` that are packed already stay so.
     pack: afterwards, pack what has a pattern and gains by it: `sparsify(into)`, without a model
         `LoadedCheckpoint.pack()`.
-    strict: every name must be on both sides. Otherwise what is on both sides is loaded.
+    strict: every name must be on both sides. Otherwise what is on both sides is loaded; there must be something.
     trust_pickle: allow files that run code when they are read. Only for files from someone you trust.
 
     Raises

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
@@ -20,6 +22,7 @@ from sparsecore.errors import (
     ShapeError,
     UnsupportedError,
 )
+from sparsecore.io import LoadedCheckpoint, PackedEntry
 from sparsecore.patterns import parse
 
 PATTERNS = ("2:4", "1:8", "3:6", "block 8x8", "block 5x3", "unstructured")
@@ -62,6 +65,27 @@ def test_a_packed_model_comes_back_bit_for_bit(tmp_path: Path, seed: int, patter
     assert same(fresh.state_dict(), model.state_dict())
     x = torch.randn(3, 40, dtype=dtype)
     assert torch.equal(fresh(x), model(x))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_weight_comes_back_bit_for_bit(tmp_path: Path, data: st.DataObject) -> None:
+    """Ragged and empty shapes; NaN, infinity, negative zero and the smallest numbers among the kept values."""
+    dtype = data.draw(st.sampled_from(DTYPES))
+    shape = data.draw(st.integers(0, 9)), data.draw(st.integers(0, 40))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    weight = torch.randn(shape, generator=generator).to(dtype)
+    special = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0, 0.0, 1e-40, 6e-8]).to(dtype)
+    chosen = torch.rand(shape, generator=generator) < 0.2
+    weight[chosen] = special[torch.randint(0, len(special), (int(chosen.sum()),), generator=generator)]
+    pattern = parse(data.draw(st.sampled_from((*PATTERNS, "1:2", "1:32", "31:32", "block 1x8", "block 64x64"))))
+    if shape[0] * shape[1]:
+        sc.prune.prune_tensors({"p": weight}, pattern=pattern, sparsity=data.draw(st.sampled_from((0.0, 0.5, 0.9))))
+    entry = PackedEntry(sc.pack(weight, pattern), transposed=data.draw(st.booleans()))
+    sc.save(LoadedCheckpoint("test", "state dict", {}, {"p": entry}), tmp_path / "m.safetensors")
+    found = sc.load(tmp_path / "m.safetensors").packed["p"]
+    assert (found.stored.pattern, found.stored.shape, found.transposed) == (pattern, shape, entry.transposed)
+    assert torch.equal(found.stored.unpack().view(torch.uint8), weight.view(torch.uint8))
 
 
 def test_the_file_holds_the_stored_tensors_and_nothing_twice(tmp_path: Path, seed: int) -> None:
@@ -277,6 +301,8 @@ def test_missing_and_unexpected_names_are_listed_and_nothing_changes(tmp_path: P
     sc.load(tmp_path / "m.safetensors", into=other, strict=False)
     assert isinstance(other["0"], sc.nn.SparseLinear)
     assert torch.equal(other["extra"].weight, before["extra.weight"])
+    with pytest.raises(KeyMismatchError, match="missing: extra"):
+        sc.load(tmp_path / "m.safetensors", into=nn.ModuleDict({"extra": nn.Linear(2, 2)}), strict=False)
 
 
 def test_a_shape_mismatch_names_the_layer_and_nothing_changes(tmp_path: Path, seed: int) -> None:
