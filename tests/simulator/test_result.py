@@ -23,6 +23,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_published_schema_is_the_generated_one() -> None:
+    """If this fails after a change of simulator/result.py: write json.dumps(schema(), indent=1) to the file again."""
     assert published_schema() == schema()
 
 
