@@ -49,26 +49,35 @@ class Resident:
 _seen: dict[int, tuple[weakref.ref[Tensor], int, Resident]] = {}
 
 
-def make(stored: StoredWeight, isa: str | None = None) -> Tensor:
-    """Return the resident tensor (uint8, 1-D, CPU) of a weight for `isa`, by default that of the running machine."""
-    target = isa or core.runtime_isa()
+def make(stored: StoredWeight, target: str | None = None) -> Tensor:
+    """Return the resident tensor (uint8, 1-D) of a weight on the CPU.
+
+    target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernel (N:M only).
+    """
+    target = target or core.runtime_isa()
+    if target == "cuda":
+        return _make_cuda(stored)
     sections = {k: span(t) for k, t in stored.tensors.items() if k in _SECTIONS[stored.pattern.kind]}
     header = (stored.pattern.kind, *stored.shape, *stored.pattern.sizes, sections, target)
-    # Not an inference tensor even in inference mode: those have no version counter.
-    with torch.inference_mode(False):
-        resident = torch.zeros(core.resident_size(*header), dtype=torch.uint8)
+    resident = _buffer(core.resident_size(*header))
     core.resident_make(*header, span(resident))
     return resident
 
 
 def place(stored: StoredWeight, isa: str | None = None) -> tuple[str, Tensor]:
-    """Return (instruction set of the layout, resident tensor) of a weight, on the weight's device.
+    """Return (instruction set of the layout, resident tensor) of a weight, on the weight's own device.
 
-    Other devices than the CPU hold the portable layout.
+    On the CPU the layout is for `isa`; a CUDA device that has a kernel for the pattern gets that kernel's ("cuda"), any
+    other device the portable one.
     """
-    on_cpu = stored.device.type == "cpu"
-    made = make(stored if on_cpu else stored.to("cpu"), isa if on_cpu else "portable")
-    return check(made).isa, made.to(stored.device)
+    device = stored.device
+    if device.type == "cpu":
+        resident = make(stored, isa)
+        return check(resident).isa, resident
+    runs_cuda = device.type == "cuda" and stored.pattern.kind == "nm" and core.cuda_info()["available"]
+    with torch.inference_mode(False):
+        resident = make(stored.to("cpu"), "cuda" if runs_cuda else "portable").to(device)
+    return check(resident).isa, resident
 
 
 def check(resident: Tensor, expected: Expected | None = None) -> Resident:
@@ -98,11 +107,35 @@ def check(resident: Tensor, expected: Expected | None = None) -> Resident:
 
 def to_stored(resident: Tensor, expected: Expected | None = None) -> StoredWeight:
     """Return the stored form of a resident weight on any device, as CPU tensors. Raises as `check` does."""
-    host = resident.cpu()
-    info = check(host, expected)
-    tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in _sections(info).items()}
-    core.resident_to_stored(span(host), {name: span(tensor) for name, tensor in tensors.items()})
-    return StoredWeight.assemble(info.pattern, info.shape, tensors)
+    record = check(resident, expected)
+    return _restore(resident.cpu(), record)
+
+
+def _restore(host: Tensor, record: Resident) -> StoredWeight:
+    parts = {name: torch.zeros(shape, dtype=dtype) for name, (dtype, shape) in _sections(record).items()}
+    if record.isa == "cuda":
+        codes = "codes" in parts
+        positions = parts["codes" if codes else "bitmask"]
+        cols, sizes = record.shape[1], record.pattern.sizes
+        core.cuda_nm_resident_to_stored(span(host), cols, *sizes, span(parts["compressed"]), span(positions), codes)
+    else:
+        core.resident_to_stored(span(host), {name: span(part) for name, part in parts.items()})
+    return StoredWeight.assemble(record.pattern, record.shape, parts)
+
+
+def _make_cuda(stored: StoredWeight) -> Tensor:
+    rows, cols = stored.shape
+    sizes, codes = stored.pattern.sizes, "codes" in stored.tensors
+    resident = _buffer(core.cuda_nm_resident_size(rows, cols, *sizes, DTYPE_NAMES[stored.dtype]))
+    positions = stored.tensors["codes" if codes else "bitmask"]
+    core.cuda_nm_resident_make(cols, *sizes, span(stored.tensors["compressed"]), span(positions), codes, span(resident))
+    return resident
+
+
+def _buffer(size: int) -> Tensor:
+    # Not an inference tensor even in inference mode: those have no version counter.
+    with torch.inference_mode(False):
+        return torch.zeros(size, dtype=torch.uint8)
 
 
 def _check_fully(resident: Tensor) -> Resident:
@@ -111,14 +144,18 @@ def _check_fully(resident: Tensor) -> Resident:
             f"not a resident weight: {resident.dtype}, shape {list(resident.shape)}",
             expected="the contiguous 1-D uint8 tensor of PackedWeight.resident",
         )
-    if resident.device.type != "cpu":
-        raise ResidentError(f"the resident weight is on {resident.device}", expected="the device of the input")
-    where = span(resident)
-    core.resident_validate(where)
-    info = core.resident_info(where)
+    if resident.device.type == "meta":
+        raise ResidentError("the resident weight is on meta, without values", expected="a device with memory")
+    host = resident.cpu()
+    info = core.resident_info(span(host))
     pattern, shape = _pattern(info["kind"], info["p0"], info["p1"]), (info["rows"], info["cols"])
+    isa = "cuda" if info["layout"] == "cuda" else info["isa"]
     key = (pattern.kind, *shape, *pattern.sizes)
-    record = Resident(pattern, shape, _DTYPES[info["dtype"]], info["isa"], info["kept"], key, where)
+    record = Resident(pattern, shape, _DTYPES[info["dtype"]], isa, info["kept"], key, span(resident))
+    if isa == "cuda":
+        _restore(host, record)  # checks every position on the way
+    else:
+        core.resident_validate(span(host))
     if not resident.is_inference():
         name = id(resident)
         _seen[name] = (weakref.ref(resident, lambda _: _forget(name)), resident._version, record)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.backends.cpu import linear as cpu
+from sparsecore.backends.cuda import linear as cuda
 from sparsecore.backends.reference import linear as reference
 from sparsecore.errors import DtypeError, ShapeError, UnknownNameError, nearest
 from sparsecore.ops.library import define
@@ -160,6 +161,7 @@ def _define_linear(name: str, kind: str, sizes: str, factory: Callable[[Backend,
         backward=_backward,
         setup_context=_save,
         CPU=factory(cpu, kind),
+        CUDA=factory(cuda, kind),
         CompositeExplicitAutograd=factory(reference, kind),
     )
 

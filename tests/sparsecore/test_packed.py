@@ -14,6 +14,7 @@ from weights import ISAS, PATTERNS, generator, names, random_weight
 
 from sparsecore import PackedWeight, ops, resident
 from sparsecore.errors import DtypeError, NamedError, ResidentError, ShapeError, UnsupportedError
+from sparsecore.formats import pack
 from sparsecore.native import core
 from sparsecore.patterns import NM, Block, Unstructured
 
@@ -216,6 +217,26 @@ def test_a_layout_of_a_better_machine_is_refused():
         assert weight.to_dense().shape == (64, 128)
     finally:
         core.set_isa("auto")
+
+
+@pytest.mark.parametrize("pattern", [p for p in PATTERNS if isinstance(p, NM)], ids=names)
+def test_layout_of_the_cuda_kernel(pattern, dtype, seed):
+    """What can be said of it without a device: it gives the weight back, is checked, and no CPU kernel takes it."""
+    dense = random_weight(9, 45, pattern, generator(seed), dtype)
+    made = resident.make(pack(dense, pattern), "cuda")
+    assert resident.check(made).isa == "cuda"
+    assert torch.equal(resident.to_stored(made).unpack(), dense)
+    with pytest.raises(ResidentError):
+        ops.packed_linear(torch.ones(1, 45, dtype=dtype), made, None, 9, 45)
+    refused = 0
+    for at in range(256, made.numel(), 7):
+        damaged = made.clone()
+        damaged[at] ^= 255
+        try:
+            resident.check(damaged)
+        except NamedError:
+            refused += 1
+    assert refused > 0
 
 
 def test_to_dtype_and_meta(seed):

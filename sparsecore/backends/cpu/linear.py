@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsecore import resident
-from sparsecore.backends.reference.linear import masked_matmul
-from sparsecore.errors import DtypeError
+from sparsecore.backends.reference.linear import masked_matmul, require_dtype
 from sparsecore.native import core, span
 
 __all__ = ["packed_grad_input", "packed_linear"]
@@ -21,12 +20,7 @@ def packed_linear(
     """See `reference.linear.packed_linear`; x, bias and the result have the weight's dtype."""
     weight = resident.check(packed, expected)
     rows, cols = weight.shape
-    if x.dtype is not weight.dtype or (bias is not None and bias.dtype is not weight.dtype):
-        raise DtypeError(
-            f"the input is {x.dtype}, the bias {bias.dtype if bias is not None else None}, the weight {weight.dtype}",
-            expected="one dtype",
-            hint="convert the module with .to(dtype); under autocast PackedWeight.linear converts the input",
-        )
+    require_dtype(x, bias, weight.dtype)
     out = x.new_empty((*x.shape[:-1], rows))
     tokens = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), cols)
     core.packed_linear(

@@ -3,8 +3,8 @@
 Queries and keys are quantised linearly and symmetrically, one scale a token: scale = max|x| / (2^(bits - 1) - 1), or 1
 where that is 0, and integers x / scale in fp32, rounded half to even, with bits = msb_bits + lsb_bits. The first pass
 sees the high msb_bits of each key (arithmetic shift right by lsb_bits) with the middle of the missing range,
-2^(lsb_bits - 1), in place of the low bits. A query whose largest probability stays below `threshold` is computed once more with whole keys.
-A token with an infinity or a NaN has scale NaN, and so have its scores.
+2^(lsb_bits - 1), in place of the low bits. A query whose largest probability stays below `threshold` is computed once
+more with whole keys. A token with an infinity or a NaN has scale NaN, and so have its scores.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsecore import resident
-from sparsecore.errors import UnsupportedError
+from sparsecore.errors import DtypeError, UnsupportedError
 
 __all__ = [
     "ACTIVATIONS",
@@ -47,6 +47,7 @@ def packed_linear(
     """
     same_device(x, packed)
     stored = resident.to_stored(packed, expected).to(x.device)
+    require_dtype(x, bias, stored.dtype)
     return linear(x, stored.unpack(), stored.keep_mask(), bias, activation)
 
 
@@ -104,4 +105,14 @@ def same_device(x: Tensor, packed: Tensor) -> None:
             f"the input is on {x.device} and the weight on {packed.device}",
             expected="both on one device",
             hint="move the module with .to(device)",
+        )
+
+
+def require_dtype(x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+    """Raise DtypeError unless input and bias have the weight's dtype."""
+    if x.dtype is not dtype or (bias is not None and bias.dtype is not dtype):
+        raise DtypeError(
+            f"the input is {x.dtype}, the bias {None if bias is None else bias.dtype}, the weight {dtype}",
+            expected="one dtype",
+            hint="convert the module with .to(dtype); under autocast PackedWeight.linear converts the input",
         )
