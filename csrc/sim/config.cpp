@@ -43,7 +43,13 @@ void check_map(const DramConfig& config) {
                    "address_map", std::to_string(bits) + " bits for " + std::to_string(sizes[i].second));
         }
     }
-    log2_exact(o.burst_bytes, "burst_bytes");
+    int address_bits = log2_exact(o.burst_bytes, "burst_bytes");
+    for (const MapSlice& slice : config.map) address_bits += slice.bits;
+    if (address_bits > 48) refuse("the memory has more than 2^48 bytes", "organisation", "48 address bits or fewer");
+    if (o.channels > 1024 || o.pseudo_channels > 16) {
+        refuse("too many channels", "organisation", "1024 channels of 16 pseudo-channels or fewer");
+    }
+    if (o.banks() > 64) refuse("more than 64 banks in a pseudo-channel", "organisation", "64 or fewer");
 }
 
 }  // namespace
@@ -72,7 +78,6 @@ void validate(const DramConfig& config) {
     if (t.act_slots < 0 || t.pre_slots < 0) refuse("a row command has negative length", "timing", "0 or more");
     if (config.admission.depth < 1) refuse("the queue depth is 0", "admission", "1 or more");
     if (config.admission.run_ahead < 1) refuse("run_ahead is 0", "admission", "1 or more");
-    if (config.organisation.banks() > 64) refuse("more than 64 banks in a pseudo-channel", "organisation", "64 or fewer");
 }
 
 }  // namespace sparsecore::sim
