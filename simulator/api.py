@@ -13,6 +13,7 @@ from simulator.engine.host import Host, parse_host
 from simulator.engine.interface import Design
 from simulator.errors import UnsupportedError
 from simulator.result import InputField, Result
+from simulator.workload.describe import describe
 from simulator.workload.ir import Workload
 
 __all__ = ["Comparison", "compare", "run"]
@@ -105,11 +106,10 @@ def _result(ledger: Ledger, resolved: Resolved, seed: int) -> Result:
 
 def _inputs(ledger: Ledger, resolved: Resolved) -> tuple[InputField, ...]:
     workload, found = ledger.workload, []
-    counts = {"sequences": len(workload.sequences), "attention ops": len(workload.attention)}
+    said = describe(workload)
+    source = f"{workload.schedule}; {workload.source}" if workload.source else workload.schedule
     for name, kind in workload.kinds().items():
-        shown = ", ".join(f"{count} {what}" for what, count in counts.items())
-        source = f"{workload.schedule}; {workload.source}" if workload.source else workload.schedule
-        found.append(InputField(f"workload.{name}", shown, kind, source))
+        found.append(InputField(f"workload.{name}", said.get(name, ""), kind, source))
     for name, (value, choice, source) in ledger.open_choices.items():
         found.append(InputField(f"workload.{name}", value, choice, source))
     found.extend(InputField(f"design.{p.name}", _scalar(p), p.kind, p.source) for p in resolved.parameters)

@@ -12,6 +12,7 @@ import pytest
 
 from simulator.errors import CorruptFileError, FileMissingError, FormatVersionError, InvalidValueError
 from simulator.workload import AttentionOp, LinearOp, ModelInfo, OtherOp, Sequence, Workload
+from simulator.workload.describe import describe
 
 MODEL = ModelInfo("bert", 2, 4, 4, 8, 32, 64, 100, 12345, "f32")
 
@@ -133,6 +134,19 @@ def test_dense_keeps_everything() -> None:
 
 def test_kinds_gives_the_least_trustworthy() -> None:
     assert random_workload(0).kinds() == {"tokens": "published", "lsb": "assumed"}
+
+
+def test_describe_says_what_is_kept() -> None:
+    assert describe(random_workload(0)) == {
+        "tokens": "60.0 % of the keys kept",
+        "heads": "75.0 % of the heads kept",
+        "values": "83.3 % of the kept V rows fetched",
+        "lsb": "38.9 % of the queries need the low bits",
+        "bits": "Q 12, K 8 + 4, V 8 bit",
+        "pattern": "2:4: 1, dense: 1 linear ops",
+    }
+    empty = dataclasses.replace(random_workload(0), attention=(), linear=(), arrays={})
+    assert describe(empty) == {}
 
 
 def test_save_and_load(tmp_path: Path, seed: int) -> None:
