@@ -97,7 +97,7 @@ def _mismatch(
     # Hugging Face files name a tied tensor once.
     filled = {id(tensor) for name, tensor in wanted.items() if name in found}
     missing = sorted(name for name, tensor in wanted.items() if name not in found and id(tensor) not in filled)
-    unexpected = sorted(found - wanted.keys())
+    unexpected = sorted(found - wanted.keys() - _recomputed(model))
     sides = (("missing", missing), ("unexpected", unexpected))
     problems = "; ".join(f"{what}: {_listed(names)}" for what, names in sides if names)
     if not problems:
@@ -108,6 +108,12 @@ def _mismatch(
         expected=f"the {len(wanted)} tensors of the model",
         hint=_prefix_hint(found, set(wanted)) or "strict=False loads what is on both sides",
     )
+
+
+def _recomputed(model: nn.Module) -> set[str]:
+    """Names of buffers that the model makes itself; older files hold some of them (BERT's position_ids)."""
+    modules = model.named_modules(remove_duplicate=False)
+    return {join(prefix, name) for prefix, module in modules for name in module._non_persistent_buffers_set}
 
 
 def _listed(names: list[str]) -> str:

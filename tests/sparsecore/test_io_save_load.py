@@ -199,6 +199,15 @@ def test_a_tied_model_takes_a_file_that_names_the_tensor_once(tmp_path: Path, se
     assert torch.equal(fresh.head.weight, model.embed.weight)
 
 
+def test_a_buffer_that_the_model_makes_itself_may_be_in_the_file(tmp_path: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    model, fresh = Tied(), Tied()
+    torch.save({**model.state_dict(), "cache": torch.ones(4)}, tmp_path / "m.pt")
+    sc.load(tmp_path / "m.pt", into=fresh)
+    assert torch.equal(fresh.head.weight, model.embed.weight)
+    assert torch.equal(fresh.cache, torch.zeros(4))
+
+
 def test_a_layer_that_sits_twice_in_the_model_is_stored_once(tmp_path: Path, seed: int) -> None:
     def build(layer: nn.Module) -> nn.ModuleDict:
         return nn.ModuleDict({"a": layer, "b": layer})
