@@ -184,7 +184,8 @@ def build(
     ops = _Ops()
     for now in (_summarise(job), *(_generate(job, step) for step in range(generate))):
         _add_pass(job, now, ops)
-    notes = ["kept heads are numbered from 0: which ones are kept is not known without a run"]
+    notes = [f"schedule {schedule.name}: {schedule.description} ({schedule.source})"]
+    notes += ["kept heads are numbered from 0: which ones are kept is not known without a run"]
     if not family.encoder:
         notes.append("the summarisation counts the whole square of scores: causal masking is not exploited")
     return Workload(

@@ -2,7 +2,7 @@
 
 One `AttentionOp` stands for the attention of one layer on one sequence in one phase and step, after all pruning
 decisions; linear and other ops stand for everything else that the model does. A multiply-add counts as 2 operations
-everywhere. The file format is docs/formats.md, "Workload".
+everywhere. docs/workload.md has the counts and the file format.
 """
 
 from __future__ import annotations

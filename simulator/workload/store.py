@@ -1,4 +1,4 @@
-"""The workload file: versioned JSON, with the arrays in a safetensors file beside it (docs/formats.md, "Workload")."""
+"""The workload file: versioned JSON, with the arrays in a safetensors file beside it (docs/workload.md)."""
 
 from __future__ import annotations
 
