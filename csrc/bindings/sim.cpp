@@ -100,7 +100,7 @@ PYBIND11_MODULE(_sim, m) {
              py::arg("streams"))
         .def("reset", &Dram::reset, py::arg("refresh_phase") = 0,
              "Close all rows and forget all requests and counts; `refresh_phase` ticks since the last refresh.")
-        .def("enqueue", &enqueue, py::arg("time"), py::arg("addresses"), py::arg("bytes"), py::arg("stream"),
+        .def("enqueue", &enqueue, py::arg("time"), py::arg("addresses"), py::arg("row_bytes"), py::arg("stream"),
              py::arg("write") = false, "Add a request of equally long rows from tick `time` on; returns its id.")
         .def("run_until", &run_until, py::arg("limit"),
              "Run to tick `limit` or to the first completion before it; returns [(request, first, last)].")

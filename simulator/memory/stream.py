@@ -37,8 +37,8 @@ class StreamTimer:
         """Return the cost of reading or writing `size` contiguous bytes. The memory is reset.
 
         Beyond 2 S, S = SAMPLE_BYTES, the steady state is extrapolated. Without refresh time is linear:
-        T0(size) = T0(2 S) + (size - 2 S) (T0(2 S) - T0(S)) / S. Each refresh adds what it added on average over the first
-        2 S bytes: T = T0 + c n(T), n(T) the refreshes up to T. Activations are linear as T0 is, bursts are exact.
+        T0(size) = T0(2 S) + (size - 2 S) (T0(2 S) - T0(S)) / S. Each refresh adds what it added on average over the
+        first 2 S bytes: T = T0 + c n(T), n(T) the refreshes up to T. Activations are proportional, bursts are exact.
         """
         key = (size, write)
         if key not in self._known:

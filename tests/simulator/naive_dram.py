@@ -1,6 +1,6 @@
 """A second DRAM model: every tick, every bank, every queued burst, straight from the rules of docs/simulator.md.
 
-It shares no code with the compiled model and keeps no ready times: each rule is a search through the history of commands.
+It shares no code with the compiled model and keeps no ready times: each rule is a search through the past commands.
 """
 
 from __future__ import annotations

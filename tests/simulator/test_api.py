@@ -91,7 +91,7 @@ def test_a_host_takes_the_rest_and_is_marked_assumed(pruned: Workload) -> None:
 
 @pytest.mark.parametrize("host", ["cpu", "cpu:1", "cpu:0,1", "cpu:1,-1", "cpu:a,b", "cpu:1,1,1", "cpu:..,1"])
 def test_a_host_that_is_not_understood_is_named(host: str, pruned: Workload) -> None:
-    with pytest.raises(InvalidValueError, match="--host|not understood"):
+    with pytest.raises(InvalidValueError, match="not understood"):
         sim.run(pruned, "spatten", host=host)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from simulator.errors import ConfigError, FileMissingError, UnknownNameError, Un
 from simulator.workload.ir import AttentionOp, LinearOp
 
 
-def attention(keys: int = 128, queries: int | None = None, heads: int = 4, head_dim: int = 64, **changes: Any) -> AttentionOp:
+def attention(
+    keys: int = 128, queries: int | None = None, heads: int = 4, head_dim: int = 64, **changes: Any
+) -> AttentionOp:
     queries = keys if queries is None else queries
     base = AttentionOp(
         layer=0,
@@ -221,7 +224,8 @@ def test_two_runs_are_equal(seed: int) -> None:
 
 def test_another_seed_draws_other_positions() -> None:
     op = attention(100, 1, heads=1, context=1024)
-    assert not np.array_equal(make("spatten", seed=1)[0].chosen(100, 1024), make("spatten", seed=2)[0].chosen(100, 1024))
+    drawn = [make("spatten", seed=number)[0].chosen(100, 1024) for number in (1, 2)]
+    assert not np.array_equal(*drawn)
     first, again = (make("spatten", seed=1)[0].cost(op, None, 0) for _ in range(2))
     assert first == again
 
@@ -231,7 +235,7 @@ def test_more_tokens_are_never_cheaper() -> None:
     for queries in (1, None):
         ops = [attention(n, queries, heads=4) for n in range(8, 400, 40)]
         results = [machine.cost(op, None, 0) for op in ops]
-        for less, more in zip(results, results[1:], strict=False):
+        for less, more in pairwise(results):
             # A few rows of one query are all latency: where they lie decides, and docs/simulator.md says so.
             assert queries == 1 or less.cycles < more.cycles
             assert sum(useful(less).values()) < sum(useful(more).values())
@@ -364,9 +368,12 @@ def test_a_file_with_a_base_changes_only_its_numbers(tmp_path: Path) -> None:
     ],
 )
 def test_bad_design_files_are_named(text: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises((ConfigError, UnknownNameError), match=message):
+    def use() -> None:
         machine = make(write(tmp_path, text))[0]
         machine.energy(machine.cost(attention(16), None, 0))
+
+    with pytest.raises((ConfigError, UnknownNameError), match=message):
+        use()
 
 
 def test_bases_in_a_circle_are_refused(tmp_path: Path) -> None:

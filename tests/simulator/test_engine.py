@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def test_streaming_batches_equal_items_served_one_by_one(seed: int) -> None:
             at += rng.randint(0, 60)
             items = rng.randint(1, 12)
             batches.append((items, at, 0))
-            engine.at(at, lambda b=Batch(items, at, at): station.offer(b, lambda: None))
+            engine.at(at, partial(station.offer, Batch(items, at, at), lambda: None))
         engine.run()
         assert [last for _, _, last in out] == items_one_by_one(batches, stages)
         assert station.busy_cycles == sum(items for items, _, _ in batches) * stages[0][0]
@@ -122,12 +123,12 @@ def test_in_order_passes_in_the_order_of_arrival_and_late_ones_count_from_then()
 
 
 def test_credits_are_given_in_line() -> None:
-    credits, seen = Credits(2), []
+    permits, seen = Credits(2), []
     for name in "abcd":
-        credits.take(lambda name=name: seen.append(name))
+        permits.take(lambda name=name: seen.append(name))
     assert seen == ["a", "b"]
-    credits.give()
-    credits.give()
+    permits.give()
+    permits.give()
     assert seen == ["a", "b", "c", "d"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -29,12 +29,10 @@ from simulator.units import (
     quick_select_mean,
 )
 
-SRAM = SramSettings(
-    bytes=196608, buffers=2, outstanding=16, macro_bytes=4096, port_bits=128, table="cacti7_45nm"
-)
+SRAM = SramSettings(bytes=196608, buffers=2, outstanding=16, macro_bytes=4096, port_bits=128, table="cacti7_45nm")
 
 
-@lru_cache(maxsize=None)
+@cache
 def expected_rounds(n: int, k: int, parallelism: int) -> Fraction:
     """The recursion of quick-select itself: every pivot with probability 1 / n."""
     total = Fraction(-(-n // parallelism) + 3)
@@ -159,9 +157,7 @@ def test_fetcher_space_and_bound() -> None:
 
 def test_arithmetic_scales_with_width() -> None:
     names = {n: f"horowitz2014.{n}" for n in ("fp32_add", "fp32_multiply")}
-    settings = ArithmeticSettings(
-        multiply_8bit="horowitz2014.int8_multiply", add_8bit="horowitz2014.int8_add", **names
-    )
+    settings = ArithmeticSettings(multiply_8bit="horowitz2014.int8_multiply", add_8bit="horowitz2014.int8_add", **names)
     arithmetic = Arithmetic(settings)
     assert arithmetic.multiply_add_pj(8) == pytest.approx(0.2 + 0.06)
     assert arithmetic.multiply_add_pj(12) == pytest.approx(0.2 * 2.25 + 0.03 * 3)
