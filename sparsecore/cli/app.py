@@ -37,9 +37,9 @@ def _options(
 
 def main() -> None:
     """Run the command line and leave the process with its exit code."""
-    debug = "--debug" in sys.argv
+    debug = "--debug" in sys.argv  # taken anywhere on the line
     try:
-        app()
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
     except Exception as error:
         if debug:
             raise

@@ -156,7 +156,7 @@ def test_the_process_ends_with_the_exit_code(tmp_path: Path) -> None:
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = command("--debug", "inspect", tmp_path / "nothing.safetensors")
+    done = command("inspect", tmp_path / "nothing.safetensors", "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
     assert "FileMissingError" in done.stderr
