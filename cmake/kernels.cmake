@@ -11,12 +11,14 @@ include(CheckCXXCompilerFlag)
 set(SPARSECORE_FLAGS_AVX512
   -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mavx512vbmi -mavx512vbmi2 -mavx512vnni
   -mavx2 -mfma -mf16c -mbmi -mbmi2 -mlzcnt -mpopcnt -mprefer-vector-width=512)
+# Optional on top of AVX512; whoever dispatches to it asks for the feature avx512bf16.
+set(SPARSECORE_FLAGS_AVX512BF16 ${SPARSECORE_FLAGS_AVX512} -mavx512bf16)
 set(SPARSECORE_ISAS "")
 
 add_library(sparsecore_cpu STATIC)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  foreach(isa IN ITEMS AVX512)
+  foreach(isa IN ITEMS AVX512 AVX512BF16)
     string(REPLACE ";" " " flags "${SPARSECORE_FLAGS_${isa}}")
     check_cxx_compiler_flag("${flags}" SPARSECORE_COMPILES_${isa})
     if(SPARSECORE_COMPILES_${isa})
@@ -41,7 +43,7 @@ foreach(isa IN LISTS SPARSECORE_ISAS)
 endforeach()
 
 function(sparsecore_add_kernel)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "" "" "COMMON;AVX512")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "" "" "COMMON;AVX512;AVX512BF16")
   list(TRANSFORM arg_COMMON PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
   target_sources(sparsecore_cpu PRIVATE ${arg_COMMON})
   foreach(isa IN LISTS SPARSECORE_ISAS)

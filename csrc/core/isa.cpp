@@ -187,6 +187,14 @@ void set_isa(const std::string& name) {
     chosen.store(static_cast<int>(isa), std::memory_order_relaxed);
 }
 
+bool cpu_has(const std::string& feature) {
+    static const auto all = cpu_features();
+    for (const auto& [name, present] : all) {
+        if (name == feature) return present && (name.rfind("avx512", 0) != 0 || features().os_zmm);
+    }
+    return false;
+}
+
 std::vector<std::pair<std::string, bool>> cpu_features() {
     const Features& f = features();
     return {{"avx", f.avx}, {"avx2", f.avx2}, {"fma", f.fma}, {"f16c", f.f16c}, {"bmi2", f.bmi2},

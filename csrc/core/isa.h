@@ -23,6 +23,9 @@ Isa runtime_isa();
 // For tests and benchmarks; "auto" goes back to the default.
 void set_isa(const std::string& name);
 
+// One of the features below, and the operating system saves its registers.
+bool cpu_has(const std::string& feature);
+
 // Every feature that is looked at, by its usual name.
 std::vector<std::pair<std::string, bool>> cpu_features();
 

@@ -21,28 +21,45 @@ using formats::Geometry;
 using formats::Resident;
 using formats::Stored;
 
-constexpr uint32_t kInterleaved = 1;
+constexpr uint32_t kInterleaved = 1, kInterleavedPairs = 2;
 enum Section { kValues = 0, kCodes = 1, kSectionCount = 2 };
 
-InterleavedShape shape_of(const Geometry& g) { return interleaved_shape(g.rows, g.cols, g.p0, g.p1); }
+template <int kWidth>
+InterleavedShape shape_of(const Geometry& g) {
+    return interleaved_shape(g.rows, g.cols, g.p0, g.p1, kWidth);
+}
 
-bool supports(const Geometry&) { return true; }
+bool supports_any(const Geometry&) { return true; }
 
+#if defined(SPARSECORE_HAVE_AVX512BF16)
+// Only whole pairs: a padded slot would multiply some input, which may be infinite, by zero.
+bool supports_pairs(const Geometry& g) {
+    const InterleavedShape s = shape_of<2>(g);
+    return g.dtype == core::DType::BF16 && core::cpu_has("avx512bf16") && s.kept % 2 == 0 && s.span_slots % 2 == 0;
+}
+#endif
+
+template <int kWidth>
 formats::Sections sections_of(const Geometry& g) {
-    const InterleavedShape s = shape_of(g);
+    const InterleavedShape s = shape_of<kWidth>(g);
     const char* what = "resident weight";
     const int64_t slots = core::checked_mul(s.row_blocks, core::checked_mul(s.kept, kLanes, what), what);
-    const int64_t row_words = core::checked_mul(s.spans, s.span_words * kLanes, what);
+    const int64_t row_words = core::checked_mul(s.spans, s.span_words * s.reach, what);
     const int64_t words = core::checked_mul(s.row_blocks, row_words, what);
     return {kSectionCount, {core::checked_mul(slots, itemsize(g.dtype), what), core::checked_mul(words, 2, what)}};
 }
 
-formats::Sections sections(const Stored& stored) { return sections_of(stored.geometry); }
+template <int kWidth>
+formats::Sections sections(const Stored& stored) {
+    return sections_of<kWidth>(stored.geometry);
+}
 
+template <int kWidth, bool (*kSupports)(const Geometry&)>
 void check(const Resident& resident) {
     formats::part_bytes(resident.geometry);  // the geometry itself: pattern, sizes, element type
-    const formats::Sections expected = sections_of(resident.geometry);
-    if (resident.section_count != expected.count || resident.section_bytes[kValues] != expected.bytes[kValues] ||
+    const formats::Sections expected = sections_of<kWidth>(resident.geometry);
+    if (!kSupports(resident.geometry) || resident.section_count != expected.count ||
+        resident.section_bytes[kValues] != expected.bytes[kValues] ||
         resident.section_bytes[kCodes] != expected.bytes[kCodes]) {
         throw core::Error("ResidentError", "not a usable resident weight: sections do not fit the header", "resident",
                           "the interleaved layout of this weight", "make it again from the stored form");
@@ -54,16 +71,17 @@ void fill_row(const Stored& in, const InterleavedShape& s, int64_t row, const in
     const int64_t block = row / kLanes, lane = row % kLanes;
     const T* source = in.values.as<const T>() + row * s.kept;
     for (int64_t slot = 0; slot < s.kept; ++slot) {
-        out.section<T>(kValues)[value_index(s, block, slot) + lane] = source[slot];
-        const CodePlace place = code_place(s, block, slot);
-        uint16_t& word = out.section<uint16_t>(kCodes)[place.index + lane];
+        out.section<T>(kValues)[value_index(s, block, slot, lane)] = source[slot];
+        const CodePlace place = code_place(s, block, slot, lane);
+        uint16_t& word = out.section<uint16_t>(kCodes)[place.index];
         word = static_cast<uint16_t>(word | static_cast<unsigned>(columns[slot] % s.m) << place.shift);
     }
 }
 
+template <int kWidth>
 void fill(const Stored& in, const Resident& out) {
     const Geometry& g = in.geometry;
-    const InterleavedShape s = shape_of(g);
+    const InterleavedShape s = shape_of<kWidth>(g);
     std::vector<int32_t> columns(static_cast<size_t>(s.kept));
     for (int64_t row = 0; row < g.rows; ++row) {
         formats::nm_row_columns(in.positions, g.codes, row, g.cols, g.p0, g.p1, columns.data());
@@ -80,10 +98,9 @@ void restore_row(const Resident& in, const InterleavedShape& s, int64_t row, con
     uint8_t* positions = out.positions.as<uint8_t>() + row * position_bytes;
     if (position_bytes > 0) std::memset(positions, 0, static_cast<size_t>(position_bytes));
     for (int64_t slot = 0; slot < s.kept; ++slot) {
-        out.values.as<T>()[row * s.kept + slot] = in.section<T>(kValues)[value_index(s, block, slot) + lane];
-        const CodePlace place = code_place(s, block, slot);
-        const unsigned word = in.section<uint16_t>(kCodes)[place.index + lane];
-        const unsigned code = word >> place.shift & ((1u << s.bits) - 1u);
+        out.values.as<T>()[row * s.kept + slot] = in.section<T>(kValues)[value_index(s, block, slot, lane)];
+        const CodePlace place = code_place(s, block, slot, lane);
+        const unsigned code = in.section<uint16_t>(kCodes)[place.index] >> place.shift & ((1u << s.bits) - 1u);
         if (out.geometry.codes) {
             formats::write_bits(positions, slot * s.bits, static_cast<int>(s.bits), code);
         } else {
@@ -92,41 +109,54 @@ void restore_row(const Resident& in, const InterleavedShape& s, int64_t row, con
     }
 }
 
+template <int kWidth>
 void restore(const Resident& in, const Stored& out) {
     const Geometry& g = in.geometry;
-    const InterleavedShape s = shape_of(g);
+    const InterleavedShape s = shape_of<kWidth>(g);
     formats::for_element_type(g.dtype, "weight", [&](auto element) {
         for (int64_t row = 0; row < g.rows; ++row) restore_row<decltype(element)>(in, s, row, out);
     });
 }
 
+void run_kernel(const LinearCall& call, const InterleavedWeight& w, const InterleavedPart& part) {
+    thread_local core::AlignedBuffer panel;
+    panel.reserve(panel_bytes(w.shape, part.token_end - part.token_begin));
+#if defined(SPARSECORE_HAVE_AVX512BF16)
+    if (w.shape.width == 2) return nm_linear_avx512_bf16(call, w, part, panel.as<uint16_t>());
+#endif
+    nm_linear_avx512(call, w, part, panel.as<float>());
+}
+
 // Rows are split over threads as long as there are enough of them: each thread then streams its own part of the
 // weights. Otherwise tokens are.
+template <int kWidth>
 void linear(const Resident& resident, const LinearCall& call) {
-    const InterleavedWeight w{shape_of(resident.geometry), resident.geometry.dtype, resident.section<void>(kValues),
-                              resident.section<const uint16_t>(kCodes)};
+    const InterleavedWeight w{shape_of<kWidth>(resident.geometry), resident.geometry.dtype,
+                              resident.section<void>(kValues), resident.section<const uint16_t>(kCodes)};
     constexpr double kWorkPerThread = 1 << 17;  // multiply-adds that are worth waking a thread for
     const double work = static_cast<double>(call.tokens) * static_cast<double>(call.rows) *
                         static_cast<double>(w.shape.kept);
     const double useful = work / kWorkPerThread + 1.0;
     const int threads = useful < call.threads ? static_cast<int>(useful) : call.threads;
-    const auto part = [&](int64_t token_begin, int64_t token_end, int64_t block_begin, int64_t block_end) {
-        thread_local core::AlignedBuffer panel;
-        const int64_t floats = interleaved_panel_floats(w.shape, token_end - token_begin);
-        panel.reserve(core::checked_mul(floats, 4, "activations"));
-        nm_linear_avx512(call, w, token_begin, token_end, block_begin, block_end, panel.as<float>());
-    };
     if (w.shape.row_blocks >= 2 * threads || call.tokens < threads) {
-        core::parallel_for(0, w.shape.row_blocks, 1, threads,
-                           [&](int64_t begin, int64_t end) { part(0, call.tokens, begin, end); });
+        core::parallel_for(0, w.shape.row_blocks, 1, threads, [&](int64_t begin, int64_t end) {
+            run_kernel(call, w, {0, call.tokens, begin, end});
+        });
     } else {
-        core::parallel_for(0, call.tokens, 1, threads,
-                           [&](int64_t begin, int64_t end) { part(begin, end, 0, w.shape.row_blocks); });
+        core::parallel_for(0, call.tokens, 1, threads, [&](int64_t begin, int64_t end) {
+            run_kernel(call, w, {begin, end, 0, w.shape.row_blocks});
+        });
     }
 }
 
-const Layout interleaved{formats::Kind::NM, kInterleaved, core::Isa::Avx512, "nm16", supports, sections,
-                         fill,              restore,      check,             linear};
+template <int kWidth, bool (*kSupports)(const Geometry&)>
+Layout interleaved_layout(uint32_t id, const char* name) {
+    return {formats::Kind::NM, id,
+            core::Isa::Avx512, name,
+            kSupports,         sections<kWidth>,
+            fill<kWidth>,      restore<kWidth>,
+            check<kWidth, kSupports>, linear<kWidth>};
+}
 
 }  // namespace
 
@@ -136,7 +166,10 @@ const std::vector<Layout>& nm_layouts() {
     static const std::vector<Layout> table = {
         stored_layout(formats::Kind::NM, nm_linear_portable),
 #if defined(SPARSECORE_HAVE_AVX512)
-        interleaved,
+        interleaved_layout<1, supports_any>(kInterleaved, "interleaved"),
+#if defined(SPARSECORE_HAVE_AVX512BF16)
+        interleaved_layout<2, supports_pairs>(kInterleavedPairs, "interleaved pairs"),
+#endif
 #endif
     };
     return table;
