@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from sparsecore.models import expert_layout, is_conv1d
+from sparsecore.nn import SparseLinear
 from sparsecore.prune.summary import SkippedLayer
 
 __all__ = ["FilterFn", "Target", "find_targets"]
@@ -36,6 +37,8 @@ def find_targets(model: nn.Module, filter_fn: FilterFn | None = None) -> tuple[l
     owners = _owners(model)
     seen: set[int] = set()
     for name, module in model.named_modules():
+        if isinstance(module, SparseLinear):
+            skipped.append(SkippedLayer(name, "it is packed already; prune before packing"))
         for label, parameter, views in _candidates(name, module):
             if filter_fn is not None and not filter_fn(module, name):
                 continue

@@ -194,6 +194,16 @@ def test_what_belongs_to_something_else_is_left_alone_with_the_reason(seed: int)
     assert all(name in str(summary) for name in ("fc", "head", "masked"))
 
 
+def test_packed_layers_are_left_alone_with_the_reason(seed: int) -> None:
+    packed = linear(8, 8, seed)
+    sc.prune.one_shot(packed, pattern="2:4")
+    model = nn.Sequential(sc.nn.SparseLinear.from_dense(packed, "2:4"), linear(8, 8, seed + 1))
+    summary = sc.prune.one_shot(model, pattern="1:4")
+    assert [layer.name for layer in summary.layers] == ["1"]
+    assert [(layer.name, "packed already" in layer.reason) for layer in summary.skipped] == [("0", True)]
+    assert torch.equal(model[0].weight, packed.weight)
+
+
 def test_a_weight_shared_by_two_linears_is_pruned_once(seed: int) -> None:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
