@@ -59,8 +59,8 @@ def load_yaml(path: str | os.PathLike[str]) -> Document:
 
 def parse_yaml(text: str, where: str) -> Document:
     """Return the document in `text`; raises as `load_yaml`."""
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         lines: dict[tuple[Key, ...], int] = {}
         if node is not None:
@@ -73,8 +73,10 @@ def parse_yaml(text: str, where: str) -> Document:
         raise ConfigError(f"not valid YAML: {problem}", where=where + line) from error
     except RecursionError as error:
         raise ConfigError("the file is nested too deeply", where=where) from error
-    finally:
-        loader.dispose()
+    except ConfigError:
+        raise
+    except ValueError as error:  # such as the date 2001-99-01, which YAML reads as a date
+        raise ConfigError(f"a value is not readable: {error}", where=where) from error
     if not isinstance(data, dict):
         raise ConfigError("the file has no keys at the top level", where=where, expected="key: value")
     return Document(data, where, lines)
