@@ -46,7 +46,8 @@ def sparsify(
         through `tokens`. Without inputs a cost model decides, at steps of 2 (see `sparsecore.dispatch`).
     tokens: lowest and highest number of tokens (batch x sequence) a layer will be given.
     filter_fn: filter_fn(module, name) -> False keeps a layer dense.
-    keep_dense: hold both forms, and use at each number of tokens the one that was faster there.
+    keep_dense: pack also what is slower at some number of tokens, hold its dense form as well, and use at each number
+        of tokens the form that was faster there.
     pattern: pattern to pack in; default: found from the zeros of each weight.
     min_ratio: 0 packs all that can be packed without looking at the speed, to save memory.
 
@@ -54,6 +55,7 @@ def sparsify(
     """
     _check(tokens, min_ratio)
     wanted = None if pattern is None else parse(pattern)
+    timed = min_ratio > 0 or keep_dense
     rows: list[Row] = []
     waiting: list[Candidate] = []
     pending = deque(survey(model, filter_fn))
@@ -68,11 +70,11 @@ def sparsify(
         waiting.append(candidate)
         same_module = bool(pending) and pending[0].module is found.module
         if inputs is None and not same_module:
-            if min_ratio > 0:
+            if timed:
                 _predict(waiting, token_grid(tokens, 2))
             rows.extend(_settle(model, waiting, min_ratio, keep_dense))
             waiting = []
-    if inputs is not None and min_ratio > 0:
+    if inputs is not None and timed:
         _measure(model, inputs, waiting, tokens)
     rows.extend(_settle(model, waiting, min_ratio, keep_dense))
     keep_rows(model, rows)
@@ -223,8 +225,9 @@ def _replace(model: nn.Module, name: str, parts: list[Candidate], keep_dense: bo
         new = parts[0].layers[0]
     if keep_dense:
         for part in parts:
-            for layer in part.layers:
-                layer.keep_dense_copy(_dense_ranges(part.ratios))
+            ranges = _dense_ranges(part.ratios)
+            for layer in part.layers if ranges else ():
+                layer.keep_dense_copy(ranges)
     parent, _, last = name.rpartition(".")
     model.get_submodule(parent)._modules[last] = new
 

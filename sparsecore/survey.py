@@ -66,8 +66,8 @@ class Found:
 
     @property
     def density(self) -> float:
-        """Non-zeros over all elements; 1 on the meta device, where nothing can be read."""
-        if self.weight.is_meta or not self.weight.numel():
+        """Non-zeros over all elements; 1 where nothing can be read, as on the meta device."""
+        if not _readable(self.weight) or not self.weight.numel():
             return 1.0
         return int(torch.count_nonzero(self.weight.detach())) / self.weight.numel()
 
@@ -113,9 +113,10 @@ def _other_tensors(
                 reason = "excluded by filter_fn"
             yield Found(full, "experts", module, parameter, reason)
             continue
-        found = Found(full, type(module).__name__, module, parameter, _other_reason(module, parameter))
-        if parameter.ndim >= 2 and found.density <= 1 - _LISTED_ZEROS:
-            yield found
+        if _readable(parameter) and parameter.ndim >= 2:
+            found = Found(full, type(module).__name__, module, parameter, _other_reason(module, parameter))
+            if found.density <= 1 - _LISTED_ZEROS:
+                yield found
 
 
 def _other_reason(module: nn.Module, parameter: Tensor) -> str:
@@ -218,7 +219,7 @@ def _sharing(model: nn.Module) -> dict[str, list[str]]:
             *model.named_parameters(remove_duplicate=False),
             *model.named_buffers(remove_duplicate=False),
         )
-        if tensor.numel() and not tensor.is_meta and tensor.layout is torch.strided
+        if _readable(tensor) and tensor.numel()
     )
     groups: list[list[str]] = []
     reach = 0
@@ -229,6 +230,12 @@ def _sharing(model: nn.Module) -> dict[str, list[str]]:
             groups.append([name])
         reach = max(reach, end)
     return {name: [other for other in group if other != name] for group in groups if len(group) > 1 for name in group}
+
+
+def _readable(tensor: Tensor) -> bool:
+    """Whether elements can be counted: not on the meta device, a sparse layout, sharded, or not initialised yet."""
+    plain = type(tensor) in (Tensor, nn.Parameter)
+    return plain and not tensor.is_meta and tensor.layout is torch.strided
 
 
 def _extent_bytes(tensor: Tensor) -> int:

@@ -56,11 +56,11 @@ class SparseLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         kind = dtype or torch.get_default_dtype()
-        packed = PackedWeight.from_dense(
-            torch.zeros(out_features, in_features, dtype=kind, device="cpu"), parse(pattern)
-        )
-        self._set_up(packed, nn.Parameter(torch.zeros(out_features, dtype=kind, device="cpu")) if bias else None)
-        self.to(torch.device(device) if device is not None else torch.get_default_device())
+        place = torch.device(device) if device is not None else torch.get_default_device()
+        with torch.device("cpu"):  # packing needs memory, even where a `with torch.device("meta")` surrounds this
+            packed = PackedWeight.from_dense(torch.zeros(out_features, in_features, dtype=kind), parse(pattern))
+            self._set_up(packed, nn.Parameter(torch.zeros(out_features, dtype=kind)) if bias else None)
+            self.to(place)
 
     def _set_up(self, packed: PackedWeight, bias: nn.Parameter | None, transposed: bool = False) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class SparseLinear(nn.Module):
 
     @property
     def kept_dense(self) -> tuple[Tensor, ...]:
-        """The dense copy that `keep_dense` bought, if there is one; the gradient leaf is a parameter and not among it."""
+        """The dense copy that `keep_dense` bought, if there is one; not the gradient leaf, which is a parameter."""
         return () if self._dense is None else (self._dense,)
 
     def stored(self) -> StoredWeight:
@@ -244,11 +244,14 @@ class SparseLinear(nn.Module):
             self._dense = packed.to_dense()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseLinear:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         # An empty tensor tells what `fn` does to type and device without touching the weight.
         probe = fn(torch.empty(0, dtype=self.weight_dtype, device=self.weight_device))
-        if (probe.dtype, probe.device) != (self.weight_dtype, self.weight_device):
-            self._hold(moved(self.packed, probe.dtype, probe.device))
+        changes = (probe.dtype, probe.device) != (self.weight_dtype, self.weight_device)
+        packed = moved(self.packed, probe.dtype, probe.device) if changes else self.packed
+        # Only now: a type that weights cannot have leaves the bias alone.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if changes:
+            self._hold(packed)
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:

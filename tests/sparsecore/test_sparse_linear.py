@@ -234,6 +234,15 @@ def test_weight_gradient_on_request(seed: int) -> None:
     assert torch.equal(other.weight, sparse.weight)
 
 
+@pytest.mark.parametrize("sizes", [(0, 4), (4, 0), (1, 1)], ids=str)
+def test_layers_without_elements(sizes: tuple[int, int]) -> None:
+    layer = SparseLinear(*sizes, pattern="2:4")
+    assert layer(torch.ones(3, sizes[0])).shape == (3, sizes[1])
+    again = SparseLinear(*sizes, pattern="2:4")
+    again.load_state_dict(layer.state_dict(), strict=True)
+    assert again.weight.shape == (sizes[1], sizes[0])
+
+
 def test_wrong_arguments_are_named(seed: int) -> None:
     rng = generator(seed)
     with pytest.raises(UnsupportedError, match="Conv2d"):

@@ -9,6 +9,7 @@ import torch
 from sparse_models import PATTERNS, assert_product, generator, linear, mlp
 
 import sparsecore as sc
+from sparsecore.errors import DtypeError
 from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
@@ -86,6 +87,33 @@ def test_meta_takes_a_state_by_assignment_only(seed: int) -> None:
     assert layer.weight.is_meta
     layer.load_state_dict(source.state_dict(), assign=True)
     assert torch.equal(layer.weight, source.weight)
+
+
+def test_a_kept_dense_copy_goes_to_meta_and_comes_back(seed: int) -> None:
+    source = SparseLinear.from_dense(linear(32, 16, NM(2, 4), generator(seed)), "2:4")
+    layer = SparseLinear(32, 16)
+    layer.keep_dense_copy(((0, 4),))
+    layer.to("meta")
+    assert layer(torch.empty(2, 32, device="meta")).shape == (2, 16)
+    layer.to_empty(device="cpu")
+    layer.load_state_dict(source.state_dict())
+    x = torch.randn(2, 32, generator=generator(seed))
+    torch.testing.assert_close(layer(x), source(x))
+
+
+def test_built_inside_a_device_context() -> None:
+    with torch.device("meta"):
+        layer = SparseLinear(8, 4, pattern="1:4")
+    assert layer.weight_device.type == "meta"
+    assert all(tensor.is_meta for tensor in layer.state_dict().values())
+
+
+def test_a_type_that_weights_cannot_have_changes_nothing(seed: int) -> None:
+    layer = SparseLinear.from_dense(linear(16, 8, NM(2, 4), generator(seed)), "2:4")
+    with pytest.raises(DtypeError, match="float64"):
+        layer.double()
+    assert layer.bias is not None
+    assert layer.bias.dtype == layer.weight_dtype == torch.float32
 
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=str)

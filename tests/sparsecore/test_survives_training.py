@@ -41,6 +41,7 @@ torch.save(
     {"gradients": gradients, "before": before, "after": dict(model.state_dict()), "y": model(x).detach()},
     f"{folder}/out{rank}.pt",
 )
+dist.barrier()  # neither rank hangs up while the other still talks
 dist.destroy_process_group()
 """
 
@@ -101,14 +102,14 @@ def test_two_gloo_ranks(seed: int, tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join([str(Path(sc.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path), str(rank)], env=environment) for rank in (0, 1)
-    ]
+    command = [sys.executable, "-c", RANK, str(tmp_path)]
+    ranks = [subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE) for rank in (0, 1)]
     try:
-        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+        said = [rank.communicate(timeout=120)[1].decode() for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], said
     out = [torch.load(tmp_path / f"out{rank}.pt", weights_only=True) for rank in (0, 1)]
     for part in ("gradients", "after"):
         assert out[0][part].keys() == out[1][part].keys()
