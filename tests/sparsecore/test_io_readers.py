@@ -77,6 +77,7 @@ def test_export_and_script_archives_need_consent(tmp_path: Path, seed: int) -> N
     assert same(dict(sc.load(tmp_path / "m.pt2", trust_pickle=True)), dict(original.state_dict()))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_scripted_models_need_consent(tmp_path: Path, seed: int) -> None:
     original = model(seed).eval()
     torch.jit.trace(original, torch.ones(1, 12)).save(str(tmp_path / "m.pt"))
@@ -108,6 +109,7 @@ def test_a_mask_of_another_shape_is_named(tmp_path: Path) -> None:
         sc.load(tmp_path / "m.pt")
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:TypedStorage is deprecated")
 def test_tensors_of_other_kinds_are_named(tmp_path: Path) -> None:
     for name, value in {
         "coo": torch.eye(3).to_sparse(),

@@ -259,6 +259,7 @@ def test_bad_arguments_are_named_and_change_nothing(arguments: dict[str, object]
     assert torch.equal(layer.weight, before)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_layers_without_elements_are_no_problem() -> None:
     model = nn.Sequential(nn.Linear(0, 4, bias=False), nn.Linear(4, 0, bias=False))
     for pattern in ("2:4", "unstructured", "block 4x4"):
