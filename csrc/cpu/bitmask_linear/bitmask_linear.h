@@ -2,7 +2,7 @@
 //
 // Two layouts. The stored form (csrc/formats/bitmask.h) runs everywhere: the columns of a row are read from its bitmask.
 // The index layout is for AVX-512: values [nnz], their columns (16 bits each where cols <= 65536, else 32) and where
-// each row starts, int64 [rows + 1]. A weight that keeps at least 1/8 holds its bitmask as well: with few tokens whole
+// each row starts, int64 [rows + 1]. A weight that keeps at least 1/4 holds its bitmask as well: with few tokens whole
 // vectors of a row are expanded from it, which beats following single indices.
 #pragma once
 

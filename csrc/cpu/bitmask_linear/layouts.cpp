@@ -33,8 +33,8 @@ void linear_stored(const Resident& resident, const LinearCall& call) {
     bitmask_linear_stored(call, weight);
 }
 
-// Where an eighth or more is kept; cols > 0 keeps the count in range.
-bool holds_bitmask(const Geometry& g) { return g.rows > 0 && g.cols > 0 && g.kept / g.rows >= g.cols / 8; }
+// Where a quarter or more is kept.
+bool holds_bitmask(const Geometry& g) { return g.rows > 0 && g.cols > 0 && g.kept / g.rows >= g.cols / 4; }
 
 Sections sizes(const Geometry& g) {
     const int64_t index_bytes = narrow_columns(g.cols) ? 2 : 4;

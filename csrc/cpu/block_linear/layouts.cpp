@@ -1,8 +1,9 @@
-// Layout 0 (stored form, row-major blocks) and layout 1 (column-major blocks, AVX-512).
+// Layout 0 (stored form, row-major blocks), layout 1 (column-major blocks, AVX-512) and layout 2 (layout_rows.h).
 #include <cstring>
 
 #include "core/error.h"
 #include "cpu/block_linear/block_linear.h"
+#include "cpu/block_linear/layout_rows.h"
 #include "cpu/stored_layout.h"
 
 namespace sparsecore::cpu {
@@ -31,8 +32,8 @@ BlockWeight view(const Resident& resident, bool column_major) {
 void linear_stored(const Resident& resident, const LinearCall& call) { block_linear(call, view(resident, false)); }
 void linear_columns(const Resident& resident, const LinearCall& call) { block_linear(call, view(resident, true)); }
 
-// Narrower blocks leave most of a vector empty; they stay with the stored form.
-bool supports_columns(const Geometry& g) { return g.p0 >= 4; }
+// Narrower blocks would leave most of a vector empty.
+bool supports_columns(const Geometry& g) { return g.p0 >= kNarrowRows; }
 
 void fill_columns(const Stored& stored, const Resident& out) {
     const Geometry& g = stored.geometry;
@@ -59,6 +60,7 @@ const std::vector<Layout>& block_layouts() {
         layouts.push_back({formats::Kind::Block, 1, core::Isa::Avx512, "columns", supports_columns,
                            formats::stored_sections, fill_columns, restore_columns, formats::check_stored_sections,
                            linear_columns});
+        layouts.push_back(block_rows_layout());
 #endif
         return layouts;
     }();
