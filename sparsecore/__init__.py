@@ -10,6 +10,7 @@ Names load on first use. Importing the package registers the operators `torch.op
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 from types import ModuleType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sparsecore import io as io
     from sparsecore import nn as nn
     from sparsecore import ops as ops
+    from sparsecore import patterns as patterns
     from sparsecore import prune as prune
     from sparsecore.formats import StoredWeight as StoredWeight
     from sparsecore.formats import find_pattern as find_pattern
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from sparsecore.patterns import Block as Block
     from sparsecore.patterns import Pattern as Pattern
     from sparsecore.patterns import Unstructured as Unstructured
+    from sparsecore.patterns import parse as parse
     from sparsecore.report import report as report
     from sparsecore.sparsify import sparsify as sparsify
 
@@ -60,6 +63,8 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "nn": ("sparsecore.nn", None),
     "ops": ("sparsecore.ops", None),
     "pack": ("sparsecore.formats", "pack"),
+    "parse": ("sparsecore.patterns", "parse"),
+    "patterns": ("sparsecore.patterns", None),
     "prune": ("sparsecore.prune", None),
     "report": ("sparsecore.report", "report"),
     "runtime_isa": ("sparsecore.native", "runtime_isa"),
@@ -84,6 +89,8 @@ __all__ = [
     "nn",
     "ops",
     "pack",
+    "parse",
+    "patterns",
     "prune",
     "report",
     "runtime_isa",
@@ -105,6 +112,8 @@ class _Package(ModuleType):
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("sparsecore-kernels")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sparsecore' has no attribute {name!r}")
     module_name, attribute = _PUBLIC[name]
