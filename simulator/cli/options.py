@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from simulator.errors import AssumedInputError, ConfigError
+from simulator.errors import AssumedInputError, ConfigError, nearest
 from simulator.workload import ReadRequest, Workload
 from simulator.workload.reader import builtin_models
 from simulator.workload.schedule import builtin_names
@@ -97,24 +97,28 @@ def refuse_assumptions(workload: Workload) -> None:
         )
 
 
-def parse_settings(given: Iterable[str]) -> dict[str, Any]:
-    """Return {"dram.channels": "8"} for ["dram.channels=8"]; the design converts the values.
+def parse_settings(given: Iterable[str], archs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the settings of each design: {"spatten": {"dram.channels": "8"}} for ["dram.channels=8"].
+
+    "systolic:array.rows=16" is for one of several designs only. The design converts the values.
 
     Raises
     ------
-    ConfigError: no "=", no key, or a key given twice.
+    ConfigError: no "=", no key, a key given twice, or a design that is not simulated.
     """
-    settings: dict[str, Any] = {}
+    settings: dict[str, dict[str, Any]] = {arch: {} for arch in archs}
     for text in given:
-        key, equals, value = text.partition("=")
-        key = key.strip()
+        name, equals, value = text.partition("=")
+        arch, colon, key = name.strip().rpartition(":")
         if not equals or not key:
-            raise ConfigError(
-                f"{text!r} is not a setting", where="--set", expected="key=value, such as dram.channels=8"
-            )
-        if key in settings:
-            raise ConfigError(f"the key {key!r} is given twice", where="--set")
-        settings[key] = value.strip()
+            expected = "key=value, such as dram.channels=8"
+            raise ConfigError(f"{text!r} is not a setting", where="--set", expected=expected)
+        if colon and arch not in settings:
+            raise ConfigError(f"{arch!r} is not simulated", where=f"--set {text}", hint=nearest(arch, archs))
+        for design in [arch] if colon else settings:
+            if key in settings[design]:
+                raise ConfigError(f"the key {key!r} is given twice", where="--set")
+            settings[design][key] = value.strip()
     return settings
 
 

@@ -39,7 +39,8 @@ def run(
     generate: options.Generate = None,
     phase: Annotated[str, typer.Option(help="all, summarise, or generate: the part to simulate.")] = "all",
     set_: Annotated[
-        list[str], typer.Option("--set", help="Change a parameter of the designs: dram.channels=8 (repeatable).")
+        list[str],
+        typer.Option("--set", help="Change a parameter: dram.channels=8, or of one design: spatten:dram.channels=8."),
     ] = [],  # noqa: B006
     memory: Annotated[str | None, typer.Option(help="Another memory: a shipped standard or a YAML file.")] = None,
     host: Annotated[
@@ -58,15 +59,15 @@ def run(
     quiet: options.Quiet = False,
 ) -> None:
     """Simulate MODEL on one or several designs."""
-    settings = options.parse_settings(set_)
+    settings = options.parse_settings(set_, arch)
     for path, option in ((json, "--json"), (csv, "--csv"), (html, "--html")):
         options.writable(path, option)
     request = ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle)
     workload = _part(options.read(model, request), phase)
     if require_measured:
         options.refuse_assumptions(workload)
-    chosen: dict[str, Any] = {"set": settings, "memory": memory, "host": host, "strict": strict, "seed": seed}
-    results = [_simulate(workload, name, chosen, quiet) for name in arch]
+    chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed}
+    results = [_simulate(workload, name, {**chosen, "set": settings[name]}, quiet) for name in arch]
     if not quiet and json != "-":
         from simulator.report.terminal import print_results
 

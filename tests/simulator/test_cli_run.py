@@ -136,6 +136,19 @@ def test_settings_seed_and_memory_change_the_run(simulate: Simulate, tmp_path: P
     assert cycles("--seed", "3") == cycles("--seed", "3")
 
 
+def test_a_setting_may_be_for_one_design(simulate: Simulate, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    both = ("-a", "spatten", "-a", "systolic", *SHORT, "--json", path, "-q")
+    assert simulate(*both, "--set", "systolic:array.rows=8", "--set", "dram.channels=4")[0] == 0
+    spatten, systolic = load_results(path)
+    assert systolic.parameters["array.rows"] == 8
+    assert (spatten.parameters["dram.channels"], systolic.parameters["dram.channels"]) == (4, 4)
+    code, _, err = simulate(*both, "--set", "a3:array.rows=8")
+    assert (code, "not simulated" in err) == (2, True)
+    code, _, err = simulate(*both, "--set", "array.rows=8")
+    assert (code, "unknown key 'rows'" in err) == (2, True)
+
+
 def test_host_completes_the_total(simulate: Simulate, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     assert simulate(*SHORT, "--host", "laptop:100,20", "--strict", "--json", path, "-q")[0] == 0
