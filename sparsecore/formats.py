@@ -95,9 +95,12 @@ class StoredWeight:
         """Check sizes and every index again; raises as the constructor does."""
         StoredWeight(self.pattern, self.shape, self.dtype, self.tensors)
 
-    def to(self, device: torch.device | str) -> StoredWeight:
-        """Return the same weight with its tensors on `device`."""
-        return StoredWeight(self.pattern, self.shape, self.dtype, {k: t.to(device) for k, t in self.tensors.items()})
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> StoredWeight:
+        """Return the same weight with its tensors on `device` and its values as `dtype`; the positions stay."""
+        dtype = dtype or self.dtype
+        moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        converted = {name: t.to(dtype) if t.is_floating_point() else t for name, t in moved.items()}
+        return StoredWeight(self.pattern, self.shape, dtype, converted)
 
 
 def pack(dense: Tensor, pattern: Pattern | str) -> StoredWeight:

@@ -48,16 +48,14 @@ class PackedWeight:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> PackedWeight:
         """Return the weight on another device or in another dtype; on "meta" only the sizes stay.
 
-        A value that the new dtype rounds to zero stays stored for N:M and goes for the other patterns.
+        The stored positions stay, also where the new dtype rounds a value to zero.
         """
         target = torch.device(device) if device is not None else self.device
         if dtype in (None, self._dtype) and target == self.device:
             return self
         if target.type == "meta":
             return self._on_meta(dtype or self._dtype)
-        if dtype in (None, self._dtype):
-            return PackedWeight(self.stored().to(target))
-        return PackedWeight(formats.pack(self.to_dense().to(dtype), self._pattern).to(target))
+        return PackedWeight(self.stored().to(target, dtype))
 
     def linear(
         self, x: Tensor, bias: Tensor | None = None, activation: str = "none", weight: Tensor | None = None

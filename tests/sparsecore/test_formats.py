@@ -251,6 +251,8 @@ def test_random_damage_raises_or_stays_a_weight(data):
         stored = from_tensors(tensors)
     except NamedError:
         return
+    if stored.shape[0] * stored.shape[1] > 1 << 24:
+        return  # without blocks, any number of columns is a weight; too many to unpack
     assert stored.unpack().shape == stored.shape
     packed = sc.PackedWeight.from_stored(stored)
     assert same_bits(packed.to_dense(), stored.unpack())
