@@ -17,7 +17,7 @@ __all__ = ["Settings", "changed", "merged"]
 class Settings(BaseModel):
     """Base of every settings model: unknown keys are errors, values are not converted, nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
