@@ -14,7 +14,7 @@ from simulator.config import Document, load_yaml, validate
 from simulator.designs.spatten import SpAtten
 from simulator.designs.systolic import Systolic
 from simulator.engine.interface import Design
-from simulator.errors import ConfigError, FileMissingError, UnknownNameError, nearest
+from simulator.errors import ConfigError, FileMissingError, MissingDependencyError, UnknownNameError, nearest
 from simulator.settings import changed, merged
 from simulator.workload.ir import Kind
 
@@ -48,8 +48,24 @@ def _classes() -> dict[str, type[Design]]:
     found: dict[str, type[Design]] = {"spatten": SpAtten, "systolic": Systolic}
     for point in importlib.metadata.entry_points(group=GROUP):
         if point.name not in found:
-            found[point.name] = point.load()
+            found[point.name] = _load(point)
     return found
+
+
+def _load(point: importlib.metadata.EntryPoint) -> type[Design]:
+    """Return the class of another package; a broken package is named, as it would break every command."""
+    where = f"entry point {GROUP}: {point.name} = {point.value}"
+    try:
+        design = point.load()
+    except (ImportError, AttributeError) as error:
+        raise MissingDependencyError(
+            f"the design {point.name!r} cannot be imported: {error}",
+            where=where,
+            hint="repair or uninstall that package",
+        ) from error
+    if not (isinstance(design, type) and issubclass(design, Design)):
+        raise ConfigError(f"the design {point.name!r} is not a Design class", where=where)
+    return design
 
 
 @lru_cache(maxsize=1)

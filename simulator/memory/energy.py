@@ -43,14 +43,14 @@ def dram_energy(
     where = f"memory {spec.name}"
     sources = spec.energy
     parts = {
-        "dram.activation": (float(activations), constant(sources.activation, where)),
-        "dram.movement": (float(bits), constant(sources.movement_per_bit, where)),
-        "dram.io": (float(bits), constant(sources.io_per_bit, where)),
-        "dram.refresh": (refreshes, constant(sources.refresh, where)),
-        "dram.standby_active": (channels * active_ns * PJ_PER_MW_NS, constant(sources.active_standby, where)),
+        "dram.activation": (float(activations), constant(sources.activation, where, "pJ")),
+        "dram.movement": (float(bits), constant(sources.movement_per_bit, where, "pJ/bit")),
+        "dram.io": (float(bits), constant(sources.io_per_bit, where, "pJ/bit")),
+        "dram.refresh": (refreshes, constant(sources.refresh, where, "pJ")),
+        "dram.standby_active": (channels * active_ns * PJ_PER_MW_NS, constant(sources.active_standby, where, "mW")),
         "dram.standby_precharged": (
             channels * max(time_ns - active_ns, 0.0) * PJ_PER_MW_NS,
-            constant(sources.precharged_standby, where),
+            constant(sources.precharged_standby, where, "mW"),
         ),
     }
     return {

@@ -82,12 +82,12 @@ def _table(name: str, where: str) -> _Table:
 
 
 @lru_cache(maxsize=256)
-def constant(reference: str, where: str = "") -> Constant:
+def constant(reference: str, where: str = "", unit: str = "") -> Constant:
     """Return a constant by "table.name", for example "horowitz2014.int8_add".
 
     Raises
     ------
-    ConfigError: unknown table or name; `where` says who asked.
+    ConfigError: unknown table or name, or a constant in another unit than `unit`; `where` says who asked.
     """
     table_name, _, name = reference.partition(".")
     table = _table(table_name, where)
@@ -95,6 +95,8 @@ def constant(reference: str, where: str = "") -> Constant:
     if entry is None:
         choices = [f"{table_name}.{key}" for key in table.constants]
         raise ConfigError(f"unknown constant {reference!r}", where=where, hint=nearest(reference, choices))
+    if unit and entry.unit != unit:
+        raise ConfigError(f"{reference} is in {entry.unit}", where=where, expected=f"a constant in {unit}")
     low = entry.value if entry.low is None else entry.low
     high = entry.value if entry.high is None else entry.high
     return Constant(entry.value, low, high, entry.unit, table.source, table.kind)

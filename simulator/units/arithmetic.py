@@ -29,7 +29,7 @@ class Arithmetic:
     settings: ArithmeticSettings
 
     def _pj(self, name: str) -> float:
-        return constant(getattr(self.settings, name), f"energy.{name}").value
+        return constant(getattr(self.settings, name), f"energy.{name}", "pJ").value
 
     @property
     def source(self) -> str:

@@ -14,7 +14,13 @@ import pytest
 
 from simulator.designs.registry import design_names, make, resolve
 from simulator.engine.interface import Cost, Design
-from simulator.errors import ConfigError, FileMissingError, UnknownNameError, UnsupportedError
+from simulator.errors import (
+    ConfigError,
+    FileMissingError,
+    MissingDependencyError,
+    UnknownNameError,
+    UnsupportedError,
+)
 from simulator.workload.ir import AttentionOp, LinearOp
 
 
@@ -415,3 +421,39 @@ def test_text_values_are_read_as_yaml() -> None:
 def test_another_memory_brings_its_own_channels() -> None:
     assert make("spatten", memory="hbm2")[0].memory_spec.organisation.channels == 8
     assert make("spatten", {"dram.channels": 4}, memory="hbm2")[0].memory_spec.organisation.channels == 4
+
+
+def test_a_design_of_another_package_is_found_and_a_broken_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    from simulator.designs import registry
+    from simulator.designs.spatten import SpAtten
+
+    def installed(value: str) -> None:
+        points = [EntryPoint("theirs", value, registry.GROUP)]
+        monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: points)
+        registry._classes.cache_clear()
+
+    try:
+        installed("simulator.designs.spatten:SpAtten")
+        assert registry._classes()["theirs"] is SpAtten
+        installed("no_such_package:Design")
+        with pytest.raises(MissingDependencyError, match="theirs"):
+            registry._classes()
+        installed("pathlib:Path")
+        with pytest.raises(ConfigError, match="not a Design"):
+            registry._classes()
+    finally:
+        monkeypatch.undo()
+        registry._classes.cache_clear()
+
+
+@pytest.mark.parametrize("clock", [0.3, 0.7, 1.9])
+def test_the_memory_keeps_its_own_clock(clock: float) -> None:
+    op = attention(1024, 1, heads=8)
+    machine = make("spatten", {"clock_ghz": clock})[0]
+    result = machine.cost(op, None, 0)
+    fetched = 32 * sum(traffic.bursts for traffic in result.traffic.values())
+    assert fetched / machine.seconds(result.cycles) <= 512e9
+    if clock > 1:  # bound by the memory, whose time does not change
+        assert machine.seconds(result.cycles) == pytest.approx(cost(op).cycles * 1e-9, rel=0.1)

@@ -6,6 +6,7 @@ import pytest
 
 from simulator.designs.registry import make
 from simulator.engine.interface import Cost
+from simulator.errors import ConfigError
 from simulator.memory import Traffic, dram_energy, load_memory
 from simulator.tech import constant
 
@@ -94,6 +95,12 @@ def test_the_clock_changes_leakage_and_standby_but_no_event() -> None:
         assert high[name].pj == pytest.approx(2 * low[name].pj)
     for name in ("logic.qk", "dram.activation", "dram.movement", "dram.io"):
         assert high[name].pj == low[name].pj > 0
+
+
+def test_a_constant_in_another_unit_is_refused() -> None:
+    swapped = SPEC.energy.model_copy(update={"activation": SPEC.energy.active_standby})
+    with pytest.raises(ConfigError, match="is in mW"):
+        dram_energy(SPEC.model_copy(update={"energy": swapped}), 1, 1, 1.0, 1.0)
 
 
 def test_the_units_of_the_tables() -> None:
