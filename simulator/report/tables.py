@@ -44,13 +44,15 @@ class DataTable:
 
 def distinct(results: Sequence[Result]) -> list[Result]:
     """Return the results with names that differ: one design may have run with pruning and without, or changed."""
-    names = [result.design for result in results]
+    off = ", pruning off"
+    names = [result.design + (" (pruning off)" if result.schedule.endswith(off) else "") for result in results]
+    plain = {result.design for result, name in zip(results, names, strict=True) if name == result.design}
     named: list[Result] = []
-    for result in results:
-        name = result.design
+    for result, name in zip(results, names, strict=True):
+        if result.design not in plain:  # nothing to tell it apart from
+            name = result.design
         if names.count(name) > 1:
-            off = result.schedule.endswith(", pruning off")
-            name = f"{name}, {'pruning off' if off else result.schedule}"
+            name = f"{name} ({result.schedule})"
         taken = sum(other.design == name or other.design.startswith(f"{name} #") for other in named)
         named.append(dataclasses.replace(result, design=f"{name} #{taken + 1}" if taken else name))
     return named

@@ -122,12 +122,19 @@ def test_factors_stand_only_between_equal_scopes() -> None:
 
 def test_equal_designs_get_names_that_differ() -> None:
     off = make_result(schedule="half, pruning off")
-    names = [result.design for result in distinct([make_result(), off, make_result(design="b"), make_result()])]
-    assert names == ["spatten, half", "spatten, pruning off", "b", "spatten, half #2"]
+    other = make_result(design="b", schedule="half, pruning off")
+
+    def names(*results: Result) -> list[str]:
+        return [result.design for result in distinct(results)]
+
+    assert names(make_result(), off, other) == ["spatten", "spatten (pruning off)", "b"]
+    assert names(make_result(), make_result(schedule="none")) == ["spatten (half)", "spatten (none)"]
+    assert names(make_result(), make_result()) == ["spatten (half)", "spatten (half) #2"]
+    assert names(off, off) == ["spatten", "spatten #2"]
     table = comparison_table([make_result(), off])
     assert table is not None
-    assert [row[1] for row in table.rows] == ["spatten, half", "spatten, pruning off"]
-    assert "spatten, pruning off in numbers" in html_page([make_result(), off])
+    assert [row[1] for row in table.rows] == ["spatten", "spatten (pruning off)"]
+    assert "spatten (pruning off) in numbers" in html_page([make_result(), off])
     assert [result.design for result in distinct([make_result()])] == ["spatten"]
 
 
