@@ -126,7 +126,7 @@ def _explain(model: type[BaseModel], document: Document, item: dict[str, Any]) -
         return f"unknown key {str(path[-1])!r}" + (f": {hint}" if hint else ""), where
     if item["type"] == "missing":
         return f"the key {str(path[-1])!r} is missing", document.place(path[:-1])
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "the value should be")
     shown = item.get("input")
     scalar = isinstance(shown, (str, int, float, bool)) and not message.startswith(repr(shown))
     return message + (f", not {shown!r}" if scalar else ""), where
