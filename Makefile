@@ -34,7 +34,7 @@ $(VENV)/.built: $(VENV)/.ready-demo $(SOURCES)
 	@touch $@
 
 demo: $(VENV)/.built
-	@$(PY) examples/demo.py
+	@$(PY) examples/demo
 
 test: $(VENV)/.ready-test $(VENV)/.built
 	@$(PY) tools/check.py
