@@ -1,10 +1,9 @@
-// N:M linear in bf16 with AVX-512 BF16: as avx512.cpp, but a step is a pair of slots. One permutation of 16-bit elements
-// fetches both inputs of 16 outputs out of 32, and one vdpbf16ps multiplies and adds both in fp32 (products exact,
-// subnormal inputs and results count as zero: the instruction is defined so).
+// N:M linear in bf16 with AVX-512 BF16: as avx512.cpp, but a step is a pair of slots. One permutation of 16-bit
+// elements fetches both inputs of 16 outputs out of 32, and one vdpbf16ps multiplies and adds both in fp32 (products
+// exact; subnormal inputs and results count as zero, as the instruction is defined).
 //
-// Floor: half the instructions of the fp32 kernel for the same kept values. Where vdpbf16ps runs at half rate (Intel
-// before Granite Rapids, as measured there 111 Gop/s against 222 for fp32) many tokens gain nothing over fp32 arithmetic;
-// Zen 5 runs 1.67 of them a cycle.
+// Floor: half the instructions of the fp32 kernel for the same kept values; Zen 5 starts 1.67 vdpbf16ps a cycle. A
+// processor that runs it at half the rate of a fused multiply-add gains nothing over fp32 arithmetic for many tokens.
 #include "cpu/nm_linear/tile_loop.h"
 
 namespace sparsecore::cpu {

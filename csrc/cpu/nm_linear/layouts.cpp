@@ -133,7 +133,7 @@ template <int kWidth>
 void linear(const Resident& resident, const LinearCall& call) {
     const InterleavedWeight w{shape_of<kWidth>(resident.geometry), resident.geometry.dtype,
                               resident.section<void>(kValues), resident.section<const uint16_t>(kCodes)};
-    constexpr double kWorkPerThread = 1 << 17;  // multiply-adds that are worth waking a thread for
+    constexpr double kWorkPerThread = 1 << 19;  // multiply-adds, some microseconds: worth waking a thread for
     const double work = static_cast<double>(call.tokens) * static_cast<double>(call.rows) *
                         static_cast<double>(w.shape.kept);
     const double useful = work / kWorkPerThread + 1.0;

@@ -133,7 +133,9 @@ static void run_part(const LinearCall& call, const InterleavedWeight& w, const I
         } else {
             tile.x = panel;
             tile.x_stride = panel_stride(s);
-            for (int64_t t = 0; t < count; ++t) pack_row<kType>(call, token + t, tile.x_stride, panel + t * tile.x_stride);
+            for (int64_t t = 0; t < count; ++t) {
+                pack_row<kType>(call, token + t, tile.x_stride, panel + t * tile.x_stride);
+            }
         }
         run_chunk<kType, Input>(call, w, token, count, part, kernels, tile);
     }
