@@ -163,15 +163,18 @@ def _predict(candidates: list[Candidate], grid: tuple[int, ...]) -> None:
 def _measure(model: nn.Module, inputs: Inputs, candidates: list[Candidate], tokens: tuple[int, int]) -> None:
     """Time the candidates; those with equal sizes and pattern together."""
     seen = observed_tokens(model, inputs, {id(c.found.module): c.found.module for c in candidates}.values())
+    grid = set(token_grid(tokens, 8))
     pairs: dict[object, list[Pair]] = {}
     counts: dict[object, set[int]] = {}
     for candidate in candidates:
         for pair in candidate.pairs():
             pairs.setdefault(pair.key, []).append(pair)
-            counts.setdefault(pair.key, set(token_grid(tokens, 8))).update(seen.get(id(candidate.found.module), ()))
+            counts.setdefault(pair.key, set(grid)).update(seen.get(id(candidate.found.module), ()))
     ratios = time_pairs(pairs, counts)
     for candidate in candidates:
-        candidate.ratios = ratios[next(candidate.pairs()).key]
+        # What only a layer of the same size saw, a pooler its one token, say, is no concern of this one.
+        own = grid | seen.get(id(candidate.found.module), set())
+        candidate.ratios = tuple(r for r in ratios[next(candidate.pairs()).key] if r.tokens in own)
 
 
 def _settle(model: nn.Module, candidates: list[Candidate], min_ratio: float, keep_dense: bool) -> list[Row]:

@@ -43,18 +43,18 @@ def run_cascade(console: Console, dense: nn.Module, corpus: Corpus, out: Path) -
         verdict = "pays" if ratio > 1 else "does not pay on this machine"
         lines.append(f"{name} texts: cascade {verdict}: {ratio:.2f} times the speed of dense, at agreement {same:.3f}")
         run.save(out / f"cascade-{name}.safetensors")
-    share = f"{SCHEDULE.token_keep:.0%} of the tokens and {SCHEDULE.head_keep:.0%} of the heads"
-    asked = f"{share} kept, mean over all layers"
+    asked = f"Asked for: {SCHEDULE.token_keep:.0%} of tokens, {SCHEDULE.head_keep:.0%} of heads (mean over all layers)"
     layers = tuple(f"layer {layer}" for layer in range(handle.info.layers))
     tables = (
-        DataTable(asked, ("texts", "tokens", "dense", "cascade", "speed", "agreement"), tuple(speeds)),
+        DataTable("Time per text", ("texts", "tokens", "dense", "cascade", "speed", "agreement"), tuple(speeds)),
         DataTable("Kept per layer, mean over the texts", ("texts", *layers), tuple(kept)),
     )
     for table in tables:
         print_table(table, console)
+    console.print(asked)
     for line in lines:
         console.print(f"[bold]{line}[/]")
-    return handle, Section("Cascade pruning, measured on this machine", tuple(lines), tables)
+    return handle, Section("Cascade pruning, measured on this machine", (asked, *lines), tables)
 
 
 @torch.inference_mode()

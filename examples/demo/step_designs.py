@@ -10,8 +10,9 @@ from torch import nn
 
 import simulator
 import sparsecore as sc
-from simulator.report import Section, write_html
-from simulator.report.terminal import print_results
+from simulator.report import DataTable, Section, comparison_table, write_html
+from simulator.report.terminal import print_results, print_table
+from simulator.result import Result
 
 
 def simulate_designs(
@@ -32,10 +33,23 @@ def simulate_designs(
         simulator.run(workload.dense(), "spatten"),
         simulator.run(workload, "systolic"),
     ]
-    print_results(results, console)
-    for result in results:
-        result.save(out / f"{result.design}-{result.schedule.replace(' ', '-')}.json")
+    print_results(results[:1], console)
+    print_table(_inputs(results[0]), console)
+    comparison = comparison_table(results)
+    if comparison is not None:
+        print_table(comparison, console)
+    for name, result in zip(("spatten", "spatten-pruning-off", "systolic"), results):
+        result.save(out / f"{name}.json")
     console.rule("4  the report")
     report = out / "report.html"
     write_html(results, report, extra_sections=sections)
     console.print(f"open [bold]{report.resolve()}[/] in a browser; it needs no network")
+
+
+def _inputs(result: Result) -> DataTable:
+    """What was measured and what is assumed, one by one; published constants are in the report with their sources."""
+    shown = [field for field in result.inputs if field.kind != "published" or field.name.startswith("workload.")]
+    rows = tuple((field.name, str(field.value), field.kind, field.source) for field in shown)
+    published = len(result.inputs) - len(shown)
+    note = f"{published} more inputs are published constants; the report lists each with its source"
+    return DataTable("Inputs, measured and assumed", ("input", "value", "kind", "source"), rows, note, "llll")
