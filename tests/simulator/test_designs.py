@@ -457,3 +457,33 @@ def test_the_memory_keeps_its_own_clock(clock: float) -> None:
     assert fetched / machine.seconds(result.cycles) <= 512e9
     if clock > 1:  # bound by the memory, whose time does not change
         assert machine.seconds(result.cycles) == pytest.approx(cost(op).cycles * 1e-9, rel=0.1)
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_any_sizes_of_queues_and_buffers_finish_all_work(case: int, seed: int) -> None:
+    rng = random.Random(seed * 100 + case)
+    changes = {
+        "pipeline.undecided": rng.choice([1, 2, 8]),
+        "pipeline.decided": rng.choice([1, 3, 8]),
+        "softmax.fifo_depth": rng.choice([1, 16, 128]),
+        "softmax.parallelism": rng.choice([1, 4, 8]),
+        "sram.outstanding": rng.choice([1, 2, 16]),
+        "sram.buffers": rng.choice([1, 2]),
+        "sram.bytes": rng.choice([196_608, 98_304]),
+        "fetcher.lanes": rng.choice([1, 4, 32]),
+        "fetcher.fifo_depth": rng.choice([2, 64]),
+        "topk.parallelism": rng.choice([1, 16]),
+        "dram.channels": rng.choice([1, 2, 16]),
+        "array.multipliers": rng.choice([64, 512]),
+        "layout.summarise": rng.choice(["compact", "original"]),
+    }
+    machine = make("spatten", changes)[0]
+    for _ in range(4):
+        op = random_op(rng)
+        if op.head_dim > 64 and changes["array.multipliers"] == 64:
+            op = dataclasses.replace(op, head_dim=64)
+        result = machine.cost(op, None, rng.randrange(20_000))
+        array, queries = machine.machine.array, op.queries * len(op.heads)
+        assert result.busy_cycles["pv"] == queries * array.cycles(op.local_values, op.head_dim)
+        assert result.busy_cycles["qk"] == (queries + sum(op.lsb_queries)) * array.cycles(op.keys, op.head_dim)
+        assert useful(result)["output"] == queries * -(-op.head_dim * 12 // 8)

@@ -103,6 +103,8 @@ class AttentionRun:
                 for addresses, size in self.layout.appended(head.group.index):
                     self._fetch.request(addresses, size, NEW, write=True)
         end = self.engine.run()
+        if any(head.unfinished for head in self._heads):
+            raise RuntimeError("the pipeline stopped with queries unfinished: a bug in the model")
         return max(end, self._compute_end + self.machine.token_head_cycles(self.op))
 
     # Fetching.

@@ -86,7 +86,10 @@ class SystolicRun:
         self._output_bytes = row_bytes(self.op.head_dim, output_bits)
         for head in range(self.op.kv_heads):
             self._buffer.allocate(self.plan.operand_bytes, partial(self._load, head))
-        return self.engine.run()
+        end = self.engine.run()
+        if any(self._left):
+            raise RuntimeError("the array stopped with queries unfinished: a bug in the model")
+        return end
 
     def _load(self, head: int) -> None:
         op, plan = self.op, self.plan
