@@ -6,60 +6,14 @@ import dataclasses
 import random
 import re
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from attention_ops import attention, cost, design, random_op, useful
 
-from simulator.designs.registry import design_names, make, resolve
-from simulator.engine.interface import Cost, Design
-from simulator.errors import (
-    ConfigError,
-    FileMissingError,
-    MissingDependencyError,
-    UnknownNameError,
-    UnsupportedError,
-)
+from simulator.designs.registry import design_names, make
+from simulator.errors import UnsupportedError
 from simulator.workload.ir import AttentionOp, LinearOp
-
-
-def attention(
-    keys: int = 128, queries: int | None = None, heads: int = 4, head_dim: int = 64, **changes: Any
-) -> AttentionOp:
-    queries = keys if queries is None else queries
-    base = AttentionOp(
-        layer=0,
-        sequence=0,
-        phase="summarise" if queries > 1 else "generate",
-        step=0,
-        context=max(keys, queries),
-        queries=queries,
-        keys=keys,
-        heads=tuple(range(heads)),
-        kv_heads=heads,
-        head_dim=head_dim,
-        values=(keys,) * heads,
-        local_values=keys,
-        lsb_queries=(0,) * heads,
-        query_bits=12,
-        key_msb_bits=8,
-        key_lsb_bits=4,
-        value_bits=12,
-    )
-    return dataclasses.replace(base, **changes)
-
-
-def design(arch: str = "spatten", **changes: Any) -> Design:
-    return make(arch, {name.replace("__", "."): value for name, value in changes.items()})[0]
-
-
-def cost(op: AttentionOp | LinearOp, arch: str = "spatten", **changes: Any) -> Cost:
-    return design(arch, **changes).cost(op, None, 0)
-
-
-def useful(result: Cost) -> dict[str, int]:
-    return {name: traffic.useful_bytes for name, traffic in result.traffic.items()}
 
 
 def test_dense_summarisation_is_bound_by_the_arrays() -> None:
@@ -177,28 +131,6 @@ def test_odd_rows_fetch_more_than_is_useful() -> None:
     result = cost(attention(50, 1, heads=2, context=1024, head_dim=80, key_msb_bits=6))
     traffic = result.traffic["key_high"]
     assert traffic.bursts * 32 > 1.2 * traffic.useful_bytes  # 60-byte rows
-
-
-def random_op(rng: random.Random) -> AttentionOp:
-    keys = rng.randint(1, 150)
-    heads = rng.randint(1, 6)
-    queries = rng.choice([1, rng.randint(1, keys)])
-    union = tuple(rng.randint(1, keys) for _ in range(heads))
-    return attention(
-        keys,
-        queries,
-        heads,
-        rng.choice([32, 64, 80, 128]),
-        phase="generate" if queries == 1 else "summarise",
-        context=keys + rng.randint(0, 100),
-        values=union,
-        local_values=min(union),
-        lsb_queries=tuple(rng.randint(0, queries) for _ in range(heads)),
-        token_select=rng.choice([None, (keys, max(keys // 2, 1))]),
-        key_msb_bits=rng.choice([4, 6, 8]),
-        value_bits=rng.choice([6, 8, 12]),
-        query_bits=rng.choice([8, 12]),
-    )
 
 
 @pytest.mark.parametrize("arch", ["spatten", "spatten-eighth", "systolic"])
@@ -331,121 +263,6 @@ def test_what_each_design_runs() -> None:
     linear = LinearOp(0, "x", 0, "summarise", 0, 8, 64, 64)
     assert [design(arch).runs(linear) for arch in ("spatten", "spatten-eighth", "systolic")] == [False, False, True]
     assert all(design(arch).runs(attention()) for arch in design_names())
-
-
-def test_every_number_of_the_shipped_designs_has_a_source() -> None:
-    for arch in design_names():
-        for parameter in resolve(arch).parameters:
-            assert parameter.source != "the design's file", f"{arch}: {parameter.name}"
-            assert (parameter.kind == "assumed") == parameter.source.startswith("ours")
-
-
-def write(folder: Path, text: str) -> str:
-    path = folder / "mine.yaml"
-    path.write_text(text)
-    return str(path)
-
-
-def test_a_file_with_a_base_changes_only_its_numbers(tmp_path: Path) -> None:
-    path = write(tmp_path, "base: spatten\ntopk: {parallelism: 32}   # because\ndram:\n  channels: 8\n")
-    machine, resolved = make(path)
-    base = {p.name: p.value for p in resolve("spatten").parameters}
-    mine = {p.name: p.value for p in resolved.parameters}
-    assert {name for name in mine if mine[name] != base[name]} == {"topk.parallelism", "dram.channels"}
-    assert resolved.document.data["name"] == "mine"
-    assert machine.memory_spec.organisation.channels == 8
-    assert {p.name: p.source for p in resolved.parameters}["topk.parallelism"] == "because"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("base: spatten\ntopk:\n  paralelism: 3\n", r"line 3, key topk.paralelism|did you mean 'parallelism'"),
-        ("base: spatten\ntopk:\n  parallelism: many\n", r"line 3"),
-        ("base: spatten\ntopk:\n  parallelism: 0\n", r"line 3"),
-        ("base: spatten\ntopk:\n  parallelism: 2.5\n", r"line 3"),
-        ("base: spatten\ntopk: 3\n", r"line 2"),
-        ("base: spaten\n", "did you mean 'spatten'"),
-        ("name: x\n", "no base"),
-        ("base: spatten\nbase: systolic\n", "given twice"),
-        ("base: [spatten\n", "not valid YAML"),
-        ("base: spatten\nsram: {macro_bytes: 77}\n", "no SRAM macro"),
-        ("base: spatten\nenergy: {add_8bit: horowitz2014.int9_add}\n", "int9_add"),
-    ],
-)
-def test_bad_design_files_are_named(text: str, message: str, tmp_path: Path) -> None:
-    def use() -> None:
-        machine = make(write(tmp_path, text))[0]
-        machine.energy(machine.cost(attention(16), None, 0))
-
-    with pytest.raises((ConfigError, UnknownNameError), match=message):
-        use()
-
-
-def test_bases_in_a_circle_are_refused(tmp_path: Path) -> None:
-    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
-    one.write_text(f"base: {two}\n")
-    two.write_text(f"base: {one}\n")
-    with pytest.raises(ConfigError, match="leads back"):
-        make(str(one))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"dram.chanels": 8}, "did you mean 'channels'"),
-        ({"dram.channels": "eight"}, "dram.channels"),
-        ({"dram.channels": 3}, "power of two"),
-        ({"dram..channels": 8}, "dotted name"),
-        ({"clock_ghz": 0}, "clock_ghz"),
-        ({"clock_ghz": True}, "clock_ghz"),
-        ({"topk.output_hidden": 1}, "output_hidden"),
-    ],
-)
-def test_bad_changes_are_named(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        make("spatten", changes)
-
-
-def test_unknown_designs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'spatten'"):
-        make("spaten")
-    with pytest.raises(FileMissingError):
-        make(str(tmp_path / "no.yaml"))
-
-
-def test_text_values_are_read_as_yaml() -> None:
-    assert design(dram__channels="8").memory_spec.organisation.channels == 8
-
-
-def test_another_memory_brings_its_own_channels() -> None:
-    assert make("spatten", memory="hbm2")[0].memory_spec.organisation.channels == 8
-    assert make("spatten", {"dram.channels": 4}, memory="hbm2")[0].memory_spec.organisation.channels == 4
-
-
-def test_a_design_of_another_package_is_found_and_a_broken_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import EntryPoint
-
-    from simulator.designs import registry
-    from simulator.designs.spatten import SpAtten
-
-    def installed(value: str) -> None:
-        points = [EntryPoint("theirs", value, registry.GROUP)]
-        monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: points)
-        registry._classes.cache_clear()
-
-    try:
-        installed("simulator.designs.spatten:SpAtten")
-        assert registry._classes()["theirs"] is SpAtten
-        installed("no_such_package:Design")
-        with pytest.raises(MissingDependencyError, match="theirs"):
-            registry._classes()
-        installed("pathlib:Path")
-        with pytest.raises(ConfigError, match="not a Design"):
-            registry._classes()
-    finally:
-        monkeypatch.undo()
-        registry._classes.cache_clear()
 
 
 @pytest.mark.parametrize("clock", [0.3, 0.7, 1.9])
