@@ -218,7 +218,7 @@ def test_empty_ops_cost_nothing(empty: dict[str, int]) -> None:
 
 def test_a_context_that_does_not_fit_names_the_size_that_would() -> None:
     op = attention(1500, 1)
-    with pytest.raises(UnsupportedError, match="1500 keys") as caught:
+    with pytest.raises(UnsupportedError, match="1500 keys of size 64; the K and V SRAM hold 1024") as caught:
         cost(op)
     size = int(re.search(r"sram.bytes=(\d+)", caught.value.hint)[1])
     assert cost(op, sram__bytes=size).cycles > 0

@@ -49,7 +49,8 @@ class Machine:
             return
         line = self.sram.line_bits // 8
         size = needed * line * self.settings.sram.buffers
-        most = held * op.keys // needed
+        per_line = self.array.rows_per_cycle(op.head_dim)
+        most = held * per_line if per_line else held // self.lines(1, op.head_dim)
         raise UnsupportedError(
             f"layer {op.layer} keeps {op.keys} keys of size {op.head_dim}; the K and V SRAM hold {most} per buffer",
             where=f"sram.bytes = {self.settings.sram.bytes}",
