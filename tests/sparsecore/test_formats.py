@@ -286,7 +286,7 @@ def test_find_pattern_prefers_what_saves_bytes(seed):
 def test_found_patterns_pack_smaller(seed):
     rng = generator(seed)
     for pattern in PATTERNS:
-        dense = random_weight(96, 128, pattern, rng)
+        dense = random_weight(32, 64, pattern, rng)
         found = find_pattern(dense)
         if found is not None:
             assert pack(dense, found).nbytes < dense.numel() * 4

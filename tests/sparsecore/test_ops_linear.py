@@ -19,6 +19,15 @@ KINDS = (NM(2, 4), NM(1, 4), Unstructured(), Block(4, 8))
 INFINITY, NAN = float("inf"), float("nan")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small products on a busy machine mostly wait for a second thread; the tests about threads ask for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def check(dense, weight, x, bias, activation="none"):
     """The layer against float64 sums over the kept positions, for x [tokens, in]."""
     mask = weight.stored().keep_mask()
@@ -34,21 +43,21 @@ def check(dense, weight, x, bias, activation="none"):
 def test_against_float64(pattern, dtype, isa, seed):
     rng = generator(seed)
     sizes = [(1, 1, 1), (3, 5, 7), (0, 16, 8), (2, 0, 8), (2, 8, 0), (1, 33, 65), (17, 48, 130), (5, 100, 96)]
-    for tokens, rows, cols in [*sizes, *torch.randint(1, 70, (4, 3), generator=rng).tolist()]:
+    for tokens, rows, cols in [*sizes, *torch.randint(1, 70, (3, 3), generator=rng).tolist()]:
         dense = random_weight(rows, cols, pattern, rng, dtype)
         weight = PackedWeight.from_dense(dense, pattern)
         x = torch.randn(tokens, cols, generator=rng).to(dtype)
         bias = torch.randn(rows, generator=rng).to(dtype)
-        check(dense, weight, x, bias)
-        check(dense, weight, x, None)
+        check(dense, weight, x, bias if tokens % 2 else None)
 
 
 @pytest.mark.parametrize("pattern", KINDS, ids=names)
 def test_many_tokens_and_long_rows(pattern, isa, seed):
     rng = generator(seed)
-    dense = random_weight(70, 1100, pattern, rng)
-    weight = PackedWeight.from_dense(dense, pattern)
-    check(dense, weight, torch.randn(150, 1100, generator=rng), torch.randn(70, generator=rng))
+    for tokens, rows, cols in ((150, 36, 200), (3, 20, 5000)):
+        dense = random_weight(rows, cols, pattern, rng)
+        weight = PackedWeight.from_dense(dense, pattern)
+        check(dense, weight, torch.randn(tokens, cols, generator=rng), torch.randn(rows, generator=rng))
 
 
 @pytest.mark.parametrize("activation", sorted(reference.ACTIVATIONS))
@@ -164,23 +173,20 @@ def test_one_rounding(dtype, isa):
 @pytest.mark.parametrize("pattern", PATTERNS, ids=names)
 def test_same_bits_for_one_and_two_threads(pattern, isa, seed):
     rng = generator(seed)
-    threads = torch.get_num_threads()
-    try:
-        for tokens, rows, cols in ((1, 300, 260), (37, 130, 200), (64, 64, 64)):
-            weight = PackedWeight.from_dense(random_weight(rows, cols, pattern, rng), pattern)
-            x = torch.randn(tokens, cols, generator=rng)
-            results = []
-            for count in (1, 2, 3):
-                torch.set_num_threads(count)
-                results.append(weight.linear(x, activation="gelu"))
-            assert torch.equal(results[0], results[1])
-            assert torch.equal(results[0], results[2])
-    finally:
-        torch.set_num_threads(threads)
+    for tokens, rows, cols in ((1, 300, 260), (37, 130, 200), (64, 64, 64)):
+        weight = PackedWeight.from_dense(random_weight(rows, cols, pattern, rng), pattern)
+        x = torch.randn(tokens, cols, generator=rng)
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(weight.linear(x, activation="gelu"))
+        assert torch.equal(results[0], results[1])
+        assert torch.equal(results[0], results[2])
 
 
 @pytest.mark.parametrize("pattern", KINDS, ids=names)
 def test_several_python_threads_at_once(pattern, isa, seed):
+    torch.set_num_threads(2)
     rng = generator(seed)
     weight = PackedWeight.from_dense(random_weight(128, 256, pattern, rng), pattern)
     inputs = [torch.randn(9, 256, generator=rng) for _ in range(4)]
@@ -203,9 +209,10 @@ def child(weight, x, queue):
 
 
 def test_after_fork(isa, seed):
+    torch.set_num_threads(2)
     rng = generator(seed)
-    weight = PackedWeight.from_dense(random_weight(64, 128, NM(2, 4), rng), "2:4")
-    x = torch.randn(16, 128, generator=rng)
+    weight = PackedWeight.from_dense(random_weight(640, 512, NM(2, 4), rng), "2:4")
+    x = torch.randn(16, 512, generator=rng)
     expected = weight.linear(x)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
@@ -297,7 +304,7 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_opcheck(sample, isa):
+def test_opcheck(sample):
     pattern = {"nm": NM(2, 4), "block": Block(4, 8), "bitmask": Unstructured()}.get(sample, NM(1, 4))
     rng = generator(0)
     dense = random_weight(12, 24, pattern, rng)
@@ -310,10 +317,12 @@ def test_opcheck(sample, isa):
         torch.library.opcheck(operator, arguments)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compile_with_a_dynamic_batch(backend, seed):
+@pytest.mark.parametrize(
+    ("backend", "kinds"), [("aot_eager", KINDS), ("inductor", KINDS[:1])], ids=["eager", "inductor"]
+)
+def test_compile_with_a_dynamic_batch(backend, kinds, seed):
     rng = generator(seed)
-    weights = [PackedWeight.from_dense(random_weight(24, 24, p, rng), p) for p in KINDS]
+    weights = [PackedWeight.from_dense(random_weight(24, 24, p, rng), p) for p in kinds]
     bias = torch.randn(24, generator=rng)
 
     def model(x):
@@ -329,8 +338,9 @@ def test_compile_with_a_dynamic_batch(backend, seed):
         compiled(x).square().sum().backward()
         model(again).square().sum().backward()
         torch.testing.assert_close(x.grad, again.grad, atol=1e-4, rtol=1e-4)
-        with torch.no_grad():
-            torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-5)
+        if backend == "aot_eager":
+            with torch.no_grad():
+                torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-5)
 
 
 def test_autocast_converts_the_input_to_the_dtype_of_the_weight(seed):

@@ -125,7 +125,7 @@ def test_gradient_goes_to_the_chosen(seed):
 
 
 @pytest.mark.parametrize("operator", [ops.topk_select, ops.topk_threshold], ids=str)
-def test_opcheck(operator, isa):
+def test_opcheck(operator):
     for gradients in (True, False):
         torch.library.opcheck(operator, (torch.randn(2, 3, 9, requires_grad=gradients), 4))
 
