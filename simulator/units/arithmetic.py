@@ -9,7 +9,7 @@ from simulator.tech import constant
 
 __all__ = ["Arithmetic", "ArithmeticSettings"]
 
-EXPONENT_ORDER = 5  # SpAtten, section IV-D: a Taylor polynomial of the 5th order
+EXPONENT_ORDER = 5  # SpAtten, section IV: a Taylor polynomial of the 5th order
 DIVIDER_BITS = 16  # SpAtten's released RTL: a fixed-point divider of 16 bits
 
 

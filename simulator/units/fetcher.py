@@ -25,7 +25,7 @@ class Fetcher:
 
     The data FIFOs (as many, `fifo_depth` words of `word_bytes`) restore the order of the requests; a burst may be
     issued only if its data have room there, which bounds how far bursts run ahead of the oldest unserved one.
-    SpAtten, section IV-A: 32 lanes, 64 words of 16 bytes.
+    SpAtten, section IV: 32 lanes, 64 words of 16 bytes.
     """
 
     settings: FetcherSettings

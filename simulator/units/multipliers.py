@@ -11,7 +11,7 @@ __all__ = ["MultiplierArray"]
 class MultiplierArray:
     """`multipliers` in groups that each take one row (a key or a value vector) a cycle.
 
-    SpAtten, section IV-C: 512 multipliers and an adder tree that gives 512 / D results a cycle, at most 8. A group
+    SpAtten, section IV: 512 multipliers and an adder tree that gives 512 / D results a cycle, at most 8. A group
     is therefore at least 512 / 8 = 64 lanes wide; heads of another size take the next power of two, and the lanes
     beyond the head size stand idle (head size 32: half of them).
 

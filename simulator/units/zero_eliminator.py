@@ -11,7 +11,7 @@ __all__ = ["ZeroEliminator"]
 class ZeroEliminator:
     """A prefix sum of the zeros before each of `width` items, then log2(width) layers that shift by 1, 2, 4, ...
 
-    One word a cycle; SpAtten, section IV-B.
+    One word a cycle; SpAtten, section IV.
     """
 
     width: int

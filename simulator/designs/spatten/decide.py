@@ -3,7 +3,7 @@
 How much each layer keeps is the workload's schedule, or was measured: what arrives here are counts. This module says
 what SpAtten does with them: which selections its top-k engines run, and what it can fetch before it has decided.
 
-The paper's rule for the counts (section III-B): the first 15 % of the layers keep all tokens and the first 30 % all
+The paper's rule for the counts (section III): the first 15 % of the layers keep all tokens and the first 30 % all
 heads; over the others the ratio falls linearly from r_start to r_end with r_start + r_end = 2 r_average; ratios are of
 the original length. simulator.workload has it as the schedule "spatten-bert", and a released one as "spatten-gpt2".
 """
