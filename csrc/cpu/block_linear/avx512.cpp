@@ -92,8 +92,7 @@ void strip_tokens(const LinearCall& call, const BlockWeight& w, const Strip& str
         count -= tokens;
     };
     while (count >= 12) step(tile<kType, kVectors, 12>, 12);
-    if (count >= 8) step(tile<kType, kVectors, 8>, 8);
-    if (count >= 4) step(tile<kType, kVectors, 4>, 4);
+    while (count >= 4) step(tile<kType, kVectors, 4>, 4);
     if (count >= 2) step(tile<kType, kVectors, 2>, 2);
     if (count >= 1) step(tile<kType, kVectors, 1>, 1);
 }

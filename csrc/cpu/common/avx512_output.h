@@ -6,9 +6,10 @@
 
 namespace sparsecore::cpu {
 
-// Rows row .. row + 15 where the mask has a bit; its bits are the lowest ones.
+// Rows row .. row + 15 where the mask has a bit; its bits are the lowest ones. Never inlined: a kernel has it once a
+// register of its tile, and the activations are long.
 template <core::DType kType>
-static inline void store_outputs(const LinearCall& call, int64_t token, int64_t row, __mmask16 mask, __m512 sum) {
+[[gnu::noinline]] static void store_outputs(const LinearCall& call, int64_t token, int64_t row, __mmask16 mask, __m512 sum) {
     if (call.bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, call.bias + row));
     sum = activate_ps(sum, call.activation);
     const int64_t first = token * call.out_token_stride + row * call.out_row_stride;
