@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,7 +43,8 @@ def sparsify(
 
     inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a list of such batches. The model runs
         once on them, and every layer is timed both ways, in turns, at the token counts that it saw and at steps of 8
-        through `tokens`. Without inputs a cost model decides, at steps of 2 (see `sparsecore.dispatch`).
+        through `tokens`; layers of equal sizes, type, pattern and density are timed together, and what 20 s are too
+        short for is predicted. Without inputs a cost model decides, at steps of 2 (see `sparsecore.dispatch`).
     tokens: lowest and highest number of tokens (batch x sequence) a layer will be given.
     filter_fn: filter_fn(module, name) -> False keeps a layer dense.
     keep_dense: pack also what is slower at some number of tokens, hold its dense form as well, and use at each number
@@ -64,19 +65,19 @@ def sparsify(
         # Taken out one by one, so that a dense weight is freed as soon as it is replaced.
         found = pending.popleft()
         candidate = found.reason or _pack(found, wanted)
-        if isinstance(candidate, str):
+        if isinstance(candidate, Candidate):
+            waiting.append(candidate)
+        else:
             rows.append(dense_row(found.name, found.kind, candidate, found.dense_bytes, found.density))
-            continue
-        waiting.append(candidate)
-        same_module = bool(pending) and pending[0].module is found.module
-        if inputs is None and not same_module:
+        if inputs is None and not (pending and pending[0].module is found.module):
             if timed:
                 _predict(waiting, token_grid(tokens, 2))
             rows.extend(_settle(model, waiting, min_ratio, keep_dense))
             waiting = []
-    if inputs is not None and timed:
-        _measure(model, inputs, waiting, tokens)
-    rows.extend(_settle(model, waiting, min_ratio, keep_dense))
+    if inputs is not None:
+        if timed:
+            _measure(model, inputs, waiting, tokens)
+        rows.extend(_settle(model, waiting, min_ratio, keep_dense))
     keep_rows(model, rows)
     return model
 
@@ -96,14 +97,12 @@ class Candidate:
 
     def pairs(self) -> Iterator[Pair]:
         """Every packed layer beside its dense form."""
-        for index, layer in enumerate(self.layers):
-            dense_bytes = self.found.dense_bytes // len(self.layers)
+        experts = self.found.kind == "experts"
+        dense_bytes = self.found.dense_bytes // len(self.layers)
+        for layer, matrix in zip(self.layers, self.found.matrices if experts else (None,), strict=True):
             shape = (layer.out_features, layer.in_features)
             cost = LayerCost(layer.pattern, layer.density, shape, layer.weight_dtype, dense_bytes, layer.held_bytes)
-            yield Pair(cost, self._dense_call(index), layer)
-
-    def _dense_call(self, index: int) -> Callable[[Tensor], Tensor]:
-        return partial(_linear, self.found.matrices[index]) if self.found.kind == "experts" else self.found.module
+            yield Pair(cost, self.found.module if matrix is None else partial(_linear, matrix), layer)
 
 
 def _linear(weight: Tensor, x: Tensor) -> Tensor:
