@@ -96,7 +96,7 @@ class UnitResult:
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """DRAM traffic of one source (K high bits, K low bits, V, Q, output, weights, ...); scopes: those that caused it."""
+    """DRAM traffic of one source (K high bits, K low bits, V, Q, output, weights, ...); scopes: which caused it."""
 
     useful_bytes: int
     fetched_bytes: int
