@@ -66,7 +66,8 @@ TEST(cuda_nm_linear_equals_the_double_reference_in_the_emulator) {
 TEST(cuda_nm_linear_ignores_inf_and_nan_where_pruned) {
     Weight weight = random_nm(6, 40, 2, 4, DType::F32, false);
     const auto* dense = static_cast<const float*>(weight.dense.data());
-    const int64_t column = harness::integer(0, 39);
+    // Often the last one, on which the padding of a row would fall.
+    const int64_t column = harness::pick<int64_t>({harness::integer(0, 39), 39});
     LinearProblem p = random_problem(weight, 1);
     p.has_bias = false;
     p.activation = "none";
