@@ -1,0 +1,27 @@
+"""`_core.pyi` names the functions and arguments that the compiled module has."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import sparsecore
+from sparsecore.native import core
+
+
+def arguments(doc: str) -> list[str]:
+    """Return the argument names in a pybind11 docstring, which starts `name(first: type, second: type) -> type`."""
+    inside = doc.splitlines()[0].partition("(")[2].rpartition(") -> ")[0]
+    names, depth = [], 0
+    for part in inside.split(","):
+        if depth == 0 and part.strip():
+            names.append(part.partition(":")[0].strip())
+        depth += sum(part.count(c) for c in "([") - sum(part.count(c) for c in ")]")
+    return names
+
+
+def test_the_stub_names_every_function_with_its_arguments() -> None:
+    stub = ast.parse((Path(sparsecore.__file__).parent / "_core.pyi").read_text())
+    declared = {node.name: [a.arg for a in node.args.args] for node in stub.body if isinstance(node, ast.FunctionDef)}
+    functions = {name: getattr(core, name) for name in dir(core) if not name.startswith("_")}
+    assert declared == {name: arguments(function.__doc__ or "") for name, function in functions.items()}
