@@ -81,7 +81,7 @@ void bitmask_linear_stored(const LinearCall& call, const BitmaskWeight& weight) 
     });
 }
 
-void bitmask_linear_indexed(const LinearCall& call, const BitmaskWeight& weight) {
+void bitmask_linear_indexed([[maybe_unused]] const LinearCall& call, [[maybe_unused]] const BitmaskWeight& weight) {
 #if defined(SPARSECORE_HAVE_AVX512)
     if (core::isa_available(core::Isa::Avx512)) {
         const int64_t work = call.tokens * (weight.nnz + call.rows);

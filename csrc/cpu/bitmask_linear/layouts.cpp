@@ -121,14 +121,11 @@ void linear_indexed(const Resident& resident, const LinearCall& call) {
 }  // namespace
 
 const std::vector<Layout>& bitmask_layouts() {
-    static const std::vector<Layout> table = [] {
-        std::vector<Layout> layouts = {stored_layout(formats::Kind::Bitmask, linear_stored)};
-#if defined(SPARSECORE_HAVE_AVX512)
-        layouts.push_back({formats::Kind::Bitmask, 1, core::Isa::Avx512, "indexed", supports, sections, fill, restore,
-                           check, linear_indexed});
-#endif
-        return layouts;
-    }();
+    static const std::vector<Layout> table = {
+        stored_layout(formats::Kind::Bitmask, linear_stored),
+        {formats::Kind::Bitmask, 1, core::Isa::Avx512, "indexed", supports, sections, fill, restore, check,
+         linear_indexed},
+    };
     return table;
 }
 

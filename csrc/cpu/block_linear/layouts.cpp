@@ -54,16 +54,12 @@ void restore_columns(const Resident& resident, const Stored& out) {
 }  // namespace
 
 const std::vector<Layout>& block_layouts() {
-    static const std::vector<Layout> table = [] {
-        std::vector<Layout> layouts = {stored_layout(formats::Kind::Block, linear_stored)};
-#if defined(SPARSECORE_HAVE_AVX512)
-        layouts.push_back({formats::Kind::Block, 1, core::Isa::Avx512, "columns", supports_columns,
-                           formats::stored_sections, fill_columns, restore_columns, formats::check_stored_sections,
-                           linear_columns});
-        layouts.push_back(block_rows_layout());
-#endif
-        return layouts;
-    }();
+    static const std::vector<Layout> table = {
+        stored_layout(formats::Kind::Block, linear_stored),
+        {formats::Kind::Block, 1, core::Isa::Avx512, "columns", supports_columns, formats::stored_sections, fill_columns,
+         restore_columns, formats::check_stored_sections, linear_columns},
+        block_rows_layout(),
+    };
     return table;
 }
 
