@@ -21,7 +21,7 @@ def run(*command: str | Path, **env: str) -> str:
 
 
 def build(sanitizers: str, target: str) -> Path:
-    """Build a target of tests/cpp with these sanitizers; build/ keeps it, so that a second run compiles only what changed."""
+    """Build a target of tests/cpp with these sanitizers; build/ keeps it for the next run."""
     folder = ROOT / "build" / f"cpp-{sanitizers.replace(',', '-')}"
     generator = ("-G", "Ninja") if shutil.which("ninja") else ()
     run("cmake", "-S", ROOT, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DSPARSECORE_CUDA=OFF",
