@@ -1,6 +1,6 @@
 // Integers of a head in blocks of 64 keys: [block][pair of dimensions][64 keys][2], so that one vector holds the same
 // two dimensions of 16 keys and vpdpwssd adds 32 exact products at once. A block stays in the first-level cache while
-// all queries of a tile pass. P V keeps up to 6 queries x 64 columns in registers.
+// all queries of a tile pass. P V does the same with blocks of 128 values x 64 columns, 6 queries at a time in registers.
 #include "cpu/attention/kernels.h"
 #include "cpu/common/avx512.h"
 
@@ -222,60 +222,83 @@ float softmax_row(const AttentionProblem& p, const uint8_t* mask, float* row) {
     return inverse;
 }
 
-template <DType kType, int kQueries, int kVectors>
-void multiply_values(const AttentionProblem& p, const float* values, const float* rows, int64_t row_stride, int64_t head,
-                     int64_t query, int64_t column) {
+// Adds keys [begin, end) to the sums of kQueries queries, kVectors * 16 columns from `column` on; the first keys start
+// the sums.
+template <int kQueries, int kVectors>
+void multiply_values(const AttentionProblem& p, const float* values, int64_t begin, int64_t end, const float* rows,
+                     int64_t column, float* sums) {
+    const int64_t stride = padded_keys(p), sum_stride = padded_values(p);
     __mmask16 lanes[kVectors];
     __m512 sum[kQueries][kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
         lanes[v] = lanes16(p.value_width - column - 16 * v);
 #pragma GCC unroll 6
-        for (int i = 0; i < kQueries; ++i) sum[i][v] = _mm512_setzero_ps();
+        for (int i = 0; i < kQueries; ++i) {
+            sum[i][v] = begin == 0 ? _mm512_setzero_ps() : _mm512_load_ps(sums + i * sum_stride + column + 16 * v);
+        }
     }
-    const float* value = values + column;
-    for (int64_t j = 0; j < p.keys; ++j, value += p.value_width) {
+    const float* value = values + begin * p.value_width + column;
+    for (int64_t j = begin; j < end; ++j, value += p.value_width) {
         __m512 part[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) part[v] = _mm512_maskz_loadu_ps(lanes[v], value + 16 * v);
 #pragma GCC unroll 6
         for (int i = 0; i < kQueries; ++i) {
-            const __m512 probability = _mm512_set1_ps(rows[i * row_stride + j]);
+            const __m512 probability = _mm512_set1_ps(rows[i * stride + j]);
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v) sum[i][v] = _mm512_fmadd_ps(probability, part[v], sum[i][v]);
         }
     }
+#pragma GCC unroll 6
     for (int i = 0; i < kQueries; ++i) {
-        const int64_t first = token_offset(p, p.out, head, query + i) + column * p.out.column_stride;
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
-            if (p.out.column_stride == 1) {
-                store_ps<kType>(p.out.data, first + 16 * v, lanes[v], sum[i][v]);
-                continue;
-            }
-            alignas(64) float elements[16];
-            _mm512_store_ps(elements, sum[i][v]);
-            for (int64_t e = 0; e < 16 && (lanes[v] >> e & 1) != 0; ++e) {
-                core::store_float(p.out.data, first + (16 * v + e) * p.out.column_stride, kType, elements[e]);
-            }
-        }
+        for (int v = 0; v < kVectors; ++v) _mm512_store_ps(sums + i * sum_stride + column + 16 * v, sum[i][v]);
     }
 }
 
-template <DType kType, int kQueries>
-void output_rows(const AttentionProblem& p, const float* values, const float* rows, int64_t head, int64_t query) {
-    const int64_t stride = padded_keys(p);
+// One block of keys and columns, which stays in the first-level cache, for all queries of the tile.
+template <int kVectors>
+void multiply_tile(const AttentionProblem& p, const float* values, int64_t begin, int64_t end, const float* rows,
+                   int64_t count, int64_t column, float* sums) {
+    const int64_t stride = padded_keys(p), sum_stride = padded_values(p);
+    int64_t i = 0;
+    for (; i + 6 <= count; i += 6) {
+        multiply_values<6, kVectors>(p, values, begin, end, rows + i * stride, column, sums + i * sum_stride);
+    }
+    for (; i + 2 <= count; i += 2) {
+        multiply_values<2, kVectors>(p, values, begin, end, rows + i * stride, column, sums + i * sum_stride);
+    }
+    if (i < count) multiply_values<1, kVectors>(p, values, begin, end, rows + i * stride, column, sums + i * sum_stride);
+}
+
+// P V of the tile into sums [count, padded_values].
+void multiply(const AttentionProblem& p, const float* values, const float* rows, int64_t count, float* sums) {
+    constexpr int64_t kKeys = 128;
     for (int64_t column = 0; column < p.value_width;) {
-        const int64_t left = p.value_width - column;
-        if (left > 32) {
-            multiply_values<kType, kQueries, 4>(p, values, rows, stride, head, query, column);
-            column += 64;
-        } else if (left > 16) {
-            multiply_values<kType, kQueries, 2>(p, values, rows, stride, head, query, column);
-            column += 32;
-        } else {
-            multiply_values<kType, kQueries, 1>(p, values, rows, stride, head, query, column);
-            column += 16;
+        const int64_t left = p.value_width - column, vectors = left > 32 ? 4 : left > 16 ? 2 : 1;
+        const auto kernel = vectors == 4 ? multiply_tile<4> : vectors == 2 ? multiply_tile<2> : multiply_tile<1>;
+        int64_t begin = 0;
+        do {  // also once without keys: the sums become zero
+            const int64_t end = begin + kKeys < p.keys ? begin + kKeys : p.keys;
+            kernel(p, values, begin, end, rows, count, column, sums);
+            begin += kKeys;
+        } while (begin < p.keys);
+        column += 16 * vectors;
+    }
+}
+
+template <DType kType>
+void store_row(const AttentionProblem& p, int64_t head, int64_t query, const float* sums) {
+    const int64_t first = token_offset(p, p.out, head, query);
+    for (int64_t d = 0; d < p.value_width; d += 16) {
+        const int64_t left = p.value_width - d;
+        if (p.out.column_stride == 1) {
+            store_ps<kType>(p.out.data, first + d, lanes16(left), _mm512_load_ps(sums + d));
+            continue;
+        }
+        for (int64_t e = d; e < p.value_width && e < d + 16; ++e) {
+            core::store_float(p.out.data, first + e * p.out.column_stride, kType, sums[e]);
         }
     }
 }
@@ -316,18 +339,16 @@ void run_typed(const AttentionProblem& p, const AttentionKeys& keys, const Atten
                int64_t tile) {
     const int64_t first = tile * query_tile(p), left = p.queries - first;
     const int count = static_cast<int>(left < query_tile(p) ? left : query_tile(p));
-    const int64_t padded = padded_width(p), row = padded_keys(p);
+    const int64_t padded = padded_width(p);
     for (int i = 0; i < count; ++i) {
         load_token<kType>(p, p.q, token_offset(p, p.q, head, first + i), p.width, padded, scratch.row);
         scratch.query_scales[i] = quantise(p, scratch.row, scratch.queries + i * padded);
     }
     probabilities(p, keys, scratch, head, first, count);
     const float* values = keys.values + head * p.keys * p.value_width;
-    int i = 0;
-    for (; i + 6 <= count; i += 6) output_rows<kType, 6>(p, values, scratch.scores + i * row, head, first + i);
-    for (; i + 2 <= count; i += 2) output_rows<kType, 2>(p, values, scratch.scores + i * row, head, first + i);
-    for (; i < count; ++i) output_rows<kType, 1>(p, values, scratch.scores + i * row, head, first + i);
-    column_sums(p, scratch.scores, count, keys.tile_sums + (head * query_tiles(p) + tile) * row);
+    multiply(p, values, scratch.scores, count, scratch.sums);
+    for (int i = 0; i < count; ++i) store_row<kType>(p, head, first + i, scratch.sums + i * padded_values(p));
+    column_sums(p, scratch.scores, count, keys.tile_sums + (head * query_tiles(p) + tile) * padded_keys(p));
 }
 
 void prepare(const AttentionProblem& p, const AttentionKeys& keys, const AttentionScratch& scratch, int64_t head,

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <string>
 
 #include "core/buffer.h"
@@ -125,14 +124,14 @@ struct Memory {
 };
 
 AttentionScratch thread_scratch(const AttentionProblem& p) {
-    thread_local core::AlignedBuffer queries, scales, scores, row;
+    thread_local core::AlignedBuffer queries, scales, scores, sums, row;
     const int64_t tile = query_tile(p);
     AttentionScratch scratch;
     scratch.queries = static_cast<int16_t*>(queries.reserve(core::checked_mul(tile * 2, padded_width(p), "queries")));
     scratch.query_scales = static_cast<float*>(scales.reserve(tile * 4));
     scratch.scores = static_cast<float*>(scores.reserve(core::checked_mul(tile * 4, padded_keys(p), "scores")));
-    const int64_t width = std::max({padded_width(p), p.value_width, int64_t{16}});
-    scratch.row = static_cast<float*>(row.reserve(core::checked_mul(width, 64, "row")));
+    scratch.sums = static_cast<float*>(sums.reserve(core::checked_mul(tile * 4, padded_values(p), "results")));
+    scratch.row = static_cast<float*>(row.reserve(core::checked_mul(padded_width(p), 64, "row")));
     return scratch;
 }
 

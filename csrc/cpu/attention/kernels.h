@@ -29,6 +29,7 @@ static inline int64_t token_offset(const AttentionProblem& p, const AttentionTen
 
 static inline int64_t round_up_to(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 static inline int64_t padded_keys(const AttentionProblem& p) { return round_up_to(p.keys, kKeyBlock); }
+static inline int64_t padded_values(const AttentionProblem& p) { return round_up_to(p.value_width, 64); }
 static inline int64_t padded_width(const AttentionProblem& p) { return round_up_to(p.width > 0 ? p.width : 1, 32); }
 
 // Queries that are worked on together: their scores stay in the second-level cache. Depends on the shape only, since
@@ -50,12 +51,13 @@ struct AttentionKeys {
     float* tile_sums = nullptr;   // [all heads, query tiles, padded_keys]
 };
 
-// Memory of one thread: q integers [tile, padded_width], their scales [tile], scores [tile, padded_keys], and a row
-// of max(padded_width, 16) * 16 elements for the kernel's use.
+// Memory of one thread: q integers [tile, padded_width], their scales [tile], scores [tile, padded_keys], results
+// [tile, padded_values], and a row of padded_width * 16 floats for the kernel's use.
 struct AttentionScratch {
     int16_t* queries = nullptr;
     float* query_scales = nullptr;
     float* scores = nullptr;
+    float* sums = nullptr;
     float* row = nullptr;
 };
 

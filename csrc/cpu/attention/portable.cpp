@@ -109,7 +109,7 @@ void run_tile(const AttentionProblem& p, const AttentionKeys& keys, const Attent
         const bool again = p.lsb_bits > 0 && largest < p.threshold && largest <= 1.5f;
         if (again) softmax_row(p, keys, keys.whole, head, scratch.queries, scale, mask, row);
         static_cast<uint8_t*>(p.needs.data)[token_offset(p, p.needs, head, query)] = again;
-        multiply_values(p, keys, head, query, row, scratch.row);
+        multiply_values(p, keys, head, query, row, scratch.sums);
         for (int64_t j = 0; j < p.keys; ++j) sums[j] += row[j];
     }
 }
