@@ -24,15 +24,16 @@ struct Header {
     uint32_t magic, version, kind, layout, isa, dtype, codes, section_count;
     int64_t rows, cols, p0, p1, kept, total_bytes;
     int64_t offsets[kMaxSections], bytes[kMaxSections];
-    uint64_t checksum;  // FNV-1a of all bytes before it
+    uint64_t checksum;  // FNV-1a of all words before it
     uint64_t padding[5];
 };
 static_assert(std::is_trivially_copyable_v<Header> && sizeof(Header) % kAlignment == 0);
 
 uint64_t checksum(const Header& header) {
     uint64_t hash = 14695981039346656037ull;
-    const auto* bytes = reinterpret_cast<const unsigned char*>(&header);
-    for (size_t i = 0; i < offsetof(Header, checksum); ++i) hash = (hash ^ bytes[i]) * 1099511628211ull;
+    uint64_t words[offsetof(Header, checksum) / 8];
+    std::memcpy(words, &header, sizeof(words));
+    for (uint64_t word : words) hash = (hash ^ word) * 1099511628211ull;
     return hash;
 }
 

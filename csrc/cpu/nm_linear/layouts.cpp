@@ -34,8 +34,9 @@ bool supports_any(const Geometry&) { return true; }
 #if defined(SPARSECORE_HAVE_AVX512BF16)
 // Only whole pairs: a padded slot would multiply some input, which may be infinite, by zero.
 bool supports_pairs(const Geometry& g) {
+    static const bool has_bf16 = core::cpu_has("avx512bf16");
     const InterleavedShape s = shape_of<2>(g);
-    return g.dtype == core::DType::BF16 && core::cpu_has("avx512bf16") && s.kept % 2 == 0 && s.span_slots % 2 == 0;
+    return has_bf16 && g.dtype == core::DType::BF16 && s.kept % 2 == 0 && s.span_slots % 2 == 0;
 }
 #endif
 
