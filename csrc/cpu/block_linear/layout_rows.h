@@ -1,4 +1,4 @@
-// Layout 2, for blocks of fewer than 4 rows: the weight row by row as values with their columns, which the AVX-512 kernel
+// Layout 2, for blocks of fewer than 8 rows: the weight row by row as values with their columns, which the AVX-512 kernel
 // of unstructured weights runs. The zeros of a kept block are kept as well.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace sparsecore::cpu {
 
-constexpr int64_t kNarrowRows = 4;
+constexpr int64_t kNarrowRows = 8;
 
 Layout block_rows_layout();
 
