@@ -43,7 +43,7 @@ test-full: $(VENV)/.ready-test $(VENV)/.built
 	@$(PY) tools/check.py --full
 
 bench: $(VENV)/.ready-test $(VENV)/.built
-	@$(PY) -m pytest benchmarks -q -o 'python_files=bench_*.py' -o 'python_functions=bench_*' --benchmark-only --benchmark-columns=min,median,rounds
+	@$(PY) -m pytest benchmarks -q --benchmark-only --benchmark-columns=min,median,rounds
 
 clean:
 	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
