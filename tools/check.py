@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 
 
 def call(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> bool:
@@ -35,11 +37,13 @@ def types() -> bool:
 
 
 def tests() -> bool:
-    return call(sys.executable, "-m", "pytest", "-q", "--durations=15", "-m", "not slow")
+    return call(sys.executable, "-m", "pytest", "-q", "--durations=15")
 
 
 def long_tests() -> bool:
-    return call(sys.executable, "-m", "pytest", "-q", "--durations=15", "-m", "slow")
+    """The random tests again and again: every round draws fresh shapes and values."""
+    command = (sys.executable, "-m", "pytest", "-q", "-x", "tests/sparsecore", "tests/simulator")
+    return all([call(*command) for _ in range(5)])
 
 
 def benchmarks_run() -> bool:
@@ -65,8 +69,7 @@ def wheel() -> bool:
     """Build the wheel, install it in a new environment and use it outside the source tree."""
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-        if not call(*pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", place, ROOT):
+        if not call(sys.executable, *PIP, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", place, ROOT):
             return False
         (built,) = place.glob("*.whl")
         print(f"{built.name}: {built.stat().st_size / 1e6:.2f} MB")
@@ -74,8 +77,7 @@ def wheel() -> bool:
             return False
         python = place / "env" / "bin" / "python"
         lend_packages(python)
-        if not call(python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--no-index",
-                    "--force-reinstall", built):  # fmt: skip
+        if not call(python, *PIP, "install", "--no-deps", "--no-index", "--force-reinstall", built):
             return False
         shutil.copy(ROOT / "tools" / "use_installed.py", place)
         return call(
@@ -108,7 +110,7 @@ def main() -> int:
         "wheel, installed and used": wheel,
     }
     if options.full:
-        parts |= {"long tests": long_tests, "other Pythons": other_pythons}
+        parts |= {"long tests": long_tests, "floor versions": floor_versions, "other Pythons": other_pythons}
     results: list[tuple[str, bool, float]] = []
     for name, part in parts.items():
         print(f"\n== {name}", flush=True)
@@ -127,26 +129,47 @@ def other_pythons() -> bool:
     """Build, install and use the package with every other supported Python found; torch only where it is there."""
     ok = True
     for minor in (10, 11, 12, 13):
-        python = shutil.which(f"python3.{minor}")
-        works = (
-            python
-            and subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode
-            == 0
-        )
-        if minor == sys.version_info.minor or not works:
+        python = find_python(minor)
+        if minor == sys.version_info.minor or python is None:
             print(f"Python 3.{minor}: {'this one' if minor == sys.version_info.minor else 'not found'}")
             continue
         with tempfile.TemporaryDirectory() as scratch:
             env = Path(scratch) / "env"
-            python_in = env / "bin" / "python"
             done = (
-                call(str(python), "-m", "venv", env)
-                and call(python_in, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT)
-                and call(python_in, ROOT / "tools" / "use_installed.py", "--without-torch", cwd=Path(scratch))
+                call(python, "-m", "venv", env)
+                and call(env / "bin" / "python", *PIP, "install", ROOT)
+                and call(env / "bin" / "python", ROOT / "tools" / "use_installed.py", "--without-torch", cwd=env)
             )
         print(f"Python 3.{minor}: {'passed' if done else 'FAILED'} (simulator and errors; torch not installed)")
         ok &= done
     return ok
+
+
+def find_python(minor: int) -> str | None:
+    """An interpreter of this minor version that can make environments: on the PATH, or one of pyenv's."""
+    name = f"python3.{minor}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for candidate in (shutil.which(name), *sorted(pyenv.glob(f"3.{minor}.*/bin/{name}"))):
+        if candidate is not None:
+            probe = [str(candidate), "-c", "import venv, ensurepip"]
+            if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+                return str(candidate)
+    return None
+
+
+def floor_versions() -> bool:
+    """The simulator's tests with the oldest release of every dependency that pyproject.toml admits."""
+    text = (ROOT / "pyproject.toml").read_text()
+    floors = re.findall(r'^    "([a-z0-9-]+>=[0-9.]+)",$', text[text.index("\ndependencies = [") :].split("]")[0], re.M)
+    with tempfile.TemporaryDirectory() as scratch:
+        env = Path(scratch) / "env"
+        python = env / "bin" / "python"
+        return (
+            call(sys.executable, "-m", "venv", env)
+            and call(python, *PIP, "install", ROOT, *(floor.replace(">=", "==") for floor in floors))
+            and call(python, *PIP, "install", "pytest", "hypothesis", "jsonschema")
+            and call(python, "-m", "pytest", "-q", ROOT / "tests" / "simulator", "-p", "no:cacheprovider", cwd=env)
+        )
 
 
 if __name__ == "__main__":
