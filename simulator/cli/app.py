@@ -6,6 +6,7 @@ Exit codes: 0; 2 for bad input, which a named error explains on stderr; 1 for an
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from simulator.cli import archs, capture, compare, new, run, show
+from simulator.cli.completion import complete_short_form
 from simulator.errors import NamedError
 
 __all__ = ["app", "main"]
@@ -61,11 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in given
     command = typer.main.get_command(app)
     assert isinstance(command, TyperGroup)
+    if "_SIMULATE_COMPLETE" in os.environ:
+        complete_short_form(command.commands, _own_options(command))
     if not debug:
         sys.excepthook = _internal_error
     try:
         command.main(_with_default(command, [a for a in given if a != "--debug"]), prog_name="simulate")
-    except NamedError as error:
+    except (NamedError, OSError) as error:  # a full disk or a forbidden folder is not our error either
         if debug:
             traceback.print_exc()
         typer.echo(f"error: {error}", err=True)
@@ -74,11 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _with_default(command: TyperGroup, arguments: list[str]) -> list[str]:
     """Put "run" in front of anything that does not start with a command or an option of the program itself."""
-    own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    own |= {"-h", "--help"}
-    if not arguments or arguments[0] in command.commands or arguments[0].partition("=")[0] in own:
+    if not arguments or arguments[0] in command.commands or arguments[0].partition("=")[0] in _own_options(command):
         return arguments
     return ["run", *arguments]
+
+
+def _own_options(command: TyperGroup) -> set[str]:
+    own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return own | {"-h", "--help"}
 
 
 def _internal_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
