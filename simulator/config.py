@@ -26,16 +26,20 @@ class Document:
     Parameters
     ----------
     data: mappings, lists and scalars. where: the file's name. lines: 1-based line by path of keys.
+    origins: where a key comes from that is not of this file, by its path.
     """
 
     data: Any
     where: str
     lines: dict[tuple[Key, ...], int] = field(default_factory=dict)
+    origins: dict[tuple[Key, ...], str] = field(default_factory=dict)
 
     def place(self, path: Sequence[Key]) -> str:
         """Return "file, line 7, key dram.channels" for the longest part of `path` that is in the file."""
         shown = ".".join(map(str, path))
         for length in range(len(path), -1, -1):
+            if origin := self.origins.get(tuple(path[:length])):
+                return origin
             line = self.lines.get(tuple(path[:length]))
             if line is not None:
                 return f"{self.where}, line {line}" + (f", key {shown}" if shown else "")
@@ -127,6 +131,8 @@ def _explain(model: type[BaseModel], document: Document, item: dict[str, Any]) -
     if item["type"] == "missing":
         return f"the key {str(path[-1])!r} is missing", document.place(path[:-1])
     message = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "the value should be")
+    if item["type"] in ("model_type", "dict_type"):
+        message = "the value should be a mapping of keys"
     shown = item.get("input")
     scalar = isinstance(shown, (str, int, float, bool)) and not message.startswith(repr(shown))
     return message + (f", not {shown!r}" if scalar else ""), where

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from simulator.errors import CorruptFileError, FileMissingError, FormatVersionError
+from simulator.errors import CorruptFileError, FileMissingError, FormatVersionError, InvalidValueError
 
 __all__ = ["check_version", "parse_json", "read_bytes", "read_json", "write_atomic"]
 
@@ -22,13 +22,15 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
 
     Raises
     ------
-    FileMissingError: the folder of `path` does not exist.
+    FileMissingError: the folder of `path` does not exist. InvalidValueError: `path` is a folder.
     """
     target = Path(path)
     if not target.parent.is_dir():
         raise FileMissingError(
             "the folder to write into does not exist", where=str(target.parent), hint="make the folder first"
         )
+    if target.is_dir():
+        raise InvalidValueError("there is a folder of this name", where=str(target), expected="a file name")
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as stream:

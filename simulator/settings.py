@@ -38,11 +38,13 @@ def changed(document: Document, changes: Mapping[str, Any]) -> Document:
     ------
     ConfigError: an empty key or a value that is not YAML.
     """
-    data = dict(document.data)
+    data, origins = dict(document.data), dict(document.origins)
     for key, value in changes.items():
         parts = key.split(".")
         if not all(parts):
             raise ConfigError(f"the key {key!r} is not a dotted name", where="--set", expected="as dram.channels=8")
+        new = [tuple(parts[:end]) for end in range(1, len(parts)) if tuple(parts[:end]) not in document.lines]
+        origins.update(dict.fromkeys([*new, tuple(parts)], f"--set {key}={value}"))
         if isinstance(value, str):
             try:
                 value = yaml.safe_load(value)
@@ -52,4 +54,4 @@ def changed(document: Document, changes: Mapping[str, Any]) -> Document:
             value = {part: value}
         data = merged(data, value)
     where = f"{document.where} with --set {', '.join(changes)}" if changes else document.where
-    return Document(data, where, document.lines)
+    return Document(data, where, document.lines, origins)

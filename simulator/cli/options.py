@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from simulator.errors import AssumedInputError, ConfigError, nearest
+from simulator.errors import AssumedInputError, ConfigError, FileMissingError, InvalidValueError, nearest
 from simulator.workload import ReadRequest, Workload
 from simulator.workload.reader import builtin_models
 from simulator.workload.schedule import builtin_names
@@ -59,7 +59,9 @@ Schedule = Annotated[
         autocompletion=starting_with(builtin_names),
     ),
 ]
-SeqLen = Annotated[int | None, typer.Option(help="Tokens per sequence [default: the model's].", min=1)]
+SeqLen = Annotated[
+    int | None, typer.Option(help="Tokens per sequence [default: 128; decoders 992; a built-in model its own].", min=1)
+]
 Batch = Annotated[int, typer.Option(help="Number of sequences.", min=1)]
 Generate = Annotated[
     int | None, typer.Option(help="Tokens to generate after the prompt [default: 0, for decoders 32].", min=0)
@@ -110,7 +112,7 @@ def parse_settings(given: Iterable[str], archs: Sequence[str]) -> dict[str, dict
     for text in given:
         name, equals, value = text.partition("=")
         arch, colon, key = name.strip().rpartition(":")
-        if not equals or not key:
+        if not equals or not key or not value.strip():
             expected = "key=value, such as dram.channels=8"
             raise ConfigError(f"{text!r} is not a setting", where="--set", expected=expected)
         if colon and arch not in settings:
@@ -123,8 +125,10 @@ def parse_settings(given: Iterable[str], archs: Sequence[str]) -> dict[str, dict
 
 
 def writable(path: str | None, option: str) -> None:
-    """Raise before a long run, not after it, if the folder of an output file does not exist."""
-    from simulator.errors import FileMissingError
-
-    if path not in (None, "-") and not Path(path or "").absolute().parent.is_dir():
+    """Raise before a long run, not after it, if an output file cannot be written where it is to be."""
+    if path is None or path == "-":
+        return
+    if not Path(path).absolute().parent.is_dir():
         raise FileMissingError("the folder to write into does not exist", where=f"{option} {path}")
+    if Path(path).is_dir():
+        raise InvalidValueError("there is a folder of this name", where=f"{option} {path}", expected="a file name")

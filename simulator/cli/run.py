@@ -9,6 +9,7 @@ import typer
 from simulator.cli import options
 from simulator.cli.options import starting_with
 from simulator.cli.progress import Bar
+from simulator.errors import InvalidValueError
 from simulator.result import Result, dump_results
 from simulator.workload import ReadRequest, Workload
 
@@ -50,7 +51,7 @@ def run(
     require_measured: options.RequireMeasured = False,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     json: Annotated[str | None, typer.Option(help="Write the results as JSON; - is stdout, instead of tables.")] = None,
-    csv: Annotated[str | None, typer.Option(help="Write the results as CSV.")] = None,
+    csv: Annotated[str | None, typer.Option(help="Write the results as CSV; - is stdout, as for --json.")] = None,
     html: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Print layers and inputs as well.")] = False,
     config: options.Config = None,
@@ -60,6 +61,8 @@ def run(
 ) -> None:
     """Simulate MODEL on one or several designs."""
     settings = options.parse_settings(set_, arch)
+    if json == csv == "-":
+        raise InvalidValueError("two formats cannot share stdout", where="--json -, --csv -", hint="a file for one")
     for path, option in ((json, "--json"), (csv, "--csv"), (html, "--html")):
         options.writable(path, option)
     request = ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle)
@@ -68,7 +71,7 @@ def run(
         options.refuse_assumptions(workload)
     chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed}
     results = [_simulate(workload, name, {**chosen, "set": settings[name]}, quiet) for name in arch]
-    if not quiet and json != "-":
+    if not quiet and "-" not in (json, csv):
         from simulator.report.terminal import print_results
 
         print_results(results, options.console(), details)
@@ -79,10 +82,14 @@ def _part(workload: Workload, phase: str) -> Workload:
     if phase == "all":
         return workload
     if phase == "summarise":
-        return workload.only("summarise")
-    if phase == "generate":
-        return workload.only("generate")
-    raise typer.BadParameter(f"{phase!r} is not one of all, summarise, generate", param_hint="--phase")
+        part = workload.only("summarise")
+    elif phase == "generate":
+        part = workload.only("generate")
+    else:
+        raise typer.BadParameter(f"{phase!r} is not one of all, summarise, generate", param_hint="--phase")
+    if not part.ops():
+        raise InvalidValueError(f"the workload has no ops of the phase {phase!r}", where="--phase", hint="--phase all")
+    return part
 
 
 def _simulate(workload: Workload, arch: str, chosen: dict[str, Any], quiet: bool) -> Result:
@@ -94,13 +101,15 @@ def _simulate(workload: Workload, arch: str, chosen: dict[str, Any], quiet: bool
 
 def _write(results: list[Result], json: str | None, csv: str | None, html: str | None) -> None:
     from simulator.files import write_atomic
-    from simulator.report import write_csv, write_html
+    from simulator.report import csv_text, write_csv, write_html
 
     if json == "-":
         typer.echo(dump_results(results), nl=False)
     elif json is not None:
         write_atomic(json, dump_results(results))
-    if csv is not None:
+    if csv == "-":
+        typer.echo(csv_text(results), nl=False)
+    elif csv is not None:
         write_csv(results, csv)
     if html is not None:
         write_html(results, html)

@@ -122,7 +122,10 @@ def _resolve(arch: str, above: tuple[str, ...]) -> tuple[type[Design], Document,
         return design, document, comments
     if not isinstance(base, str) or base in above:
         raise ConfigError(f"the base {base!r} is not a design or leads back here", where=document.place(["base"]))
-    below, base_document, base_comments = _resolve(base, (*above, arch))
+    try:
+        below, base_document, base_comments = _resolve(base, (*above, arch))
+    except UnknownNameError as error:  # --arch was right: the file is wrong
+        raise UnknownNameError(error.what, where=document.place(["base"]), hint=error.hint) from error
     own = {key: value for key, value in document.data.items() if key != "base"}
     own.setdefault("name", path.stem)
     lines = {key: line for key, line in document.lines.items() if key}

@@ -69,12 +69,25 @@ def read_workload(model: str, request: ReadRequest | None = None) -> Workload:
             raise InvalidValueError(
                 "a saved workload cannot be run on an input", where="--input", hint="give the model"
             )
+        _refuse(
+            request, ("schedule", "seq_len", "batch", "generate", "config", "heads"), "a saved workload is complete"
+        )
         return store.load(path)
-    if request.input is None:
+    if request.input is not None:
+        _refuse(request, ("seq_len", "batch"), "--input holds the sequences")
+    else:
         found = _own(path, request, document)
         if found is not None:
             return found
     return _from_readers(path, request)
+
+
+def _refuse(request: ReadRequest, options: tuple[str, ...], why: str) -> None:
+    """Raise InvalidValueError for an option that would have no effect: the user believes that it has one."""
+    for option in options:
+        if getattr(request, option) != getattr(ReadRequest(), option):
+            flag = "--" + option.replace("_", "-")
+            raise InvalidValueError(f"{why}: {flag} changes nothing", where=flag, hint=f"leave {flag} out")
 
 
 def _absent(model: str) -> Exception:
@@ -120,6 +133,7 @@ def _builtin(name: str, request: ReadRequest) -> Workload:
             where="--input",
             hint="give a model file or a Hugging Face folder",
         )
+    _refuse(request, ("config", "heads"), f"the sizes of {name} are known")
     entry = resources.files("simulator.workload") / "builtin" / "models" / f"{name}.yaml"
     model = validate(_BuiltinModel, parse_yaml(entry.read_text(encoding="utf-8"), f"{name}.yaml"))
     info = ModelInfo(**model.model_dump(exclude={"name", "source", "seq_len", "generate"}))

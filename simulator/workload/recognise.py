@@ -98,6 +98,10 @@ def identify(
     first = f"{prefix}{family.prefix(0)}"
     if config is not None and "model_type" in config:
         info = from_config(config, where, parameters, tensors[f"{first}{family.query}.weight"].dtype)
+        if heads not in (None, info.heads):
+            raise InvalidValueError(
+                f"--heads is {heads}, the config has {info.heads}", where=where, hint="leave --heads out"
+            )
     else:
         info = _from_shapes(tensors, family, prefix, layers, heads, parameters, where)
     if info.layers != layers:

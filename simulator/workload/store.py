@@ -81,7 +81,12 @@ def load(path: str | os.PathLike[str]) -> Workload:
     where = str(path)
     document = read_json(path)
     if document.get("format") != FORMAT:
-        raise CorruptFileError("the file is not a saved workload", where=where, expected=f'"format": "{FORMAT}"')
+        raise CorruptFileError(
+            "the file is not a saved workload",
+            where=where,
+            expected=f'"format": "{FORMAT}"',
+            hint="simulate show prints a saved result" if document.get("format") == "sparsecore-result" else "",
+        )
     newer = check_version(document.get("version"), VERSION, where)
     if missing := _PARTS.keys() - document.keys():
         raise CorruptFileError(f"the key {min(missing)!r} is missing", where=where, hint="the file may be truncated")

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sparsecore.errors import FileMissingError
+from sparsecore.errors import FileMissingError, InvalidValueError
 
 __all__ = ["replacing"]
 
@@ -21,13 +21,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Ctrl-C inside the block removes the temporary file; a killed process leaves it behind (".NAME.*.part") and the old
     file untouched.
 
-    Raises FileMissingError where the folder of `path` does not exist.
+    Raises FileMissingError where the folder of `path` does not exist, InvalidValueError where `path` is a folder.
     """
     target = Path(path).resolve()  # a symbolic link keeps pointing where it did
     if not target.parent.is_dir():
         raise FileMissingError(
             "the folder to write into does not exist", where=str(target.parent), hint="make the folder first"
         )
+    if target.is_dir():
+        raise InvalidValueError("there is a folder of this name", where=str(target), expected="a file name")
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(handle)
     temporary = Path(name)

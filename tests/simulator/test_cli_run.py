@@ -108,6 +108,14 @@ def test_one_result_is_one_object_and_goes_to_stdout(simulate: Simulate, tmp_pat
     assert simulator.api.run(workload, "spatten") == only, "the same object in Python"
 
 
+def test_csv_goes_to_stdout(simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = simulate(*SHORT, "--csv", "-")
+    assert code == 0
+    assert {row["design"] for row in csv.DictReader(out.splitlines())} == {"spatten"}
+    assert not list(tmp_path.iterdir()), "- is no file name"
+
+
 def saved(simulate: Simulate, tmp_path: Path) -> Path:
     path = tmp_path / "w.json"
     code, out, _ = simulate("capture", *SHORT, path)
@@ -234,6 +242,10 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("bert-base", "--require-measured"), "--input FILE"),
     (("bert-base", "--input", "x.txt"), "no weights"),
     (("bert-base", "--phase", "warm-up"), "warm-up"),
+    (("bert-base", "--phase", "generate"), "no ops of the phase"),
+    (("bert-base", "--set", "dram.channels="), "key=value"),
+    (("bert-base", "--json", "-", "--csv", "-"), "stdout"),
+    (("bert-base", "--html", "/"), "folder of this name"),
     (("bert-base", "--seq-len", "0"), "seq-len"),
     (("bert-base", "--no-such-option"), "no-such-option"),
     (("bert-base", "--json", "no/such/folder/x.json"), "no/such/folder"),
@@ -274,6 +286,13 @@ def test_failed_run_keeps_the_old_file(simulate: Simulate, tmp_path: Path) -> No
     path.write_text("old")
     assert simulate(*SHORT, "--strict", "--json", path)[0] == 2
     assert path.read_text() == "old"
+
+
+def test_a_full_disk_is_no_error_of_ours(simulate: Simulate) -> None:
+    code, _, err = simulate("capture", *SHORT, "/proc/w.json")  # where no file can be made
+    assert code == 2
+    assert "internal" not in err
+    assert "/proc" in err
 
 
 def test_as_a_process() -> None:
@@ -318,6 +337,11 @@ def test_shell_completion() -> None:
     assert set(done.stdout.split()) >= {"run", "capture", "archs", "show", "compare", "new"}
     done = process(**{**asked, "COMP_CWORD": "3"}, COMP_WORDS="simulate run --arch spatten")
     assert set(done.stdout.split()) >= {"spatten", "spatten-eighth"}
+    done = process(**{**asked, "COMP_CWORD": "3"}, COMP_WORDS="simulate\nbert-base\n--arch\nspatten-")
+    assert done.stdout.split() == ["spatten-eighth"], "the short form completes, too"
+    typed = "simulate bert-base --schedule spatten-b"
+    done = process(_SIMULATE_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS=typed)
+    assert "spatten-bert" in done.stdout
     script = process("--show-completion", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", SHELL="bash")
     assert script.returncode in (0, 2)
 

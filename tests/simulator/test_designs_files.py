@@ -46,8 +46,8 @@ def test_a_file_with_a_base_changes_only_its_numbers(tmp_path: Path) -> None:
         ("base: spatten\ntopk:\n  parallelism: many\n", r"line 3"),
         ("base: spatten\ntopk:\n  parallelism: 0\n", r"line 3"),
         ("base: spatten\ntopk:\n  parallelism: 2.5\n", r"line 3"),
-        ("base: spatten\ntopk: 3\n", r"line 2"),
-        ("base: spaten\n", "did you mean 'spatten'"),
+        ("base: spatten\ntopk: 3\n", r"mapping of keys, not 3[\s\S]*line 2"),
+        ("base: spaten\n", r"line 1, key base[\s\S]*did you mean 'spatten'"),
         ("name: x\n", "no base"),
         ("base: spatten\nbase: systolic\n", "given twice"),
         ("base: [spatten\n", "not valid YAML"),
@@ -75,7 +75,9 @@ def test_bases_in_a_circle_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dram.chanels": 8}, "did you mean 'channels'"),
+        ({"dram.chanels": 8}, r"did you mean 'channels'[\s\S]*where: --set dram.chanels=8$"),
+        ({"a.b.c": 8}, r"unknown key 'a'[\s\S]*where: --set a.b.c=8$"),
+        ({"dram": 8}, r"mapping of keys[\s\S]*where: --set dram=8$"),
         ({"dram.channels": "eight"}, "dram.channels"),
         ({"dram.channels": 3}, "power of two"),
         ({"dram..channels": 8}, "dotted name"),

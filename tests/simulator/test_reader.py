@@ -127,6 +127,9 @@ def test_heads_are_asked_for_and_checked(tmp_path: Path) -> None:
     config.write_text(json.dumps(BERT_CONFIG))
     assert read_workload(path, ReadRequest(config=str(config))).model.heads == 4
     assert read_workload(path, ReadRequest(config=str(tmp_path))).model.heads == 4
+    assert read_workload(path, ReadRequest(config=str(config), heads=4)).model.heads == 4
+    with pytest.raises(InvalidValueError, match="--heads is 8, the config has 4"):
+        read_workload(path, ReadRequest(config=str(config), heads=8))
     config.write_text(json.dumps({**BERT_CONFIG, "num_hidden_layers": 3}))
     with pytest.raises(CorruptFileError, match="3 layers"):
         read_workload(path, ReadRequest(config=str(config)))
@@ -296,12 +299,23 @@ def test_saved_workloads_and_names(tmp_path: Path) -> None:
         read_workload(str(tmp_path / "w.json"), ReadRequest(input="x.txt"))
     with pytest.raises(InvalidValueError, match="no weights"):
         read_workload("gpt2", ReadRequest(input="x.txt"))
+    for changed in ({"schedule": "none"}, {"seq_len": 3}, {"batch": 2}, {"generate": 0}, {"config": "c"}, {"heads": 4}):
+        flag = "--" + next(iter(changed)).replace("_", "-")
+        with pytest.raises(InvalidValueError, match=f"{flag} changes nothing"):
+            read_workload(str(tmp_path / "w.json"), ReadRequest(**changed))
+    with pytest.raises(InvalidValueError, match="--heads changes nothing"):
+        read_workload("gpt2", ReadRequest(heads=12))
+    with pytest.raises(InvalidValueError, match="--batch changes nothing"):
+        read_workload(written(tmp_path, bert()), ReadRequest(input="x.json", batch=2))
     with pytest.raises(UnknownNameError, match="did you mean 'bert-base'"):
         read_workload("bert-bas")
     with pytest.raises(FileMissingError, match=r"absent\.pt"):
         read_workload("absent.pt")
     (tmp_path / "r.json").write_text("{}")
     with pytest.raises(CorruptFileError, match="not a saved workload"):
+        read_workload(str(tmp_path / "r.json"))
+    (tmp_path / "r.json").write_text('{"format": "sparsecore-result"}')
+    with pytest.raises(CorruptFileError, match="simulate show"):
         read_workload(str(tmp_path / "r.json"))
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 import sparsecore as sc
+from simulator.files import write_atomic
+from sparsecore.errors import InvalidValueError
 from sparsecore.io.atomic import replacing
 
 WRITER = """
@@ -124,3 +126,11 @@ def test_mode_and_links_are_those_of_an_ordinary_write(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert sc.load(path)["weight"].shape == (3, 3)
+
+
+def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="folder of this name"):
+        sc.save(nn.Linear(3, 3), tmp_path)
+    with pytest.raises(InvalidValueError, match="folder of this name"):
+        write_atomic(tmp_path, "text")
+    assert not list(tmp_path.parent.glob("*.part"))
