@@ -39,7 +39,7 @@ def main() -> None:
     """Run the command line and leave the process with its exit code."""
     debug = "--debug" in sys.argv  # taken anywhere on the line
     try:
-        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="sparsecore")
     except Exception as error:
         if debug:
             raise

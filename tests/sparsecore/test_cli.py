@@ -155,6 +155,14 @@ def test_the_process_ends_with_the_exit_code(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_usage_names_the_command() -> None:
+    assert "sparsecore prune" in command("prune", "--help").stdout
+    module = [sys.executable, "-m", "sparsecore.cli", "prune", "--help"]
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(module, capture_output=True, text=True, check=True, env=environment)
+    assert "sparsecore prune" in done.stdout
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = command("inspect", tmp_path / "nothing.safetensors", "--debug")
     assert done.returncode != 0
