@@ -68,7 +68,9 @@ def _tokenized(path: Path, folder: Path | None, positions: int) -> RealInputs:
     try:
         lines = read_bytes(path).decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise CorruptFileError(f"the text file is not UTF-8: {error}", where=str(path)) from error
+        raise CorruptFileError(
+            f"the text file is not UTF-8: {error}", where=str(path), expected="text, or one of " + ", ".join(_READERS)
+        ) from error
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise InvalidValueError("the input has no texts", where=str(path), expected="one text a line")
@@ -100,17 +102,19 @@ def _rows(path: Path) -> list[Any]:
             raise InvalidValueError("the input has no 'input_ids'", where=str(path), expected="input_ids")
         content, mask = content["input_ids"], content.get("attention_mask")
     if isinstance(content, Tensor):
-        content = content[None] if content.dim() == 1 else content
+        content = content.reshape(1, -1) if content.dim() < 2 else content
     elif isinstance(content, list) and content and not isinstance(content[0], list | Tensor):
         content = [content]
     rows = list(content) if isinstance(content, list | Tensor) else []
     if mask is None:
         return rows
-    if len(mask) != len(rows) or any(len(m) != len(row) for m, row in zip(mask, rows, strict=True)):
+    try:
+        pairs = [(torch.as_tensor(row), torch.as_tensor(m)) for row, m in zip(rows, mask, strict=True)]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidValueError(f"attention_mask does not fit input_ids: {error}", where=str(path)) from error
+    if any(m.shape != row.shape for row, m in pairs):
         raise InvalidValueError("attention_mask and input_ids differ in shape", where=str(path))
-    return [
-        torch.as_tensor(row)[torch.as_tensor(m) != 0] if len(row) else row for row, m in zip(rows, mask, strict=True)
-    ]
+    return [row[m != 0] for row, m in pairs]
 
 
 def _content(path: Path) -> Any:
@@ -133,7 +137,7 @@ def _content(path: Path) -> Any:
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, TypeError, LookupError, OSError) as error:
         raise CorruptFileError(
-            f"the input is not readable: {str(error).partition(chr(10))[0]}", where=str(path)
+            f"the input is not readable: {str(error).partition(chr(10))[0] or 'it ends too early'}", where=str(path)
         ) from error
 
 
@@ -143,14 +147,15 @@ def _checked(row: Any, index: int, source: str, positions: int, vocab: int) -> T
         ids = torch.as_tensor(row)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidValueError(f"a sequence is not a list of token ids: {error}", where=where) from error
-    if ids.dim() != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+    if ids.numel() and (ids.dim() != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool):
         raise InvalidValueError(
             f"a sequence is of type {ids.dtype} and shape {list(ids.shape)}", where=where, expected="integers, [tokens]"
         )
-    if not 0 < len(ids) <= positions:
-        raise InvalidValueError(f"a sequence has {len(ids)} tokens", where=where, expected=f"1 to {positions}")
+    if not 0 < ids.numel() <= positions:
+        raise InvalidValueError(f"a sequence has {ids.numel()} tokens", where=where, expected=f"1 to {positions}")
+    ids = ids.long()  # torch has no minimum of the unsigned types
     if not 0 <= int(ids.min()) <= int(ids.max()) < vocab:
         raise InvalidValueError(
             f"token ids from {int(ids.min())} to {int(ids.max())}", where=where, expected=f"0 to {vocab - 1}"
         )
-    return ids.long()
+    return ids

@@ -195,6 +195,12 @@ def test_damaged_models_are_named(state: Path, model: nn.Module, ids: Path, tmp_
         read(str(state), ReadRequest(input=str(ids), generate=3))
 
 
+def test_unsigned_and_single_ids_are_ids(state: Path, tmp_path: Path) -> None:
+    for name, ids, tokens in (("u.npy", np.arange(1, 5, dtype=np.uint64), 4), ("s.npy", np.int64(3), 1)):
+        np.save(tmp_path / name, ids)
+        assert measured(state, heads=6, input=str(tmp_path / name)).sequences[0].tokens == tokens
+
+
 def test_bad_inputs_are_named(state: Path, tmp_path: Path) -> None:
     def refuse(name: str, content: str | bytes, error: type[Exception], match: str) -> None:
         path = tmp_path / name
@@ -206,7 +212,7 @@ def test_bad_inputs_are_named(state: Path, tmp_path: Path) -> None:
         measured(state, heads=6, input=str(tmp_path / "none.json"))
     refuse("a.json", "[[1, 2", CorruptFileError, "JSON")
     refuse("b.json", "[]", InvalidValueError, "no sequences")
-    refuse("c.json", "[[1, 2], []]", InvalidValueError, "type|0 tokens")
+    refuse("c.json", "[[1, 2], []]", InvalidValueError, "0 tokens")
     refuse("d.json", f"[[1, {VOCAB}]]", InvalidValueError, "token ids")
     refuse("e.json", "[[1, -1]]", InvalidValueError, "token ids")
     refuse("f.json", json.dumps([[1] * 49]), InvalidValueError, "49 tokens")
@@ -215,6 +221,9 @@ def test_bad_inputs_are_named(state: Path, tmp_path: Path) -> None:
     refuse("i.json", '{"ids": [[1]]}', InvalidValueError, "input_ids")
     refuse("j.json", '{"input_ids": [[1, 2]], "attention_mask": [[1]]}', InvalidValueError, "attention_mask")
     refuse("k.json", '"text"', InvalidValueError, "no sequences")
+    refuse("r.json", '{"input_ids": [[1, 2]], "attention_mask": 1}', InvalidValueError, "attention_mask")
+    refuse("s.json", '{"input_ids": [[1, 2]], "attention_mask": [[1, "a"]]}', InvalidValueError, "attention_mask")
+    refuse("t.pt", b"", CorruptFileError, "ends too early")
     refuse("l.npy", b"nothing", CorruptFileError, "not readable")
     refuse("m.safetensors", b"nothing", CorruptFileError, "not readable")
     refuse("n.pt", b"nothing", CorruptFileError, "no file of torch.save")
