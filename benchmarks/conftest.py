@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+
+from sparsecore.timing import interleaved
 
 Compare = Callable[[Callable[[], object], Callable[[], object]], float]
 
@@ -17,11 +18,12 @@ _SECONDS_PER_ROUND = 0.01
 _ratios: list[tuple[str, float, float, float]] = []
 
 
-def _seconds(run: Callable[[], object], calls: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - begin) / calls
+def _repeated(run: Callable[[], object], calls: int) -> Callable[[], None]:
+    def repeat() -> None:
+        for _ in range(calls):
+            run()
+
+    return repeat
 
 
 @pytest.fixture
@@ -29,10 +31,11 @@ def compare(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Iter
     """Return compare(dense, ours) -> median time of dense / median time of ours, interleaved."""
 
     def run(dense: Callable[[], object], ours: Callable[[], object]) -> float:
-        dense(), ours()
-        calls = max(1, int(_SECONDS_PER_ROUND / max(_seconds(dense, 1), 1e-7)))
-        pairs = [(_seconds(dense, calls), _seconds(ours, calls)) for _ in range(_ROUNDS)]
-        reference, own = (statistics.median(column) for column in zip(*pairs, strict=True))
+        once = interleaved({"dense": dense, "ours": ours}, rounds=1)["dense"][0]
+        calls = max(1, int(_SECONDS_PER_ROUND / max(once, 1e-7)))
+        repeated = {"dense": _repeated(dense, calls), "ours": _repeated(ours, calls)}
+        times = interleaved(repeated, rounds=_ROUNDS, warmup=0)
+        reference, own = (statistics.median(times[name]) / calls for name in ("dense", "ours"))
         benchmark.extra_info.update(
             ratio_to_dense=reference / own, dense_seconds=reference, threads=torch.get_num_threads()
         )

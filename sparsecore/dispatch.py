@@ -154,12 +154,8 @@ def interleaved_ratio(
     The sequences hold the same layers in both forms; going through several keeps weights as cold as in a model.
     """
     calls = {"dense": _in_turn(dense), "packed": _in_turn(packed)}
-    start = time.perf_counter()
-    times = interleaved(calls, rounds=_PAIRS[0])
-    left = seconds - (time.perf_counter() - start)
-    if left > 0:
-        more = interleaved(calls, rounds=_PAIRS[1] - _PAIRS[0], warmup=0, budget_s=left)
-        times = {name: times[name] + more[name] for name in times}
+    least, most = _PAIRS
+    times = interleaved(calls, rounds=most, least=least, budget_s=seconds)
     return median_ratio(times["dense"], times["packed"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from sparsecore.capture import capture
 from sparsecore.errors import InvalidValueError, UnsupportedError
 from sparsecore.layer_clock import LayerClock, Share
 from sparsecore.nn import SparseLinear
+from sparsecore.timing import interleaved
 
 if TYPE_CHECKING:
     from simulator.result import Result
@@ -198,7 +198,6 @@ def _place(row: Row) -> tuple[int, int, int]:
 
 def _measure_cpu(table: _Table, model: nn.Module, inputs: Mapping[str, Any], runs: int) -> None:
     passes: list[dict[Share, float]] = []
-    totals: list[float] = []
     with torch.inference_mode():
         model(**inputs)
         for _ in range(runs):
@@ -206,10 +205,7 @@ def _measure_cpu(table: _Table, model: nn.Module, inputs: Mapping[str, Any], run
                 model(**inputs)
             passes.append(dict(clock.seconds))
         # The whole is timed without the clock's hooks in the way.
-        for _ in range(runs):
-            start = time.perf_counter()
-            model(**inputs)
-            totals.append(time.perf_counter() - start)
+        totals = interleaved({"model": lambda: model(**inputs)}, rounds=runs, warmup=0)["model"]
     for share in passes[0]:
         seconds = statistics.median(one.get(share, 0.0) for one in passes)
         table.put("cpu", "time", "s", "measured", Row(_place_name(share.layer), share.scope), seconds)

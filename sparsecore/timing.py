@@ -13,16 +13,21 @@ Name = TypeVar("Name")
 
 
 def interleaved(
-    calls: Mapping[Name, Callable[[], object]], *, rounds: int = 5, warmup: int = 1, budget_s: float = float("inf")
+    calls: Mapping[Name, Callable[[], object]],
+    *,
+    rounds: int = 5,
+    warmup: int = 1,
+    budget_s: float = float("inf"),
+    least: int = 1,
 ) -> dict[Name, list[float]]:
     """Time each of `calls` once per round, in turn, and return seconds per round for each.
 
     Every second round goes through the calls backwards, so that none always follows the same neighbour. After
-    `budget_s` seconds no further round starts, but one is always completed.
+    `budget_s` seconds no further round starts, but `least` of them are always completed.
 
     Parameters
     ----------
-    calls: what to time, by name. rounds, warmup: counted and uncounted turns.
+    calls: what to time, by name. rounds, warmup: counted and uncounted turns; the budget is for the counted ones.
     """
     for _ in range(warmup):
         for call in calls.values():
@@ -35,7 +40,7 @@ def interleaved(
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
-        if time.perf_counter() > stop:
+        if turn + 1 >= least and time.perf_counter() >= stop:
             break
     return seconds
 
