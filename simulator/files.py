@@ -6,25 +6,34 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from simulator.errors import CorruptFileError, FileMissingError, FormatVersionError, InvalidValueError
 
-__all__ = ["check_version", "parse_json", "read_bytes", "read_json", "write_atomic"]
+__all__ = ["check_version", "parse_json", "read_bytes", "read_json", "replacing", "write_atomic"]
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write `data` to `path` so that a reader sees either the old file or the whole new one.
+    """Write `data` to `path` so that a reader sees either the old file or the whole new one; raises as `replacing`."""
+    with replacing(path) as part:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
 
-    The data goes to a temporary file in the same folder, is flushed to the disk and renamed over `path`; whatever stops
-    the write before the rename (an error, Ctrl-C, a kill) leaves the old file as it was.
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; what is written there replaces `path` when the block ends.
+
+    The data is flushed to the disk before the rename, so a reader sees the old file or the whole new one. An error or
+    Ctrl-C inside the block removes the temporary file; a killed process leaves it behind (".NAME.*.part") and the old
+    file untouched.
 
     Raises
     ------
     FileMissingError: the folder of `path` does not exist. InvalidValueError: `path` is a folder.
     """
-    target = Path(path)
+    target = Path(path).resolve()  # a symbolic link keeps pointing where it did
     if not target.parent.is_dir():
         raise FileMissingError(
             "the folder to write into does not exist", where=str(target.parent), hint="make the folder first"
@@ -32,17 +41,25 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
     if target.is_dir():
         raise InvalidValueError("there is a folder of this name", where=str(target), expected="a file name")
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data.encode() if isinstance(data, str) else data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(_mode_for(target))
-        Path(name).replace(target)
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(_mode_for(target))
+        temporary.replace(target)
     except BaseException:  # also KeyboardInterrupt: the temporary file must not stay behind
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
+        temporary.unlink(missing_ok=True)
         raise
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _mode_for(target: Path) -> int:

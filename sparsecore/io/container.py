@@ -10,8 +10,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from simulator.files import replacing
 from sparsecore.errors import CorruptFileError, UnsupportedError
-from sparsecore.io.atomic import replacing
 
 __all__ = ["aligned", "read_safetensors", "write_safetensors"]
 

@@ -15,9 +15,8 @@ import torch
 from torch import nn
 
 import sparsecore as sc
-from simulator.files import write_atomic
+from simulator.files import replacing, write_atomic
 from sparsecore.errors import InvalidValueError
-from sparsecore.io.atomic import replacing
 
 WRITER = """
 import sys, torch, sparsecore as sc
