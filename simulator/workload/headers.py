@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from simulator.errors import CorruptFileError, FileMissingError
-from simulator.files import read_json
+from simulator.files import check_version, parse_json, read_json
 from simulator.workload.build import Pattern
 from simulator.workload.recognise import Tensor
 
@@ -42,13 +42,15 @@ def read_safetensors(path: Path) -> Weights:
 
     Raises
     ------
-    FileMissingError: no such file. CorruptFileError: truncated, or not safetensors.
+    FileMissingError: no such file. CorruptFileError: truncated, or not safetensors. FormatVersionError: packed by a
+        newer sparsecore.
     """
     if not path.is_file():
         raise FileMissingError("the file does not exist", where=str(path))
     with path.open("rb") as stream:
         header, start = _header(stream, path)
-        return _weights(header, stream, start, str(path))
+        transposed = _transposed(header.pop("__metadata__", None), str(path))
+        return _weights(header, stream, start, transposed, str(path))
 
 
 def read_folder(folder: Path) -> Weights | None:
@@ -88,10 +90,28 @@ def _header(stream: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
         raise CorruptFileError(f"the header is not JSON: {error}", where=str(path)) from error
     if not isinstance(header, dict):
         raise CorruptFileError("the header is not a JSON object", where=str(path))
-    header.pop("__metadata__", None)
     for name, entry in header.items():
-        _check_entry(name, entry, size - 8 - length, str(path))
+        if name != "__metadata__":
+            _check_entry(name, entry, size - 8 - length, str(path))
     return header, 8 + length
+
+
+_PACKED_VERSION = "1.0"  # of docs/formats.md
+
+
+def _transposed(metadata: object, where: str) -> set[str]:
+    """Return the packed modules whose dense weight is [in, out]: their stored form is always [out, in]."""
+    text = metadata.get("sparsecore") if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        return set()
+    document = parse_json(text.encode(), f"{where}: the metadata entry 'sparsecore'")
+    if not isinstance(document, dict):
+        raise CorruptFileError("the metadata entry 'sparsecore' is no object", where=where)
+    check_version(document.get("version"), _PACKED_VERSION, where)
+    modules = document.get("modules")
+    if not isinstance(modules, dict):
+        return set()
+    return {name for name, entry in modules.items() if isinstance(entry, dict) and entry.get("transposed") is True}
 
 
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32}
@@ -117,7 +137,7 @@ def _check_entry(name: str, entry: object, data: int, where: str) -> None:
         raise CorruptFileError(f"{name!r} has {offsets[1] - offsets[0]} bytes for the shape {shape}", where=where)
 
 
-def _weights(header: Mapping[str, Any], stream: BinaryIO, start: int, where: str) -> Weights:
+def _weights(header: Mapping[str, Any], stream: BinaryIO, start: int, transposed: set[str], where: str) -> Weights:
     """Put the stored sparse forms (docs/formats.md) back to one weight each."""
     tensors: dict[str, Tensor] = {}
     patterns: dict[str, Pattern] = {}
@@ -134,9 +154,10 @@ def _weights(header: Mapping[str, Any], stream: BinaryIO, start: int, where: str
     for prefix, main in packed.items():
         pair = _pair(header, stream, start, f"{prefix}.shape", where)
         stored = header[f"{prefix}.{main}"]
-        tensors[f"{prefix}.weight"] = Tensor(pair, stored["dtype"].lower())
+        name = f"{prefix.removesuffix('.weight')}.weight"  # compressed-tensors has used both
+        tensors[name] = Tensor(pair[::-1] if prefix in transposed else pair, stored["dtype"].lower())
         density = min(1.0, prod(stored["shape"]) / max(prod(pair), 1))
-        patterns[f"{prefix}.weight"] = Pattern(_pattern_name(header, stream, start, prefix, where), density)
+        patterns[name] = Pattern(_pattern_name(header, stream, start, prefix, where), density)
     return Weights(tensors, patterns)
 
 
@@ -168,7 +189,7 @@ def _pattern_name(header: Mapping[str, Any], stream: BinaryIO, start: int, prefi
 def _pair(header: Mapping[str, Any], stream: BinaryIO, start: int, name: str, where: str) -> tuple[int, int]:
     """Return the two int64 of a small tensor: the only data that is read."""
     entry = header.get(name)
-    if entry is None or entry["dtype"] != "I64" or entry["shape"] != [2]:
+    if entry is None or entry["dtype"] != "I64" or entry["shape"] not in ([2], [2, 1]):
         raise CorruptFileError(f"{name!r} is missing or not int64[2]", where=where)
     stream.seek(start + entry["data_offsets"][0])
     first, second = struct.unpack("<qq", stream.read(16))

@@ -156,7 +156,7 @@ def test_stored_sparse_weights_give_their_pattern(tmp_path: Path) -> None:
         del tensors[f"{start}{name}.weight"]
         tensors.update({f"{start}{name}.{part}": array for part, array in parts.items()})
 
-    square = np.array([32, 32], np.int64)
+    square = np.array([[32], [32]], np.int64)  # as compressed-tensors and sparsecore.save write it
     stored("attention.self.query", shape=square, compressed=zeros(32, 16), bitmask=np.zeros((32, 4), np.uint8))
     stored(
         "attention.self.key",

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_bert import VOCAB, batch_of, tiny_bert
 from torch import nn
-from transformers import BertForSequenceClassification, RobertaConfig, RobertaModel
+from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaModel
 
 import sparsecore as sc
 from simulator.errors import (
@@ -26,8 +26,10 @@ from simulator.errors import (
 from simulator.workload import ReadRequest, Workload
 from simulator.workload.reader import read_workload
 from simulator.workload.schedule import load_schedule
+from sparsecore.patterns import NM, Block, Pattern, Unstructured
 from sparsecore.simulate_model import cascade_schedule
 from sparsecore.simulate_reader import read
+from sparsecore.survey import survey
 
 
 @pytest.fixture
@@ -133,6 +135,29 @@ def test_our_packed_file_runs_packed(model: nn.Module, ids: Path, tmp_path: Path
     assert {(op.pattern, op.density) for op in workload.linear if op.name == "intermediate.dense"} == {("2:4", 0.5)}
     dense = measured(tmp_path / "packed.safetensors", heads=6, input=str(ids), schedule="none")
     assert dense.operations("attention") > workload.operations("attention")
+
+
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), Unstructured(), Block(4, 8)])
+def test_a_packed_file_has_the_sizes_of_its_model(pattern: Pattern, seed: int, tmp_path: Path) -> None:
+    """The simulator reads the header by itself, without torch; Conv1D weights are stored turned over."""
+    sizes = {"vocab_size": 40, "n_positions": 16, "n_embd": 24, "n_layer": 2, "n_head": 3}
+    tokens = {"bos_token_id": 0, "eos_token_id": 0}
+    torch.manual_seed(seed)
+    gpt2, bert = GPT2LMHeadModel(GPT2Config(**sizes, **tokens)), tiny_bert(seed)
+    for name, model, heads in (("gpt2", gpt2, 3), ("bert", bert, 6)):
+        sc.prune.one_shot(model, "magnitude", pattern=pattern)
+        dense = read_after_saving(model, tmp_path / f"{name}.safetensors", heads)
+        for found in survey(model):
+            if not found.reason:
+                model.set_submodule(found.name, sc.nn.SparseLinear.from_dense(found.module, pattern))
+        packed = read_after_saving(model, tmp_path / f"{name}-packed.safetensors", heads)
+        assert packed.model == dense.model
+        assert {op.pattern for op in packed.linear if op.layer is not None} == {pattern.name}
+
+
+def read_after_saving(model: nn.Module, path: Path, heads: int) -> Workload:
+    sc.save(model, path)
+    return read_workload(str(path), ReadRequest(heads=heads, seq_len=8, generate=0))
 
 
 def test_a_model_with_a_head_runs_its_body(seed: int, ids: Path, tmp_path: Path) -> None:
