@@ -5,6 +5,7 @@ docs/formats.md draws each form. A weight is [rows, cols] = [out_features, in_fe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from sparsecore.backends.reference import formats as reference
 from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, ShapeError
 from sparsecore.patterns import NM, Block, Pattern, Unstructured, parse
 
-__all__ = ["DTYPES", "StoredWeight", "find_pattern", "from_tensors", "pack"]
+__all__ = ["DTYPES", "StoredWeight", "find_pattern", "from_tensors", "pack", "require_memory"]
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -28,6 +29,7 @@ _BLOCK_CANDIDATES = (
     *(Block(*sizes) for side in (32, 16, 8, 4) for sizes in ((side, 1), (1, side))),
 )
 _FIT = 0.75
+_MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class StoredWeight:
         """Positions that are kept, padding of ragged blocks not counted."""
         if not isinstance(self.pattern, Block):
             return self.tensors["compressed"].numel()
-        return int(reference.keep_mask(self.pattern, self.shape, self.tensors).sum())
+        return reference.count_in_blocks(self.pattern, self.shape, self.tensors)
 
     @property
     def density(self) -> float:
@@ -84,11 +86,16 @@ class StoredWeight:
         return self.stored_values / total if total else 1.0
 
     def unpack(self) -> Tensor:
-        """Dense weight [rows, cols]: kept values bit for bit, +0 elsewhere."""
+        """Dense weight [rows, cols]: kept values bit for bit, +0 elsewhere.
+
+        Raises ShapeError where this machine has not the memory for it: a few blocks may stand for any size.
+        """
+        require_memory(self.shape, self.dtype, self.device)
         return backends.formats(self.device).unpack(self.pattern, self.shape, self.tensors)
 
     def keep_mask(self) -> Tensor:
-        """Bool [rows, cols]: the stored positions."""
+        """Bool [rows, cols]: the stored positions. Raises ShapeError as `unpack` does."""
+        require_memory(self.shape, torch.bool, self.device)
         return reference.keep_mask(self.pattern, self.shape, self.tensors)
 
     def validate(self) -> None:
@@ -145,6 +152,18 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> StoredWeight:
     values = named["blocks" if isinstance(pattern, Block) else "compressed"]
     plain = {"shape": torch.tensor(shape), **_tag(pattern)}
     return StoredWeight(pattern, shape, values.dtype, {k: plain.get(k, t) for k, t in named.items()})
+
+
+def require_memory(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ShapeError for a dense matrix on the CPU that is larger than the memory of this machine."""
+    needed = shape[0] * shape[1] * dtype.itemsize
+    if device.type == "cpu" and needed > _MEMORY_BYTES:
+        raise ShapeError(
+            f"a dense weight {list(shape)} of {dtype} takes {needed} bytes",
+            where="shape",
+            expected=f"at most the {_MEMORY_BYTES} bytes of memory of this machine",
+            hint="the file may be damaged",
+        )
 
 
 def find_pattern(dense: Tensor) -> Pattern | None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecore import formats, ops, resident
-from sparsecore.formats import StoredWeight
+from sparsecore.formats import StoredWeight, require_memory
 from sparsecore.patterns import NM, Block, Pattern
 
 __all__ = ["PackedWeight"]
@@ -41,7 +41,11 @@ class PackedWeight:
         return resident.to_stored(self._resident)
 
     def to_dense(self) -> Tensor:
-        """Return the dense weight [out_features, in_features] on the device of the weight."""
+        """Return the dense weight [out_features, in_features] on the device of the weight.
+
+        Raises ShapeError where this machine has not the memory for it.
+        """
+        require_memory(self._shape, self._dtype, self.device)
         dense: Tensor = ops.packed_to_dense(self._resident, *self._shape, self._dtype)
         return dense
 

@@ -309,3 +309,24 @@ def test_errors_of_from_tensors_name_the_tensors():
             NM(2, 4), (4, 4), torch.float32,
             {"shape": torch.tensor([4, 4]), "compressed": torch.zeros(4, 4), "bitmask": torch.zeros(4, 1).byte()},
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(8, 2**40), (2**30, 2**30), (2**20, 2**62)], ids=str)
+def test_a_weight_larger_than_the_memory_is_named(shape):
+    """Without blocks, a few bytes stand for any size."""
+    block = Block(min(shape[0], 2**20), 2**20)
+    stored = from_tensors(
+        {
+            "shape": torch.tensor(shape),
+            "block": torch.tensor(block.sizes),
+            "blocks": torch.zeros(0, *block.sizes),
+            "block_cols": torch.zeros(0, dtype=torch.int32),
+            "block_row_offsets": torch.zeros(shape[0] // block.rows + 1, dtype=torch.int64),
+        }
+    )
+    assert stored.density == 0
+    for dense in (stored.unpack, stored.keep_mask):
+        with pytest.raises(ShapeError, match="memory of this machine"):
+            dense()
+    with pytest.raises(ShapeError, match=r"memory of this machine|weight is too large"):
+        sc.PackedWeight.from_stored(stored).to_dense()

@@ -11,7 +11,7 @@ from sparsecore.backends.reference.bits import pack_bits, unpack_bits
 from sparsecore.errors import IndexTableError, PatternError
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
-__all__ = ["code_bits", "keep_mask", "pack", "unpack", "uses_codes", "validate"]
+__all__ = ["code_bits", "count_in_blocks", "keep_mask", "pack", "unpack", "uses_codes", "validate"]
 
 
 def code_bits(m: int) -> int:
@@ -70,6 +70,11 @@ def keep_mask(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Te
     assert isinstance(pattern, NM)
     mask = torch.zeros(rows, cols + 2 * pattern.m, dtype=torch.bool, device=tensors["codes"].device)
     return mask.scatter_(1, _code_columns(pattern, shape, tensors["codes"]), True)[:, :cols]
+
+
+def count_in_blocks(pattern: Block, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> int:
+    """Positions of a [rows, cols] weight that its blocks cover: those of the ragged edge's padding are not counted."""
+    return int(_block_positions(pattern, shape, tensors)[2].sum())
 
 
 def validate(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> None:
