@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import simulator
+from simulator.designs.registry import resolve
 from sparsecore.capture import capture
 from sparsecore.errors import InvalidValueError, UnsupportedError
 from sparsecore.layer_clock import LayerClock, Share
@@ -115,7 +116,7 @@ def measure(
     ----------
     model: a Hugging Face model of a family in `sparsecore.models`, packed or not, with or without a cascade handle.
     inputs: keyword arguments of its forward (a mapping), as a tokenizer returns them.
-    on: "cpu" and names of designs, such as "spatten".
+    on: "cpu" and names of designs, such as "spatten", or one of them.
     reference: a model to compare outputs with, usually the dense one; without it the agreement is not measured.
     embed: makes the compared tensor [B, ...] from a model's output; default: the first tensor of the output.
     runs: timed passes.
@@ -126,10 +127,14 @@ def measure(
     UnsupportedError: a model of another kind.
     UnknownNameError: an unknown design.
     """
+    on = (on,) if isinstance(on, str) else on
     if not on or runs < 1:
         raise InvalidValueError(f"on={list(on)!r}, runs={runs}", expected="at least one target and one run")
     if not isinstance(inputs, Mapping):
         raise UnsupportedError(f"inputs is a {type(inputs).__name__}", expected="a mapping of keyword arguments")
+    for name in on:
+        if name != "cpu":
+            resolve(name)  # a wrong name is said before anything is timed
     table = _Table()
     if "cpu" in on:
         _measure_cpu(table, model, inputs, runs)
@@ -244,7 +249,8 @@ def _tabulate(table: _Table, name: str, result: Result) -> None:
 
 def _put_simulated(table: _Table, name: str, row: Row, source: Any) -> None:
     energy = None if source.energy_pj is None else source.energy_pj * 1e-12
+    left_out = source.time_s is None  # then its bytes are not those of the scope either
     table.put(name, "time", "s", "simulated", row, source.time_s)
-    table.put(name, "dram useful", "bytes", "simulated", row, float(source.dram_useful_bytes))
-    table.put(name, "dram fetched", "bytes", "simulated", row, float(source.dram_fetched_bytes))
+    table.put(name, "dram useful", "bytes", "simulated", row, None if left_out else float(source.dram_useful_bytes))
+    table.put(name, "dram fetched", "bytes", "simulated", row, None if left_out else float(source.dram_fetched_bytes))
     table.put(name, "energy", "J", "simulated", row, energy)

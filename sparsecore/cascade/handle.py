@@ -43,12 +43,15 @@ def apply(model: nn.Module, schedule: Schedule) -> Handle:
     Raises
     ------
     UnsupportedError: another kind of model, a decoder, another attention implementation, a model that has a handle.
-    InvalidValueError: the schedule does not fit the number of layers.
+    InvalidValueError: no schedule, or one that does not fit the number of layers.
 
     A forward pass raises UnsupportedError in training mode, for a mask that is not [B, L], and where attention
     probabilities, hidden states of all layers or a cache are asked for.
     """
-    return Handle(model, schedule)
+    given: object = schedule
+    if not isinstance(given, Schedule):
+        raise InvalidValueError(f"the schedule is a {type(given).__name__}", expected="a sparsecore.cascade.Schedule")
+    return Handle(model, given)
 
 
 def handle_of(model: nn.Module) -> Handle | None:

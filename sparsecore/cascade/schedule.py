@@ -142,7 +142,10 @@ def _checked_list(values: list[float] | tuple[float, ...], name: str, may_grow: 
             )
     if values[0] != 1 and not may_grow:
         raise InvalidValueError(
-            f"{name}[0] is {values[0]}", where="Schedule", expected="1: no importance is known before the first layer"
+            f"{name}[0] is {values[0]}",
+            where="Schedule",
+            expected="1: no importance is known before the first layer",
+            hint=f"one ratio per layer that starts with 1: [1, {values[0]}, ...]",
         )
     return tuple(float(value) for value in values)
 

@@ -346,6 +346,10 @@ def test_what_is_refused(seed: int) -> None:
     with pytest.raises(UnsupportedError, match="decoder"):
         cascade.apply(tiny_bert(seed, is_decoder=True), Schedule())
     model = tiny_bert(seed)
+    with pytest.raises(InvalidValueError, match="the schedule is a str"):
+        cascade.apply(model, "spatten-bert")  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match=r"starts with 1: \[1, 0.5, ...\]"):
+        Schedule(token_keep=[0.5, 0.5])
     with pytest.raises(InvalidValueError, match="3 ratios"):
         cascade.apply(model, Schedule(token_keep=[1, 1, 1]))
     handle = cascade.apply(model, Schedule(token_keep=0.5))

@@ -60,9 +60,10 @@ def test_cells_and_what_is_not_measured(model: nn.Module, inputs: dict[str, torc
     assert table.value("cpu", "dram traffic") is None
     assert table.value("cpu", "agreement") == pytest.approx(1.0)
     assert table.value("spatten", "time", "attention", 0)
-    # SpAtten runs attention only: there is no total, and its linear layers have no time.
-    assert table.value("spatten", "time") is None
-    assert table.value("spatten", "time", "linear", 0) is None
+    # SpAtten runs attention only: there is no total, and its linear layers have neither time nor bytes.
+    for quantity in ("time", "energy", "dram useful", "dram fetched"):
+        assert table.value("spatten", quantity) is None
+        assert table.value("spatten", quantity, "linear", 0) is None
     useful, fetched = (table.value("spatten", f"dram {which}", "attention", "all") for which in ("useful", "fetched"))
     assert useful and fetched and fetched >= useful
     held = table.value("cpu", "memory held")
@@ -89,6 +90,19 @@ def test_agreement_sees_a_difference(model: nn.Module, inputs: dict[str, torch.T
 def test_bad_arguments(model: nn.Module, inputs: Any, arguments: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         sc.measure(model, inputs, **arguments)
+
+
+def test_a_target_by_itself_and_a_wrong_one_before_anything_runs(
+    model: nn.Module, inputs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(sc.measure(model, inputs, on="spatten").results) == ["spatten"]
+
+    def run(**_: Any) -> None:
+        pytest.fail("the model ran")
+
+    monkeypatch.setattr(model, "forward", run)
+    with pytest.raises(UnknownNameError, match="did you mean 'spatten'"):
+        sc.measure(model, inputs, on=["cpu", "spaten"])
 
 
 def test_other_kinds_of_model_and_input_are_refused(model: nn.Module) -> None:
