@@ -23,6 +23,19 @@ void check_row_padding(const uint8_t* row, int64_t row_index, int64_t cols, cons
     }
 }
 
+void expand_bitmask(const Span& values, const Span& bitmask, const Span& dense) {
+    const int64_t rows = dense.shape[0], cols = dense.shape[1];
+    for_element_type(dense.dtype, "dense", [&](auto element) {
+        using T = decltype(element);
+        const T* value = values.as<const T>();
+        T* target = dense.as<T>();
+        for (int64_t row = 0; row < rows; ++row) {
+            const uint8_t* mask = bitmask.as<const uint8_t>() + row * bitmask_bytes(cols);
+            for (int64_t col = 0; col < cols; ++col) *target++ = test_bit(mask, col) ? *value++ : T{0};
+        }
+    });
+}
+
 int64_t bitmask_count(const Span& dense) {
     require_matrix(dense, "dense", -1, -1);
     int64_t count = 0;
@@ -97,15 +110,7 @@ void bitmask_unpack(const Span& compressed, const Span& bitmask, const Span& row
     require_matrix(bitmask, "bitmask", rows, bitmask_bytes(cols));
     bitmask_validate(compressed, bitmask, row_offsets, cols);
     for (const Span* in : {&compressed, &bitmask, &row_offsets}) require_disjoint(dense, "dense", *in, "input");
-    for_element_type(dense.dtype, "dense", [&](auto element) {
-        using T = decltype(element);
-        const T* value = compressed.as<const T>();
-        T* target = dense.as<T>();
-        for (int64_t row = 0; row < rows; ++row) {
-            const uint8_t* mask = bitmask.as<const uint8_t>() + row * bitmask_bytes(cols);
-            for (int64_t col = 0; col < cols; ++col) *target++ = test_bit(mask, col) ? *value++ : T{0};
-        }
-    });
+    expand_bitmask(compressed, bitmask, dense);
 }
 
 }  // namespace sparsecore::formats

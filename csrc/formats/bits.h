@@ -61,4 +61,7 @@ void check_row_padding(const uint8_t* row, int64_t row_index, int64_t cols, cons
 // Every function of this folder takes matrices as contiguous spans.
 void require_matrix(const core::Span& span, const char* name, int64_t rows, int64_t cols);
 
+// dense [rows, cols]: the next of `values` where a bit of the checked bitmask is set, zero elsewhere.
+void expand_bitmask(const core::Span& values, const core::Span& bitmask, const core::Span& dense);
+
 }  // namespace sparsecore::formats

@@ -113,15 +113,7 @@ void nm_unpack(const Span& compressed, const Span& bitmask, int64_t n, int64_t m
     require_disjoint(dense, "dense", compressed, "compressed");
     require_disjoint(dense, "dense", bitmask, "bitmask");
     nm_validate_bitmask(bitmask, cols, n, m);  // afterwards each row has exactly `kept` bits
-    for_element_type(dense.dtype, "dense", [&](auto element) {
-        using T = decltype(element);
-        const T* value = compressed.as<const T>();
-        T* target = dense.as<T>();
-        for (int64_t row = 0; row < rows; ++row) {
-            const uint8_t* mask = bitmask.as<const uint8_t>() + row * bitmask_bytes(cols);
-            for (int64_t col = 0; col < cols; ++col) *target++ = test_bit(mask, col) ? *value++ : T{0};
-        }
-    });
+    expand_bitmask(compressed, bitmask, dense);
 }
 
 void nm_validate_bitmask(const Span& bitmask, int64_t cols, int64_t n, int64_t m) {
