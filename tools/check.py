@@ -43,7 +43,7 @@ def tests() -> bool:
 def long_tests() -> bool:
     """The random tests again and again: every round draws fresh shapes and values."""
     command = (sys.executable, "-m", "pytest", "-q", "-x", "tests/sparsecore", "tests/simulator")
-    return all([call(*command) for _ in range(5)])
+    return all(call(*command) for _ in range(5))
 
 
 def benchmarks_run() -> bool:
