@@ -37,7 +37,7 @@ def main() -> int:
     sections = [compare_weights(console, dense, corpus, options.out)]
     handle, cascade_section = run_cascade(console, dense, corpus, options.out)
     sections.append(cascade_section)
-    simulate_designs(console, dense, handle, corpus, options.out, sections)
+    simulate_designs(console, handle, corpus, options.out, sections)
     console.print(f"\n{time.monotonic() - start:.0f} s in all")
     return 0
 

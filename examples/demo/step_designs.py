@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 from texts import Corpus
-from torch import nn
 
 import simulator
 import sparsecore as sc
@@ -17,7 +16,6 @@ from simulator.result import Result
 
 def simulate_designs(
     console: Console,
-    dense: nn.Module,
     handle: sc.cascade.Handle,
     corpus: Corpus,
     out: Path,
