@@ -38,6 +38,17 @@ def last_hidden(model: nn.Module, ids: Tensor) -> Tensor:
     return out.logits if "logits" in out else out.last_hidden_state
 
 
+def check_copies_and_state_dicts(model: nn.Module, dense: nn.Module, ids: Tensor, expected: Tensor) -> None:
+    """The packed model, its copies, and both models after loading each other's state dict give the same output."""
+    torch.testing.assert_close(last_hidden(model, ids), expected)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(last_hidden(twin, ids), expected)
+    dense.load_state_dict(dense_state_dict(model.state_dict(), like=dense), strict=True)
+    torch.testing.assert_close(last_hidden(dense, ids), expected)
+    model.load_state_dict(dense.state_dict(), strict=True)
+    torch.testing.assert_close(last_hidden(model, ids), expected)
+
+
 def test_bert(seed: int) -> None:
     rng = generator(seed)
     config = transformers.BertConfig(
@@ -51,13 +62,7 @@ def test_bert(seed: int) -> None:
     assert len(report.packed) == 2 * 6 + 1
     assert all(isinstance(model.get_submodule(row.name), SparseLinear) for row in report.packed)
     assert not report["embeddings.word_embeddings.weight"].packed
-    torch.testing.assert_close(last_hidden(model, ids), expected)
-    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        torch.testing.assert_close(last_hidden(twin, ids), expected)
-    dense.load_state_dict(dense_state_dict(model.state_dict(), like=dense), strict=True)
-    torch.testing.assert_close(last_hidden(dense, ids), expected)
-    model.load_state_dict(dense.state_dict(), strict=True)
-    torch.testing.assert_close(last_hidden(model, ids), expected)
+    check_copies_and_state_dicts(model, dense, ids, expected)
     half = last_hidden(model.bfloat16(), ids)
     assert half.dtype == torch.bfloat16
     assert torch.cosine_similarity(half.float().flatten(), expected.flatten(), 0) > 0.999
@@ -110,13 +115,7 @@ def test_mixtral_experts(seed: int) -> None:
     assert len(rows) == 2 * 2
     assert {row.name.rpartition(".")[2] for row in rows} == {"gate_up_proj", "down_proj"}
     assert all(row.held_bytes < row.dense_bytes for row in rows)
-    torch.testing.assert_close(last_hidden(model, ids), expected)
-    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        torch.testing.assert_close(last_hidden(twin, ids), expected)
-    dense.load_state_dict(dense_state_dict(model.state_dict(), like=dense), strict=True)
-    torch.testing.assert_close(last_hidden(dense, ids), expected)
-    model.load_state_dict(dense.state_dict(), strict=True)
-    torch.testing.assert_close(last_hidden(model, ids), expected)
+    check_copies_and_state_dicts(model, dense, ids, expected)
     assert sc.report(model.bfloat16()).held_bytes < 0.7 * report.held_bytes
 
 
