@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sparsecore import formats, ops, resident
 from sparsecore.formats import StoredWeight, require_memory
+from sparsecore.ops.linear import direct_linear, runs_directly
 from sparsecore.patterns import NM, Block, Pattern
 
 __all__ = ["PackedWeight"]
@@ -75,6 +76,8 @@ class PackedWeight:
             x = x.to(dtype)
             bias = bias if bias is None else bias.to(dtype)
         (rows, cols), pattern, packed = self._shape, self._pattern, self._resident
+        if weight is None and self._isa != "cuda" and packed.is_cpu and runs_directly(x, bias):
+            return direct_linear(x, packed, bias, activation, (pattern.kind, rows, cols, *pattern.sizes))
         out: Tensor
         if isinstance(pattern, NM):
             out = ops.nm_linear(x, packed, bias, rows, cols, pattern.n, pattern.m, activation, weight)

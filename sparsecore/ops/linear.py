@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from sparsecore.backends.cpu import linear as cpu
 from sparsecore.backends.cuda import linear as cuda
@@ -27,10 +28,12 @@ from sparsecore.resident import Expected
 __all__ = [
     "bitmask_linear",
     "block_linear",
+    "direct_linear",
     "nm_linear",
     "packed_grad_input",
     "packed_linear",
     "packed_to_dense",
+    "runs_directly",
 ]
 
 
@@ -170,6 +173,28 @@ nm_linear = _define_linear("nm_linear", "nm", "int n, int m, ", _sized)
 block_linear = _define_linear("block_linear", "block", "int block_rows, int block_cols, ", _sized)
 bitmask_linear = _define_linear("bitmask_linear", "bitmask", "", _plain)
 packed_linear = _define_linear("packed_linear", "", "", _plain)
+
+
+def runs_directly(x: Tensor, bias: Tensor | None) -> bool:
+    """Whether a call needs nothing of the dispatcher: plain CPU tensors, no gradient, nothing that traces or compiles.
+
+    The dispatcher and its gradient wrapper take as long as a small layer does for one token.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) is Tensor
+        and x.is_cpu
+        and (bias is None or bias.is_cpu)
+        and not (torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)))
+        and not torch.jit.is_tracing()
+        and not is_in_torch_dispatch_mode()
+    )
+
+
+def direct_linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: Expected) -> Tensor:
+    """Run the CPU kernel of the linear operators without the dispatcher; the caller asks `runs_directly` first."""
+    _check(x, bias, expected[1], expected[2], activation, None)
+    return cpu.packed_linear(x, packed, bias, activation, expected)
 
 
 def _grad_input(backend: GradBackend) -> Callable[..., Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsecore import resident
 from sparsecore.backends.reference.linear import masked_matmul, require_dtype
-from sparsecore.native import core, span
+from sparsecore.native import DTYPE_NAMES, core, span
 
 __all__ = ["packed_grad_input", "packed_linear"]
 
@@ -27,7 +27,8 @@ def packed_linear(
         span(tokens),
         weight.span,
         None if bias is None else span(bias),
-        span(out if x.dim() == 2 else out.view(tokens.shape[0], rows)),
+        # The result is new and contiguous: its storage need not be asked for, as `span` does for any tensor.
+        (out.data_ptr(), out.nbytes, (tokens.shape[0], rows), (rows, 1), DTYPE_NAMES[weight.dtype]),
         activation,
         torch.get_num_threads(),
     )
