@@ -15,6 +15,7 @@ from simulator.errors import UnsupportedError
 from simulator.result import InputField, Result
 from simulator.workload.describe import describe
 from simulator.workload.ir import Workload
+from simulator.workload.reader import read_workload
 
 __all__ = ["Comparison", "compare", "run"]
 
@@ -34,7 +35,7 @@ def run(
 
     Parameters
     ----------
-    workload: a Workload or the path of a saved one.
+    workload: a Workload, or what `simulate MODEL` takes: a saved one, a model file or folder, a built-in model.
     arch: the name of a design, or a YAML file with `base:` and the numbers that differ.
     set: dotted keys of the design's settings with new values, such as {"dram.channels": 8}.
     memory: a shipped memory or a YAML file, instead of the design's.
@@ -46,12 +47,12 @@ def run(
     Raises
     ------
     UnknownNameError: no such design or memory. ConfigError: an unknown or mistyped key.
-    FileMissingError, CorruptFileError, FormatVersionError: the saved workload.
+    FileMissingError, CorruptFileError, FormatVersionError: the saved workload, or as `read_workload` for a model.
     UnsupportedError: an op does not fit the design, or `strict` and something is not modelled.
     InvalidValueError: `host` is not understood.
     """
     if not isinstance(workload, Workload):
-        workload = Workload.load(workload)
+        workload = read_workload(os.fspath(workload))
     roofline = parse_host(host)
     design, resolved = make(arch, set, memory, seed)
     ledger = Ledger(workload, design, roofline)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from simulator.memory import Memory, MemorySpec, Traffic, dram_energy, load_memory
 from simulator.settings import Settings
@@ -33,6 +33,13 @@ class DramSettings(Settings):
 
     standard: str
     channels: int | None = Field(None, ge=1, description="None: as in the standard")
+
+    @field_validator("channels")
+    @classmethod
+    def _whole_address_bits(cls, channels: int | None) -> int | None:
+        if channels is not None and channels & (channels - 1):
+            raise ValueError("the number of channels should be a power of two")
+        return channels
 
 
 class DesignSettings(Settings):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import simulator as sim
-from simulator.errors import InvalidValueError, UnsupportedError
+from simulator.errors import InvalidValueError, UnknownNameError, UnsupportedError
 from simulator.result import Result
 from simulator.workload.ir import Workload
 from simulator.workload.reader import read_workload
@@ -123,6 +123,12 @@ def test_the_same_run_gives_the_same_result(pruned: Workload, result: Result) ->
 def test_a_saved_workload_gives_the_same_result(pruned: Workload, result: Result, tmp_path: Path) -> None:
     pruned.save(tmp_path / "w.json")
     assert sim.run(tmp_path / "w.json", "spatten") == result
+
+
+def test_a_model_is_read_as_the_command_reads_it() -> None:
+    assert sim.run("bert-base") == sim.run(read_workload("bert-base"))
+    with pytest.raises(UnknownNameError, match="bert-base"):
+        sim.run("bert-bas")
 
 
 def test_comparisons_are_of_equal_scopes(pruned: Workload, result: Result) -> None:
