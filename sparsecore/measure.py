@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Measurement", "Row", "agreement", "measure"]
 
-CellKind = Literal["measured", "simulated", "derived"]
+CellKind = Literal["measured", "simulated", "derived", "not measured"]
 _SCOPES = ("attention", "linear", "other", "total")
 
 
@@ -86,15 +86,18 @@ class Measurement:
         }
 
     def __str__(self) -> str:
-        head = ["layer", "scope", *(f"{c.target} {c.quantity} [{c.unit}, {c.kind}]" for c in self.columns)]
-        lines = [head]
+        lines = [
+            ["", "", *(column.target for column in self.columns)],
+            ["", "", *(column.quantity for column in self.columns)],
+            ["layer", "scope", *(f"[{column.unit}, {column.kind}]" for column in self.columns)],
+        ]
         for row in self.rows:
             values = (self.cells.get((row, column)) for column in self.columns)
-            shown = ["not measured" if value is None else f"{value:.4g}" for value in values]
+            shown = ["-" if value is None else f"{value:.4g}" for value in values]
             lines.append([str(row.layer), row.scope, *shown])
         widths = [max(map(len, column)) for column in zip(*lines)]
         table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
-        return "\n".join([*table, *self.notes])
+        return "\n".join([*table, "-: not measured", *self.notes])
 
 
 def measure(
@@ -220,8 +223,8 @@ def _measure_cpu(table: _Table, model: nn.Module, inputs: Mapping[str, Any], run
     whole = Row("all", "total")
     table.put("cpu", "time", "s", "measured", whole, statistics.median(totals))
     table.put("cpu", "memory held", "bytes", "measured", whole, float(memory_held(model)))
-    table.put("cpu", "dram traffic", "bytes", "measured", whole, None)
-    table.put("cpu", "energy", "J", "measured", whole, None)
+    table.put("cpu", "dram traffic", "bytes", "not measured", whole, None)
+    table.put("cpu", "energy", "J", "not measured", whole, None)
 
 
 def _place_name(layer: int | None) -> int | str:

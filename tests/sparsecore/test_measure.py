@@ -71,7 +71,7 @@ def test_cells_and_what_is_not_measured(model: nn.Module, inputs: dict[str, torc
     text = str(table)
     assert "not measured" in text
     kinds = {column["kind"] for column in table.to_dict()["columns"]}
-    assert kinds == {"measured", "simulated"}
+    assert kinds == {"measured", "simulated", "not measured"}
 
 
 def test_agreement_sees_a_difference(model: nn.Module, inputs: dict[str, torch.Tensor], seed: int) -> None:
