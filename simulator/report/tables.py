@@ -68,6 +68,9 @@ def assumption_line(results: Sequence[Result]) -> str:
     """Return what the first line of every report says: whether the pruning decisions are assumed, and by what."""
     first = results[0]
     assumed, published = decisions(first, "assumed"), decisions(first, "published")
+    measured = decisions(first, "measured")
+    if assumed and measured:
+        return f"ASSUMED: {', '.join(assumed)}; MEASURED: {', '.join(measured)} ({first.schedule})"
     if assumed:
         return f"ASSUMED: {', '.join(assumed)} by schedule {first.schedule}, not measured on an input"
     if published:
