@@ -11,7 +11,7 @@ from simulator.designs.registry import Parameter, Resolved, make
 from simulator.engine.accounting import Ledger
 from simulator.engine.host import Host, parse_host
 from simulator.engine.interface import Design
-from simulator.errors import UnsupportedError
+from simulator.errors import InvalidValueError, UnsupportedError
 from simulator.result import InputField, Result
 from simulator.workload.describe import describe
 from simulator.workload.ir import Workload
@@ -49,8 +49,10 @@ def run(
     UnknownNameError: no such design or memory. ConfigError: an unknown or mistyped key.
     FileMissingError, CorruptFileError, FormatVersionError: the saved workload, or as `read_workload` for a model.
     UnsupportedError: an op does not fit the design, or `strict` and something is not modelled.
-    InvalidValueError: `host` is not understood.
+    InvalidValueError: `host` is not understood, or a seed below 0.
     """
+    if seed < 0:
+        raise InvalidValueError(f"the seed is {seed}", where="seed", expected="0 or more")
     if not isinstance(workload, Workload):
         workload = read_workload(os.fspath(workload))
     roofline = parse_host(host)

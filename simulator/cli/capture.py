@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from simulator.cli import options
+from simulator.errors import InvalidValueError
 from simulator.report.tables import DECISIONS
 from simulator.workload import ReadRequest
 
@@ -31,6 +32,8 @@ def capture(
 
     Simulating a workload file needs neither torch nor the model.
     """
+    if out == "-":
+        raise InvalidValueError("a workload does not go to stdout", where="OUT", expected="a file name: it may be two")
     options.writable(out, "OUT")
     workload = options.read(model, ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle))
     if require_measured:

@@ -255,6 +255,8 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("compare", "absent.json"), "absent.json"),
     (("new", "design.txt"), ".yaml"),
     (("capture", "bert-base", "no/such/w.json"), "no/such"),
+    (("capture", "bert-base", "-"), "stdout"),
+    (("bert-base", "--seed", "-1"), "the seed is -1"),
 ]
 
 
