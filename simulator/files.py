@@ -12,7 +12,10 @@ from typing import Any
 
 from simulator.errors import CorruptFileError, FileMissingError, FormatVersionError, InvalidValueError
 
-__all__ = ["check_version", "parse_json", "read_bytes", "read_json", "replacing", "write_atomic"]
+__all__ = ["check_version", "is_torch_file", "parse_json", "read_bytes", "read_json", "replacing", "write_atomic"]
+
+_TORCH_SUFFIXES = (".pt", ".pth", ".pt2", ".bin", ".pkl", ".ckpt")
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -69,6 +72,14 @@ def _mode_for(target: Path) -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
+
+
+def is_torch_file(path: Path) -> bool:
+    """Tell whether a file looks like one of torch.save: by its name, or as a zip archive or a pickle."""
+    if not path.is_file() or path.suffix == ".safetensors":
+        return False
+    with path.open("rb") as stream:
+        return stream.read(4).startswith(_TORCH_STARTS) or path.suffix in _TORCH_SUFFIXES
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.errors import InvalidValueError
+from simulator.files import is_torch_file
 
 if TYPE_CHECKING:
     from simulator.workload import ModelInfo, ReadRequest, Workload
 
 __all__ = ["read"]
-
-_TORCH_SUFFIXES = (".pt", ".pth", ".pt2", ".bin", ".pkl", ".ckpt")
-_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def read(path: str, request: ReadRequest) -> Workload | ModelInfo | None:
@@ -34,7 +32,7 @@ def read(path: str, request: ReadRequest) -> Workload | ModelInfo | None:
     """
     file = Path(path)
     if request.input is None:
-        if not _is_torch_file(file):
+        if not is_torch_file(file):
             return None
         _require_torch()
         from sparsecore.simulate_model import described
@@ -48,14 +46,6 @@ def read(path: str, request: ReadRequest) -> Workload | ModelInfo | None:
     from sparsecore.simulate_model import measured
 
     return measured(file, request)
-
-
-def _is_torch_file(file: Path) -> bool:
-    if not file.is_file() or file.suffix == ".safetensors":
-        return False
-    with file.open("rb") as stream:
-        start = stream.read(4)
-    return file.suffix in _TORCH_SUFFIXES or start.startswith(_TORCH_STARTS)
 
 
 def _require_torch() -> None:

@@ -26,7 +26,7 @@ from simulator.errors import (
     UnsupportedError,
     nearest,
 )
-from simulator.files import read_json
+from simulator.files import is_torch_file, read_json
 from simulator.workload import store
 from simulator.workload.build import Pattern, build
 from simulator.workload.families import family_named
@@ -44,7 +44,6 @@ Patterns: TypeAlias = dict[tuple[int | None, str], Pattern] | None
 # SpAtten's evaluation: BERT on sequences of mostly fewer than 100 tokens, GPT-2 generating 32 tokens after 992.
 _ENCODER_LENGTH = 128
 _DECODER_LENGTHS = (992, 32)
-_PICKLE = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def read_workload(model: str, request: ReadRequest | None = None) -> Workload:
@@ -206,8 +205,7 @@ def _from_readers(path: Path, request: ReadRequest) -> Workload:
             return from_sizes(answer, request, path.stem, str(path), None)
         if answer is not None:
             return answer
-    start = b"" if path.is_dir() else path.read_bytes()[:4]
-    if request.input is not None or start.startswith(_PICKLE):
+    if request.input is not None or is_torch_file(path):
         raise MissingDependencyError(
             "running a model or reading a PyTorch file needs sparsecore and torch",
             where=str(path),

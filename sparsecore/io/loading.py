@@ -9,6 +9,7 @@ from typing import TypeVar, overload
 
 from torch import Tensor, nn
 
+from simulator.files import is_torch_file
 from sparsecore.errors import CorruptFileError, FileMissingError, InvalidValueError, UnsupportedError
 from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
 from sparsecore.io.container import read_safetensors
@@ -24,7 +25,6 @@ __all__ = ["load", "read"]
 
 Model = TypeVar("Model", bound=nn.Module)
 _INDEX = ".index.json"
-_TORCH_SUFFIXES = (".pt", ".pth", ".pt2", ".bin", ".pkl", ".ckpt")
 
 
 @overload
@@ -139,7 +139,7 @@ def _read_file(file: Path, trust_pickle: bool) -> tuple[dict[str, Tensor], dict[
         return read_safetensors(file)
     if not start:
         raise CorruptFileError("the file is empty", where=str(file))
-    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80" or file.suffix in _TORCH_SUFFIXES:
+    if is_torch_file(file):
         return read_torch_file(file, trust_pickle), None
     raise UnsupportedError(
         "not a checkpoint of a known kind",
