@@ -70,7 +70,7 @@ def assumption_line(results: Sequence[Result]) -> str:
     assumed, published = decisions(first, "assumed"), decisions(first, "published")
     measured = decisions(first, "measured")
     if assumed and measured:
-        return f"ASSUMED: {', '.join(assumed)}; MEASURED: {', '.join(measured)} ({first.schedule})"
+        return f"ASSUMED: {', '.join(assumed)} (schedule: {first.schedule}); MEASURED: {', '.join(measured)}"
     if assumed:
         return f"ASSUMED: {', '.join(assumed)} by schedule {first.schedule}, not measured on an input"
     if published:

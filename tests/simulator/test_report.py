@@ -150,6 +150,9 @@ def test_the_first_line_says_what_is_assumed() -> None:
     assert printed([published]).startswith("PUBLISHED: heads by schedule half")
     measured = make_result(inputs=(InputField("workload.tokens", 1, "measured", "run"),), schedule="measured run")
     assert printed([measured]).startswith("MEASURED")
+    kinds = ("tokens", "measured"), ("bits", "assumed")
+    mixed = make_result(inputs=tuple(InputField(f"workload.{name}", 1, kind, "run") for name, kind in kinds))
+    assert printed([mixed]).startswith("ASSUMED: bit widths (schedule: half); MEASURED: tokens")
 
 
 def test_terminal_shows_markup_as_it_is_and_cuts_nothing() -> None:
