@@ -186,7 +186,7 @@ def runs_directly(x: Tensor, bias: Tensor | None) -> bool:
         and x.is_cpu
         and (bias is None or bias.is_cpu)
         and not (torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)))
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # type: ignore[attr-defined, no-untyped-call]
         and not is_in_torch_dispatch_mode()
     )
 

@@ -17,6 +17,7 @@ from sparsecore import PackedWeight, ops, resident
 from sparsecore.errors import DtypeError, NamedError, ResidentError, ShapeError, UnsupportedError
 from sparsecore.formats import pack
 from sparsecore.native import core
+from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM, Block, Unstructured
 
 
@@ -297,3 +298,14 @@ def run_python(code, **environment):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_traced_modules_do_not_freeze_the_result(seed):
+    """A direct call of the kernel would be invisible to tracing, and its result a constant."""
+    torch.manual_seed(seed)
+    dense = torch.randn(8, 16) * (torch.arange(16) % 4 < 2)
+    layer = SparseLinear.from_packed(PackedWeight.from_dense(dense, "2:4"))
+    with torch.no_grad():
+        traced = torch.jit.trace(layer, torch.randn(3, 16), check_trace=False)
+        x = torch.randn(3, 16)
+        torch.testing.assert_close(traced(x), layer(x))
