@@ -6,6 +6,7 @@ import io
 import pickle
 import pickletools
 import struct
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -58,7 +59,9 @@ def read_torch_file(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
 
 def _load(path: Path, mapped: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error says it in our words
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if _is_pickle(path, mapped):
             raise _refused(path, _reason(error)) from error

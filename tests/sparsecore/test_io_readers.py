@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import OrderedDict
 from pathlib import Path
 
@@ -217,3 +218,10 @@ def test_damaged_folders_are_named(tmp_path: Path, seed: int) -> None:
     )
     with pytest.raises(UnsupportedError, match="marlin-24"):
         sc.load(folder)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_plain_pickle_is_refused_without_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(nn.Linear(2, 2)))
+    with pytest.raises(PickleRefusedError, match="trust_pickle"):
+        sc.load(tmp_path / "m.pkl")
