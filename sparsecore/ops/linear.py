@@ -184,9 +184,11 @@ def runs_directly(x: Tensor, bias: Tensor | None) -> bool:
         not torch.compiler.is_compiling()
         and type(x) is Tensor
         and x.is_cpu
+        and not x.is_neg()
+        and torch._C._functorch.peek_interpreter_stack() is None  # vmap and its kin wrap plain tensors
         and (bias is None or bias.is_cpu)
         and not (torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)))
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # type: ignore[attr-defined, no-untyped-call]
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not is_in_torch_dispatch_mode()
     )
 

@@ -309,3 +309,15 @@ def test_traced_modules_do_not_freeze_the_result(seed):
         traced = torch.jit.trace(layer, torch.randn(3, 16), check_trace=False)
         x = torch.randn(3, 16)
         torch.testing.assert_close(traced(x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_transforms_and_lazy_views_are_left_to_the_dispatcher(seed):
+    rng = generator(seed)
+    dense = random_weight(16, 24, NM(2, 4), rng)
+    packed, x = PackedWeight.from_dense(dense, "2:4"), torch.randn(5, 3, 24, generator=rng)
+    with torch.no_grad():
+        expected = packed.linear(x)
+        for transform in (torch.vmap, torch.func.functionalize):
+            torch.testing.assert_close(transform(packed.linear)(x), expected)
+        torch.testing.assert_close(packed.linear(torch._neg_view(x)), -expected)
