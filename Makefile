@@ -21,7 +21,13 @@ help:
 	@echo "make test-full  long sweeps, floor versions, the other Pythons found"
 	@echo "make clean      remove the environment and everything built"
 
-$(VENV)/.ready-demo: tools/setup_env.sh tools/preflight.sh
+# TORCH= or PYTHON= given on the command line and not what the environment was made with: it is made anew.
+GIVEN := $(filter-out file default,$(origin TORCH) $(origin PYTHON))
+.PHONY: FORCE
+$(VENV)/.choice: FORCE
+	@if [ -f $@ ] && { [ -z "$(GIVEN)" ] || [ "$$(cat $@)" = "$(TORCH) $(PYTHON)" ]; }; then :; else \
+	  rm -rf $(VENV) && mkdir -p $(VENV) && echo "$(TORCH) $(PYTHON)" >$@; fi
+$(VENV)/.ready-demo: tools/setup_env.sh tools/preflight.sh $(VENV)/.choice
 	@tools/setup_env.sh $(VENV) $(PYTHON) "$(TORCH)" demo
 	@touch $@
 $(VENV)/.ready-test: $(VENV)/.ready-demo
