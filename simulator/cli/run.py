@@ -71,11 +71,16 @@ def run(
         options.refuse_assumptions(workload)
     chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed}
     results = [_simulate(workload, name, {**chosen, "set": settings[name]}, quiet) for name in arch]
-    if not quiet and "-" not in (json, csv):
+    # Files first: a reader of stdout that stops early, such as `head`, costs none of them.
+    _write_files(results, json, csv, html)
+    if "-" in (json, csv):
+        from simulator.report import csv_text
+
+        typer.echo(dump_results(results) if json == "-" else csv_text(results), nl=False)
+    elif not quiet:
         from simulator.report.terminal import print_results
 
         print_results(results, options.console(), details)
-    _write(results, json, csv, html)
 
 
 def _part(workload: Workload, phase: str) -> Workload:
@@ -99,17 +104,13 @@ def _simulate(workload: Workload, arch: str, chosen: dict[str, Any], quiet: bool
         return api.run(workload, arch, progress=bar.step, **chosen)
 
 
-def _write(results: list[Result], json: str | None, csv: str | None, html: str | None) -> None:
+def _write_files(results: list[Result], json: str | None, csv: str | None, html: str | None) -> None:
     from simulator.files import write_atomic
-    from simulator.report import csv_text, write_csv, write_html
+    from simulator.report import write_csv, write_html
 
-    if json == "-":
-        typer.echo(dump_results(results), nl=False)
-    elif json is not None:
+    if json not in (None, "-"):
         write_atomic(json, dump_results(results))
-    if csv == "-":
-        typer.echo(csv_text(results), nl=False)
-    elif csv is not None:
+    if csv not in (None, "-"):
         write_csv(results, csv)
     if html is not None:
         write_html(results, html)

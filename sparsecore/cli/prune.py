@@ -38,7 +38,7 @@ def prune(
     """Prune a checkpoint in one shot, without training, and write it as safetensors.
 
     A Hugging Face folder is loaded as its model (transformers must be installed), which tells what is a linear layer.
-    Of a single file every matrix named *.weight is taken as [out, in], except the excluded names.
+    Of a single file every matrix named *.weight is taken as out x in, except the excluded names.
     """
     import sparsecore as sc
     from sparsecore.patterns import parse

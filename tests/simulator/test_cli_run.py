@@ -297,6 +297,22 @@ def test_a_full_disk_is_no_error_of_ours(simulate: Simulate) -> None:
     assert "/proc" in err
 
 
+def test_a_reader_that_stops_early_costs_no_file(tmp_path: Path) -> None:
+    files = {kind: tmp_path / f"r.{kind}" for kind in ("json", "csv", "html")}
+    options = [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
+    command = [sys.executable, "-m", "simulator.cli", *SHORT, *options]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    said = running.stderr.read()
+    running.stderr.close()
+    running.wait()
+    assert b"Traceback" not in said
+    assert all(path.stat().st_size > 100 for path in files.values())
+
+
 def test_as_a_process() -> None:
     done = process(*SHORT)
     assert (done.returncode, done.stderr) == (0, "")
