@@ -85,7 +85,10 @@ def test_any_weight_comes_back_bit_for_bit(tmp_path: Path, data: st.DataObject) 
     sc.save(LoadedCheckpoint("test", "state dict", {}, {"p": entry}), tmp_path / "m.safetensors")
     found = sc.load(tmp_path / "m.safetensors").packed["p"]
     assert (found.stored.pattern, found.stored.shape, found.transposed) == (pattern, shape, entry.transposed)
-    assert torch.equal(found.stored.unpack().view(torch.uint8), weight.view(torch.uint8))
+    # A pruned position may hold a zero of either sign and comes back as +0 (docs/formats.md); nothing else may change.
+    expected = weight.clone()
+    expected[~found.stored.keep_mask() & (weight == 0)] = 0
+    assert torch.equal(found.stored.unpack().view(torch.uint8), expected.view(torch.uint8))
 
 
 def test_the_file_holds_the_stored_tensors_and_nothing_twice(tmp_path: Path, seed: int) -> None:
