@@ -28,7 +28,7 @@ from simulator.errors import (
 )
 from simulator.files import is_torch_file, read_json
 from simulator.workload import store
-from simulator.workload.build import Pattern, build
+from simulator.workload.build import Pattern, build, element_bits
 from simulator.workload.families import family_named
 from simulator.workload.headers import Weights, is_safetensors, read_folder, read_safetensors
 from simulator.workload.ir import ModelInfo, Workload
@@ -154,6 +154,10 @@ def from_sizes(
     patterns: sparsity of the linear layers by (layer, name), None where there are no weights.
     lengths: default prompt length and number of generated tokens; None: those of the family.
     """
+    try:
+        element_bits(info.dtype)
+    except InvalidValueError as error:
+        raise InvalidValueError(error.what, where=source, expected=error.expected) from error
     schedule = default_schedule(info.family) if request.schedule is None else load_schedule(request.schedule)
     if lengths is None:
         lengths = (_ENCODER_LENGTH, 0) if family_named(info.family).encoder else _DECODER_LENGTHS
