@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from simulator.memory import Memory, MemorySpec, Traffic, dram_energy, load_memory
+from simulator.memory import DramCounts, Memory, MemorySpec, Traffic, default_model, dram_energy, load_memory
 from simulator.settings import Settings
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp
 
@@ -157,7 +157,7 @@ class Design(ABC):
         An op starts with all rows of the DRAM closed. Where it falls between two refreshes follows from `cycle`,
         rounded to a quarter of tREFI, so that at most four runs of equal ops differ.
         """
-        refi = self.memory_spec.timing_ns.refi
+        refi = self.memory_spec.timing_ns["refi"]
         phase = int(cycle / self.clock_ghz % refi / refi * REFRESH_PHASES) if refi else 0
         key = (self.signature(op, rows), phase)
         if key not in self._known:
@@ -171,17 +171,17 @@ class Design(ABC):
 
     def energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of an op by component: the DRAM's parts and the design's own."""
-        traffic = cost.traffic.values()
-        parts = dram_energy(
-            self.memory_spec,
-            sum(t.bursts for t in traffic),
-            sum(t.activations for t in traffic),
-            cost.cycles / self.clock_ghz,
-            cost.dram_active_cycles / self.clock_ghz,
+        writes = sum(t.bursts for name, t in cost.traffic.items() if name in self.written_streams)
+        counts = DramCounts(
+            activations=sum(t.activations for t in cost.traffic.values()),
+            reads=sum(t.bursts for t in cost.traffic.values()) - writes,
+            writes=writes,
+            time_ns=cost.cycles / self.clock_ghz,
+            active_ns=self.memory_spec.units * cost.dram_active_cycles / self.clock_ghz,
         )
         dram = {
-            name: Energy(part.energy_pj, "dram", part.source, part.constant.kind, part.low_pj, part.high_pj)
-            for name, part in parts.items()
+            f"dram.{name}": Energy(part.energy_pj, "dram", part.source, part.kind, part.low_pj, part.high_pj)
+            for name, part in dram_energy(self.memory_spec, counts, default_model(self.memory_spec)).items()
         }
         return dram | self.on_chip_energy(cost)
 

@@ -46,6 +46,7 @@ class _Entry(Settings):
     value: float = Field(ge=0)
     low: float | None = Field(None, ge=0)
     high: float | None = Field(None, ge=0)
+    interval: str = ""  # where `low` and `high` come from, if not from the table's source
     unit: Literal["pJ", "pJ/bit", "mW"]
 
 
@@ -99,7 +100,8 @@ def constant(reference: str, where: str = "", unit: str = "") -> Constant:
         raise ConfigError(f"{reference} is in {entry.unit}", where=where, expected=f"a constant in {unit}")
     low = entry.value if entry.low is None else entry.low
     high = entry.value if entry.high is None else entry.high
-    return Constant(entry.value, low, high, entry.unit, table.source, table.kind)
+    source = f"{table.source}; {entry.interval}" if entry.interval else table.source
+    return Constant(entry.value, low, high, entry.unit, source, table.kind)
 
 
 def sram_macro(table_name: str, size: int, bits: int, where: str = "") -> SramMacro:
