@@ -2,31 +2,172 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from simulator.designs.registry import make
 from simulator.engine.interface import Cost
-from simulator.errors import ConfigError
-from simulator.memory import Traffic, dram_energy, load_memory
+from simulator.errors import ConfigError, UnknownNameError
+from simulator.memory import (
+    DramCounts,
+    MemorySpec,
+    Traffic,
+    default_model,
+    dram_energy,
+    energy_models,
+    energy_table,
+    load_memory,
+    standard_names,
+)
+from simulator.memory import spec as spec_module
 from simulator.tech import constant
 
 SPEC = load_memory("hbm2", 16)
+FORMS = {model: load_memory(name) for model, name in (("per-access", "hbm2-legacy"), ("idd", "hbm2-dramsim3"))}
+
+
+def pj(spec: MemorySpec, model: str, **counts: float) -> dict[str, float]:
+    """Return the energies of a run that lasted no time unless `counts` say so."""
+    zero = {"activations": 0.0, "reads": 0.0, "writes": 0.0, "time_ns": 0.0, "active_ns": 0.0}
+    return {name: part.energy_pj for name, part in dram_energy(spec, DramCounts(**{**zero, **counts}), model).items()}
+
+
+def edited(tmp_path: Path, name: str, change: str, to: str) -> str:
+    """Return a copy of a shipped memory file with one text replaced."""
+    text = (Path(spec_module.__file__).parent / "standards" / f"{name}.yaml").read_text()
+    assert change in text
+    path = tmp_path / "memory.yaml"
+    path.write_text(text.replace(change, to))
+    return str(path)
 
 
 def test_dram_parts_are_counts_times_constants() -> None:
-    parts = dram_energy(SPEC, bursts=1000, activations=70, time_ns=39_000.0, active_ns=9_000.0)
+    counts = DramCounts(activations=70, reads=900, writes=100, time_ns=39_000.0, active_ns=32 * 9_000.0)
+    parts = dram_energy(SPEC, counts)
     bits = 1000 * 32 * 8
     expected = {
-        "dram.activation": 70 * 909,
-        "dram.movement": bits * 2.68,
-        "dram.io": bits * 0.80,
-        "dram.refresh": 16 * 10 * 60_800,
-        "dram.standby_active": 16 * 66 * 9_000,
-        "dram.standby_precharged": 16 * 48 * 30_000,
+        "activation": 70 * 909,
+        "movement": bits * 2.68,
+        "io": bits * 0.80,
+        "refresh": 16 * 10 * 60_800,
+        "standby_active": 16 * 66 * 9_000,
+        "standby_precharged": 16 * 48 * 30_000,
     }
     assert {name: part.energy_pj for name, part in parts.items()} == pytest.approx(expected)
     assert all(part.low_pj <= part.energy_pj <= part.high_pj for part in parts.values())
-    assert parts["dram.io"].low_pj == pytest.approx(bits * 0.30)
+    assert parts["io"].low_pj == pytest.approx(bits * 0.30)
+    assert parts["activation"].low_pj == pytest.approx(70 * 828)
+
+
+@pytest.mark.parametrize("name", [name for name in standard_names() if energy_models(load_memory(name))])
+def test_the_interval_encloses_the_energy(name: str) -> None:
+    spec = load_memory(name)
+    for model in energy_models(spec):
+        parts = dram_energy(spec, DramCounts(1e3, 2e4, 1e4, 1e6, 5e5 * spec.units), model)
+        assert all(0 < part.low_pj <= part.energy_pj <= part.high_pj for part in parts.values())
+        assert any(part.low_pj < part.high_pj for part in parts.values())
+
+
+def test_currents_give_the_energies_of_dramsim3_for_hbm2() -> None:
+    """VDD 1.2 V; IDD0 65, 2N 40, 3N 55, 4R 390, 4W 500, 5AB 250 mA; the tool adds the same amounts for each command."""
+    spec = FORMS["idd"]
+    assert pj(spec, "idd", activations=1)["activation"] == pytest.approx(1.2 * (65 * 48 - 55 * 34 - 40 * 14))
+    assert pj(spec, "idd", activations=1)["activation"] == pytest.approx(828)
+    assert pj(spec, "idd", reads=1)["movement"] == pytest.approx(804)
+    assert pj(spec, "idd", writes=1)["movement"] == pytest.approx(1068)
+    assert pj(spec, "idd", refreshes=1)["refresh"] == pytest.approx(60_840)
+    standby = pj(spec, "idd", time_ns=100, active_ns=30)  # one rank open for 30 ns, seven channels closed all the time
+    assert standby["standby_active"] == pytest.approx(66 * 30)
+    assert standby["standby_precharged"] == pytest.approx(48 * (8 * 100 - 30))
+    assert "io" not in standby
+
+
+def test_currents_give_the_energies_of_dramsim3_for_ddr4() -> None:
+    """A rank of eight x8 devices at 3200, with that tool's clock of 0.63 ns and its tRFC of 560 clocks."""
+    spec = load_memory("ddr4-3200", settings={"clock": "1587.3016 MHz", "tRFC": "560 ck"})
+    assert pj(spec, "idd", activations=1)["activation"] == pytest.approx(4234, rel=1e-3)
+    assert pj(spec, "idd", reads=1)["movement"] / 512 == pytest.approx(5.48, rel=1e-3)
+    assert pj(spec, "idd", writes=1)["movement"] / 512 == pytest.approx(4.63, rel=1e-3)
+    assert pj(spec, "idd", refreshes=1)["refresh"] == pytest.approx(670_600, rel=1e-3)
+    assert pj(spec, "idd", time_ns=1, active_ns=1)["standby_active"] == pytest.approx(499.2)
+    assert pj(spec, "idd", time_ns=1)["standby_precharged"] == pytest.approx(355.2)
+
+
+def test_currents_of_several_supplies_add_up() -> None:
+    """LPDDR4: VDD1 1.8 V, VDD2 1.1 V and the drivers' VDDQ 1.1 V, whose moved bits are apart."""
+    spec = load_memory("lpddr4-3200")
+    read = pj(spec, "idd", reads=1)
+    assert read["movement"] == pytest.approx(1.1 * (275 - 30) * 5.0)
+    assert read["io"] == pytest.approx(1.1 * (150 - 0.75) * 5.0)
+    core, old, drivers = ((45, 30, 27), (3.5, 2.25, 2), (0.75, 0.75, 0.75))
+    ras, rp = 68 / 1.6, 29 / 1.6
+    expected = sum(
+        volts * (i0 * (ras + rp) - i3n * ras - i2n * rp)
+        for volts, (i0, i3n, i2n) in ((1.1, core), (1.8, old), (1.1, drivers))
+    )
+    assert pj(spec, "idd", activations=1)["activation"] == pytest.approx(expected)
+    assert pj(spec, "idd", time_ns=1, active_ns=4)["standby_active"] == pytest.approx(4 * (1.1 * 30.75 + 1.8 * 2.25))
+
+
+def test_half_the_width_has_half_the_currents() -> None:
+    """A pseudo-channel moves the same bits at the same energy with half the current and background of its channel."""
+    half, whole = load_memory("hbm2"), FORMS["idd"]
+    assert pj(half, "idd", reads=2)["movement"] == pytest.approx(pj(whole, "idd", reads=1)["movement"])
+    assert pj(half, "idd", activations=2)["activation"] == pytest.approx(pj(whole, "idd", activations=1)["activation"])
+    assert pj(half, "idd", time_ns=9) == pytest.approx(
+        {**pj(whole, "idd", time_ns=9), "refresh": 8 * 9 / 3900 * 1.2 * 195 * 350}
+    )
+
+
+@pytest.mark.parametrize("model", ["per-access", "idd"])
+def test_refreshes_follow_from_the_time_and_the_policy(model: str) -> None:
+    spec = FORMS[model]
+    all_bank = pj(spec, model, time_ns=39_000)["refresh"]
+    assert (
+        all_bank == pytest.approx(pj(spec, model, refreshes=8 * 10)["refresh"]) == pytest.approx(80 * 60_800, rel=1e-3)
+    )
+    none = spec.with_settings({"controller.refresh": "none"})
+    assert pj(none, model, time_ns=39_000)["refresh"] == 0
+    by_bank = spec.with_settings({"controller.refresh": "per_bank", "tRFCpb": "100 ns"})
+    assert pj(by_bank, model, time_ns=39_000)["refresh"] == pytest.approx(all_bank)
+    assert pj(by_bank, model, bank_refreshes=16)["refresh"] == pytest.approx(all_bank / 80)
+
+
+def test_a_per_bank_refresh_current_is_used_where_there_is_one(tmp_path: Path) -> None:
+    path = edited(tmp_path, "hbm2-dramsim3", 'IDD5AB: "250 mA"', 'IDD5AB: "250 mA"\n    IDD5PB: "75 mA"')
+    spec = load_memory(path, settings={"controller.refresh": "per_bank", "tRFCpb": "100 ns"})
+    assert pj(spec, "idd", bank_refreshes=1)["refresh"] == pytest.approx(1.2 * 20 * 100)
+
+
+@pytest.mark.parametrize("name", [name for name in standard_names() if energy_models(load_memory(name))])
+def test_the_table_prints_every_constant_with_its_source(name: str) -> None:
+    spec = load_memory(name)
+    for model in energy_models(spec):
+        rows = energy_table(spec, model)
+        assert {row.part for row in rows} == set(pj(spec, model))
+        assert all(row.source and row.unit in ("pJ", "pJ/bit", "mW") and row.formula for row in rows)
+        assert all(row.low <= row.value <= row.high for row in rows)
+    assert default_model(spec) == energy_models(spec)[0]
+
+
+def test_a_model_without_numbers_is_named_with_those_that_have() -> None:
+    with pytest.raises(
+        ConfigError, match=r"(?s)ddr4-3200 has no published numbers .*'per-access'.*expected: one of idd"
+    ):
+        pj(load_memory("ddr4-3200"), "per-access")
+    nothing = load_memory("ddr5-4800")
+    assert energy_models(nothing) == ()
+    with pytest.raises(ConfigError, match=r"(?s)ddr5-4800 has no published numbers.*this one has none"):
+        energy_table(nothing, default_model(nothing))
+    with pytest.raises(UnknownNameError, match=r"(?s)no energy model named 'ids'.*did you mean 'idd'"):
+        energy_table(SPEC, "ids")
+
+
+def test_currents_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    path = edited(tmp_path, "hbm2-dramsim3", 'IDD4R: "390 mA"', 'IDD4R: "39 mA"')
+    with pytest.raises(ConfigError, match=r"contradict each other: VDD \(IDD4R - IDD3N\) tBURST / bits is -0.075"):
+        pj(load_memory(path), "idd", reads=1)
 
 
 def test_a_sequential_stream_costs_the_published_energy_per_bit() -> None:
@@ -40,7 +181,7 @@ def test_a_sequential_stream_costs_the_published_energy_per_bit() -> None:
     memory.submit(0, np.array([0]), 8 << 20, 0)
     memory.run_until(1 << 50)
     counts = memory.traffic()["read"]
-    parts = dram_energy(SPEC, counts.bursts, counts.activations, 0.0, 0.0)
+    parts = dram_energy(SPEC, DramCounts(counts.activations, counts.bursts, 0, 0.0, 0.0))
     per_bit = sum(part.energy_pj for part in parts.values()) / (8 * counts.bursts * 32)
     assert per_bit == pytest.approx(2.68 + 0.80 + 909 / (1024 * 8), rel=0.02)
     low = sum(part.low_pj for part in parts.values()) / (8 * counts.bursts * 32)
@@ -48,7 +189,7 @@ def test_a_sequential_stream_costs_the_published_energy_per_bit() -> None:
 
 
 def test_nothing_costs_nothing() -> None:
-    assert sum(part.energy_pj for part in dram_energy(SPEC, 0, 0, 0.0, 0.0).values()) == 0
+    assert set(pj(SPEC, "per-access").values()) == {0.0}
     for arch in ("spatten", "systolic"):
         design = make(arch)[0]
         assert sum(energy.pj for energy in design.energy(Cost(0)).values()) == 0
@@ -97,19 +238,43 @@ def test_the_clock_changes_leakage_and_standby_but_no_event() -> None:
         assert high[name].pj == low[name].pj > 0
 
 
-def test_a_constant_in_another_unit_is_refused() -> None:
-    swapped = SPEC.energy.model_copy(update={"activation": SPEC.energy.active_standby})
-    with pytest.raises(ConfigError, match="is in mW"):
-        dram_energy(SPEC.model_copy(update={"energy": swapped}), 1, 1, 1.0, 1.0)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("hbm2_idd.active_standby", "is in mW"),
+        ("hbm2_idd.activate", "unknown constant"),
+        ("hbm2_iddd.refresh", "(?s)unknown constants table.*hbm2_idd"),
+        ("909 nJ", "'909 nJ' is not in pJ"),
+        ("909", "'909' is not in pJ"),
+    ],
+)
+def test_constants_that_do_not_fit_are_refused(given: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pj(SPEC.with_settings({"energy.per_access.activation": f"'{given}'"}), "per-access")
+
+
+def test_a_constant_may_be_given_as_a_quantity() -> None:
+    spec = SPEC.with_settings({"energy.per_access.activation": "1000 pJ", "energy.per_access.io_per_bit": "1.5 pJ/bit"})
+    parts = dram_energy(spec, DramCounts(3, 1, 0, 0.0, 0.0))
+    assert (parts["activation"].energy_pj, parts["io"].energy_pj) == pytest.approx((3000, 1.5 * 256))
+    assert parts["activation"].kind == "assumed" and "hbm2" in parts["activation"].source
 
 
 def test_the_units_of_the_tables() -> None:
+    sources = SPEC.energy.per_access
+    assert sources is not None
     units = {
-        SPEC.energy.activation: "pJ",
-        SPEC.energy.movement_per_bit: "pJ/bit",
-        SPEC.energy.io_per_bit: "pJ/bit",
-        SPEC.energy.refresh: "pJ",
-        SPEC.energy.active_standby: "mW",
-        SPEC.energy.precharged_standby: "mW",
+        sources.activation: "pJ",
+        sources.movement_per_bit: "pJ/bit",
+        sources.io_per_bit: "pJ/bit",
+        sources.refresh: "pJ",
+        sources.active_standby: "mW",
+        sources.precharged_standby: "mW",
     }
     assert {name: constant(name).unit for name in units} == units
+
+
+def test_the_interval_of_a_constant_names_its_origin() -> None:
+    movement = constant("hbm2_oconnor2017.movement_per_bit")
+    assert (movement.low, movement.value, movement.high) == (1.57, 2.68, 6.12)
+    assert "MICRO 2017" in movement.source and "AccelForge" in movement.source
