@@ -114,6 +114,8 @@ class Controller(Settings):
     queues: one shared queue each for reads and writes (default, 64 + 64), or `per_bank`: those two in front of one
         queue of `bank_queue` (8) for each bank.
     row_hit_cap: bursts per activation while others wait for the bank; 0 (default): no cap.
+    coalesce_reads, coalesce_writes: a burst of a line that a waiting one of its direction will move is not sent again
+        (false). A read of a line that waits to be written is always answered from the queue.
     rows: stay `open` (default), `closed` with every access, or `adaptive`: closed when no waiting burst hits them.
     write_high, write_low: writes waiting that start and end a drain; by default just above 80 % and just below 20 % of
         write_queue. write_idle (1): without waiting reads, so many writes start a drain.
@@ -129,6 +131,8 @@ class Controller(Settings):
     write_queue: int = Field(default=64, ge=2)
     bank_queue: int = Field(default=8, ge=1)
     row_hit_cap: int = Field(default=0, ge=0)
+    coalesce_reads: bool = False
+    coalesce_writes: bool = False
     rows: Literal["open", "closed", "adaptive"] = "open"
     write_high: int | None = Field(default=None, ge=1)
     write_low: int | None = Field(default=None, ge=0)

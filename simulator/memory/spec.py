@@ -133,6 +133,8 @@ class MemorySpec(Settings):
             "write_queue": c.write_queue,
             "bank_queue": c.bank_queue,
             "row_hit_cap": c.row_hit_cap,
+            "coalesce_reads": int(c.coalesce_reads),
+            "coalesce_writes": int(c.coalesce_writes),
             "rows": _ROWS[c.rows],
             "write_high": high,
             "write_low": low,

@@ -111,11 +111,13 @@ def test_the_presets_of_the_references() -> None:
         "split_bus": 1,
         "act_slots": 1,
     }
+    expected |= {"coalesce_reads": 1, "coalesce_writes": 1, "write_idle": 9}
     assert {name: controller[name] for name in expected} == expected
     assert theirs.sliced_map() == [("column", 5), ("channel", 3), ("bank", 2), ("bank_group", 2), ("row", 15)]
     controller = load_memory("hbm2-ramulator").controller_numbers
     expected = {"per_bank_queues": 0, "read_queue": 64, "write_queue": 64, "write_high": 52, "write_low": 12}
-    expected |= {"refresh_stalls": 0, "precharge_all": 1, "act_slots": 2, "pre_slots": 1}
+    expected |= {"refresh_stalls": 0, "precharge_all": 1, "act_slots": 2, "pre_slots": 1, "delay": 1}
+    expected |= {"coalesce_reads": 0, "coalesce_writes": 1}
     assert {name: controller[name] for name in expected} == expected
 
 
