@@ -114,7 +114,8 @@ def validate(model: type[M], document: Document) -> M:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        problems = [_explain(model, document, dict(item)) for item in error.errors(include_url=False)]
+        explained = (_explain(model, document, dict(item)) for item in error.errors(include_url=False))
+        problems = list(dict.fromkeys(explained))  # one value may stand for two keys
     if len(problems) == 1:
         raise ConfigError(problems[0][0], where=problems[0][1])
     listed = "".join(f"\n  {where}: {what}" for what, where in problems)

@@ -89,9 +89,9 @@ def check_map(slices: Slices, counts: Mapping[str, int], where: str) -> None:
             continue
         shown = name.replace("_", " ")
         what = "does not cover" if has < needs else "covers twice"
-        size = f"a burst of {counts[name]} bytes" if name == "offset" else f"{counts[name]} (of the {shown})"
+        size = "a burst of" if name == "offset" else "a count of"
         raise ConfigError(
-            f"the address map {what} the {shown}: it has {has} bits '{letter}', {size} needs {needs}",
+            f"the address map {what} the {shown}: it has {has} bits '{letter}', {size} {counts[name]} needs {needs}",
             where=where,
             expected=f"{letter}{needs} in all, as one slice or several",
         )

@@ -274,11 +274,11 @@ def test_a_field_may_be_in_several_slices() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("r14 b2 c5 g2 p1 h3 o5", "does not cover the row: it has 14 bits 'r', 32768 .* needs 15"),
-        ("r15 b2 c5 p1 h3 o5", "does not cover the bank group: it has 0 bits 'g', 4 .* needs 2"),
-        ("r15 b2 c5 g2 p1 h3 c1 o5", "covers twice the column: it has 6 bits 'c', 32 .* needs 5"),
-        ("r15 k1 b2 c5 g2 p1 h3 o5", "covers twice the rank: it has 1 bits 'k', 1 .* needs 0"),
-        ("r15 b2 c5 g2 p1 h3 o6", "covers twice the offset: it has 6 bits 'o', a burst of 32 bytes needs 5"),
+        ("r14 b2 c5 g2 p1 h3 o5", "does not cover the row: it has 14 bits 'r', a count of 32768 needs 15"),
+        ("r15 b2 c5 p1 h3 o5", "does not cover the bank group: it has 0 bits 'g', a count of 4 needs 2"),
+        ("r15 b2 c5 g2 p1 h3 c1 o5", "covers twice the column: it has 6 bits 'c', a count of 32 needs 5"),
+        ("r15 k1 b2 c5 g2 p1 h3 o5", "covers twice the rank: it has 1 bits 'k', a count of 1 needs 0"),
+        ("r15 b2 c5 g2 p1 h3 o6", "covers twice the offset: it has 6 bits 'o', a burst of 32 needs 5"),
         ("r15 b2 c5 g2 p1 h3", "does not cover the offset: it has 0 bits 'o'"),
         ("r15 b2 c5 g2 p1 o5 h3", "is not the lowest part"),
         ("r15 b2 c5 g2 p1 o2 h3 o3", "is not the lowest part"),
@@ -374,7 +374,7 @@ def test_a_later_setting_of_one_half_keeps_the_other() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("tRCD", "14", "a time with its unit, such as 14 ns or 14 ck, not 14"),
+        ("tRCD", "14", "^the value should be a time with its unit, such as 14 ns or 14 ck, not 14\n"),
         ("tRCX", "14 ns", "unknown setting 'tRCX'\n(.|\n)*tRC"),
         ("write_high", "48", "did you mean 'controller.write_high'"),
         ("channels", "4", "did you mean 'organisation.channels'"),
