@@ -85,7 +85,8 @@ class _Term:
 
 def energy_models(spec: MemorySpec) -> tuple[str, ...]:
     """Return the energy models that `spec` has numbers for, the one to prefer first."""
-    return tuple(name for name, key in MODELS.items() if getattr(spec.energy, key) is not None)
+    known = (name for name, key in MODELS.items() if getattr(spec.energy, key) is not None)
+    return tuple(sorted(known, key=lambda name: name != spec.energy.default))
 
 
 def default_model(spec: MemorySpec) -> str:

@@ -221,7 +221,8 @@ class Idd(Supply):
 
 
 class EnergySources(Settings):
-    """Where the energies come from; a memory has either model, both, or none."""
+    """Where the energies come from; a memory has either model, both, or none. default: the one to prefer if both."""
 
+    default: Literal["per-access", "idd"] = "per-access"
     per_access: PerAccess | None = None
     idd: Idd | None = None

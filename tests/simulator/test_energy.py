@@ -164,6 +164,19 @@ def test_a_model_without_numbers_is_named_with_those_that_have() -> None:
         energy_table(SPEC, "ids")
 
 
+def test_the_model_that_a_memory_prefers() -> None:
+    assert energy_models(load_memory("hbm2")) == ("per-access", "idd")
+    assert energy_models(load_memory("hbm2-dramsim3")) == ("idd", "per-access")
+    assert [default_model(load_memory(name)) for name in ("hbm3", "lpddr4-3200")] == ["per-access", "idd"]
+
+
+def test_a_run_of_dramsim3_costs_what_it_says() -> None:
+    """Counts and total that DRAMsim3's formulas give for 20,000 random 64 B reads of HBM2_8Gb_x128."""
+    counts = DramCounts(20_035, 19_999, 0, time_ns=21_515, active_ns=161_144, refreshes=40)
+    parts = dram_energy(FORMS["idd"], counts, "idd")
+    assert sum(part.energy_pj for part in parts.values()) == pytest.approx(46_264_128)
+
+
 def test_currents_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     path = edited(tmp_path, "hbm2-dramsim3", 'IDD4R: "390 mA"', 'IDD4R: "39 mA"')
     with pytest.raises(ConfigError, match=r"contradict each other: VDD \(IDD4R - IDD3N\) tBURST / bits is -0.075"):
