@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,28 +15,44 @@ from simulator.workload import ReadRequest, Workload
 from simulator.workload.reader import builtin_models
 from simulator.workload.schedule import builtin_names
 
+if TYPE_CHECKING:
+    from simulator.memory import MemorySpec
+
 __all__ = [
     "Batch",
     "Config",
     "Generate",
     "Heads",
     "Input",
+    "Memory",
     "Model",
+    "NoMerge",
     "Quiet",
     "RequireMeasured",
     "Schedule",
     "SeqLen",
+    "SetMemory",
+    "Trace",
     "TrustPickle",
     "console",
     "parse_settings",
     "read",
+    "read_memory",
     "refuse_assumptions",
+    "size_of",
+    "writable",
 ]
 
 
 def starting_with(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """Return a completion function for an option that takes one of `names`."""
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+def _memories() -> list[str]:
+    from simulator.memory.spec import standard_names
+
+    return standard_names()
 
 
 Model = Annotated[
@@ -71,6 +87,25 @@ Heads = Annotated[int | None, typer.Option(help="Number of attention heads, for 
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Allow running code from a pickled model file.")]
 RequireMeasured = Annotated[
     bool, typer.Option("--require-measured", help="Make any assumed pruning decision an error.")
+]
+Trace = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TRACE", help="A file of requests, also compressed by gzip, or - for stdin.", show_default=False
+    ),
+]
+Memory = Annotated[
+    str,
+    typer.Option(help="A shipped memory or a YAML file.", autocompletion=starting_with(_memories)),
+]
+SetMemory = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="Change a value of the memory: tRCD=14ns, organisation.channels=4, controller.rows=closed, ..."
+    ),
+]
+NoMerge = Annotated[
+    bool, typer.Option("--no-merge", help="Send also a burst equal to the one just before it (same line, direction).")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
@@ -122,6 +157,26 @@ def parse_settings(given: Iterable[str], archs: Sequence[str]) -> dict[str, dict
                 raise ConfigError(f"the key {key!r} is given twice", where="--set")
             settings[design][key] = value.strip()
     return settings
+
+
+def read_memory(name: str, given: Iterable[str]) -> MemorySpec:
+    """Return the memory `name` with the values of --set; see `simulator.memory.load_memory` for the errors."""
+    from simulator.memory import load_memory
+
+    settings: dict[str, str] = {}
+    for text in given:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not (equals and key and value):
+            raise ConfigError(f"{text!r} is not a setting", where="--set", expected="key=value, such as tRCD=14ns")
+        if key in settings:
+            raise ConfigError(f"the key {key!r} is given twice", where="--set")
+        settings[key] = value
+    return load_memory(name, settings=settings)
+
+
+def size_of(path: str) -> int | None:
+    """Return the bytes of a regular file, None for anything else, such as a pipe."""
+    return Path(path).stat().st_size if Path(path).is_file() else None
 
 
 def writable(path: str | None, option: str) -> None:

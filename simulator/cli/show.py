@@ -1,4 +1,4 @@
-"""`simulate show`: a saved result, or the parameters of a design."""
+"""`simulate show`: a saved result, or the parameters of a design or of a memory."""
 
 from __future__ import annotations
 
@@ -16,16 +16,59 @@ __all__ = ["show"]
 
 def show(
     what: Annotated[
-        str, typer.Argument(metavar="RESULT.json|ARCH", help="A saved result, or a design or its YAML file.")
+        str,
+        typer.Argument(
+            metavar="RESULT.json|ARCH|MEMORY", help="A saved result, or a design, a memory, or a file of one."
+        ),
     ],
 ) -> None:
-    """Print a saved result with all its tables, or the parameters of a design with their sources."""
+    """Print a saved result with all its tables, or the parameters of a design or of a memory with their sources."""
     from simulator.report.terminal import print_results, print_table
 
     if Path(what).suffix == ".json":
-        print_results(load_results(what), options.console(), details=True)
+        if _is_replay(what):
+            _print_replay(what)
+        else:
+            print_results(load_results(what), options.console(), details=True)
         return
-    print_table(_parameters(what), options.console())
+    print_table(_memory(what) if _is_memory(what) else _parameters(what), options.console())
+
+
+def _is_replay(path: str) -> bool:
+    from simulator.files import parse_json, read_bytes
+    from simulator.memory.result import FORMAT
+
+    document = parse_json(read_bytes(path), path)
+    return isinstance(document, dict) and document.get("format") == FORMAT
+
+
+def _print_replay(path: str) -> None:
+    from simulator.memory.result import ReplayResult
+    from simulator.report.dram_tables import print_replay
+
+    print_replay(ReplayResult.load(path), options.console(), details=True)
+
+
+def _is_memory(name: str) -> bool:
+    """A file is of a memory if it has the section that every memory has and no design."""
+    from simulator.config import load_yaml
+    from simulator.memory import standard_names
+
+    if Path(name).suffix in (".yaml", ".yml"):
+        return "organisation" in load_yaml(name).data
+    return name in standard_names()
+
+
+def _memory(name: str) -> DataTable:
+    from simulator.memory import load_memory
+    from simulator.memory.parameters import parameters_of, remarks_of
+    from simulator.memory.spec import memory_file
+    from simulator.report.dram_tables import parameters_table
+
+    spec = load_memory(name)
+    first, remarks = remarks_of(memory_file(name))
+    title = f"{spec.name}: {spec.description}, {spec.peak_gb_per_s:.4g} GB/s"
+    return parameters_table(title, parameters_of(spec), remarks, first)
 
 
 def _parameters(arch: str) -> DataTable:

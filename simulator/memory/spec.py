@@ -18,7 +18,7 @@ from simulator.memory.quantities import Frequency
 from simulator.memory.sections import ALIASES, Admission, Controller, EnergySources, Organisation, Timing
 from simulator.settings import Settings, changed
 
-__all__ = ["MemorySpec", "load_memory", "standard_names"]
+__all__ = ["MemorySpec", "load_memory", "memory_file", "standard_names"]
 
 _FIFO_ENTRIES = 512  # of all channels together, unless admission.depth says otherwise
 _ROWS = {"open": 0, "closed": 1, "adaptive": 2}
@@ -179,6 +179,20 @@ def standard_names() -> list[str]:
     return sorted(path.stem for path in _folder().glob("*.yaml"))
 
 
+def memory_file(name: str) -> Path:
+    """Return the file of a shipped memory, or `name` itself where it is a YAML file.
+
+    Raises
+    ------
+    UnknownNameError: neither.
+    """
+    if name in standard_names():
+        return _folder() / f"{name}.yaml"
+    if Path(name).suffix in (".yaml", ".yml"):
+        return Path(name)
+    raise UnknownNameError(f"no memory named {name!r}", where="--memory", hint=nearest(name, standard_names()))
+
+
 def load_memory(name: str, channels: int | None = None, settings: Mapping[str, str] | None = None) -> MemorySpec:
     """Return a shipped memory by name, or the one in a YAML file.
 
@@ -194,13 +208,7 @@ def load_memory(name: str, channels: int | None = None, settings: Mapping[str, s
     UnknownNameError: neither a shipped name nor an existing file.
     ConfigError: an unknown, missing or mistyped key or a contradiction (with its line), a quantity without its unit.
     """
-    if name in standard_names():
-        path = _folder() / f"{name}.yaml"
-    elif Path(name).suffix in (".yaml", ".yml"):
-        path = Path(name)
-    else:
-        raise UnknownNameError(f"no memory named {name!r}", where="--memory", hint=nearest(name, standard_names()))
-    document = _without_aliases(load_yaml(path))
+    document = _without_aliases(load_yaml(memory_file(name)))
     if channels is not None:
         settings = {"organisation.channels": str(channels), **(settings or {})}
     return _build(document, settings or {})

@@ -10,18 +10,27 @@ from simulator.report.text import bytes_text, energy, percent, rate, seconds, si
 from simulator.result import LayerResult, Result
 
 __all__ = [
+    "BOTTOM",
+    "LEFT",
+    "RIGHT",
+    "TOP",
+    "WIDTH",
+    "axes",
     "bytes_chart",
     "energy_chart",
     "heads_chart",
+    "label_room",
     "roofline",
+    "short",
     "shared_scopes",
     "time_chart",
     "tokens_chart",
     "units_chart",
+    "useful_bars",
 ]
 
 WIDTH = 860.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 20.0, 40.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 70.0, 20.0, 40.0, 44.0
 
 
 def tokens_chart(results: Sequence[Result]) -> str:
@@ -82,35 +91,36 @@ def _grouped_bars(
 ) -> str:
     """Vertical bars, one group per name and one bar per (series, colour, values)."""
     drawing = Drawing(WIDTH, 300, label)
-    y = _axes(drawing, max((max(values, default=0.0) for _, _, values in groups), default=0.0), shown, x_title, y_title)
-    drawing.legend([(name, fill) for name, fill, _ in groups], _LEFT, 16, WIDTH - _RIGHT)
-    slot = (WIDTH - _RIGHT - _LEFT) / max(len(names), 1)
+    y = axes(drawing, max((max(values, default=0.0) for _, _, values in groups), default=0.0), shown, x_title, y_title)
+    drawing.legend([(name, fill) for name, fill, _ in groups], LEFT, 16, WIDTH - RIGHT)
+    slot = (WIDTH - RIGHT - LEFT) / max(len(names), 1)
     bar = slot * 0.8 / max(len(groups), 1)
-    every = -(-len(names) * 26 // int(WIDTH - _LEFT - _RIGHT))  # labels must not touch
+    every = -(-len(names) * 26 // int(WIDTH - LEFT - RIGHT))  # labels must not touch
     for position, name in enumerate(names):
-        x = _LEFT + slot * (position + 0.1)
+        x = LEFT + slot * (position + 0.1)
         for index, (series, fill, values) in enumerate(groups):
             if position < len(values):
                 top = y(values[position])
                 title = f"{x_title} {name}, {series}: {shown(values[position])}"
                 drawing.rectangle(x + index * bar, top, bar * 0.94, y(0) - top, fill, title)
         if position % max(every, 1) == 0:
-            drawing.text(_LEFT + slot * (position + 0.5), y(0) + 16, name, "middle", "tick")
+            drawing.text(LEFT + slot * (position + 0.5), y(0) + 16, name, "middle", "tick")
     return drawing.render()
 
 
-def _axes(drawing: Drawing, top: float, shown: Callable[[float], str], x_title: str, y_title: str) -> Linear:
-    bottom = drawing.height - _BOTTOM
-    scale = Linear(top or 1.0, bottom, _TOP)
+def axes(drawing: Drawing, top: float, shown: Callable[[float], str], x_title: str, y_title: str) -> Linear:
+    """Add titles and a grid from 0 to `top`; return the scale of the values. X is left to the caller."""
+    bottom = drawing.height - BOTTOM
+    scale = Linear(top or 1.0, bottom, TOP)
     for tick in scale.ticks():
-        drawing.line(_LEFT, scale(tick), drawing.width - _RIGHT, scale(tick))
-        drawing.text(_LEFT - 8, scale(tick) + 4, _short(shown(tick)), "end", "tick")
-    drawing.text((_LEFT + drawing.width - _RIGHT) / 2, drawing.height - 8, x_title, "middle", "axis")
-    drawing.vertical_text(12, (bottom + _TOP) / 2, y_title)
+        drawing.line(LEFT, scale(tick), drawing.width - RIGHT, scale(tick))
+        drawing.text(LEFT - 8, scale(tick) + 4, short(shown(tick)), "end", "tick")
+    drawing.text((LEFT + drawing.width - RIGHT) / 2, drawing.height - 8, x_title, "middle", "axis")
+    drawing.vertical_text(12, (bottom + TOP) / 2, y_title)
     return scale
 
 
-def _short(number: str) -> str:
+def short(number: str) -> str:
     """A tick needs no trailing zeros: "2.00 µs" is "2 µs"."""
     return re.sub(r"\.0+(?=\D|$)", "", number)
 
@@ -126,10 +136,10 @@ def energy_chart(results: Sequence[Result]) -> str:
     scopes = shared_scopes(results)
     parts = [_components(result, scopes) for result in results]
     names = _main_components(results, parts)
-    left, height = _label_room([result.design for result in results]), 34.0
+    left, height = label_room([result.design for result in results]), 34.0
     scale = Linear(max((sum(part.values()) for part in parts), default=0.0) or 1.0, left, WIDTH - 90)
     drawing = Drawing(WIDTH, 0, "energy by component")
-    y = drawing.legend([(name, colour(i)) for i, name in enumerate(names)], left, 16, WIDTH - _RIGHT) + 6
+    y = drawing.legend([(name, colour(i)) for i, name in enumerate(names)], left, 16, WIDTH - RIGHT) + 6
     for result, part in zip(results, parts, strict=True):
         total, x = sum(part.values()), 0.0
         drawing.text(left - 10, y + height / 2 + 4, result.design, "end")
@@ -174,7 +184,8 @@ def _main_components(results: Sequence[Result], parts: Sequence[dict[str, float]
     return ordered if chosen is largest else [*ordered, _REST]
 
 
-def _label_room(labels: Sequence[str]) -> float:
+def label_room(labels: Sequence[str]) -> float:
+    """Return the pixels that labels to the left of a picture take."""
     return max([60.0, *(text_width(label) + 16 for label in labels)])
 
 
@@ -186,23 +197,23 @@ def bytes_chart(results: Sequence[Result]) -> str:
         for name, stream in result.streams.items()
         if stream.fetched_bytes and (not stream.scopes or set(stream.scopes) & set(shared_scopes(results)))
     ]
-    left = _label_room([row[0] for row in rows])
-    top = max((row[2] for row in rows), default=0)
+    return useful_bars("DRAM bytes by source", "useful, in the colour of the design", rows)
+
+
+def useful_bars(label: str, useful_text: str, rows: Sequence[tuple[str, int, int, int]]) -> str:
+    """One bar per (name, useful bytes, fetched bytes, colour index): the useful part in front of the fetched."""
+    left = label_room([row[0] for row in rows])
+    top = max((max(row[1:3]) for row in rows), default=0)
     scale = Linear(top or 1.0, left, WIDTH - 180)
-    drawing = Drawing(WIDTH, 40.0 + 26 * len(rows), "DRAM bytes by source")
-    drawing.legend(
-        [("useful, in the colour of the design", colour(0)), ("fetched, not useful", "var(--faint)")],
-        left,
-        16,
-        WIDTH - _RIGHT,
-    )
+    drawing = Drawing(WIDTH, 40.0 + 26 * len(rows), label)
+    drawing.legend([(useful_text, colour(0)), ("fetched, not useful", "var(--faint)")], left, 16, WIDTH - RIGHT)
     for row, (name, useful, fetched, index) in enumerate(rows):
         y = 32.0 + 26 * row
         drawing.text(left - 10, y + 13, name, "end")
         title = f"{name}: {bytes_text(useful)} useful of {bytes_text(fetched)} fetched"
         drawing.rectangle(left, y, scale(fetched) - left, 18, "var(--faint)", title)
         drawing.rectangle(left, y, scale(useful) - left, 18, colour(index), title)
-        drawing.text(scale(fetched) + 8, y + 13, f"{bytes_text(useful)} of {bytes_text(fetched)}")
+        drawing.text(scale(max(useful, fetched)) + 8, y + 13, f"{bytes_text(useful)} of {bytes_text(fetched)}")
     return drawing.render()
 
 
@@ -213,7 +224,7 @@ def units_chart(results: Sequence[Result]) -> str:
         for index, result in enumerate(results)
         for name, unit in result.units.items()
     ]
-    left = _label_room([row[0] for row in rows])
+    left = label_room([row[0] for row in rows])
     scale = Linear(1.0, left, WIDTH - 90)
     drawing = Drawing(WIDTH, 34.0 + 26 * len(rows), "busy share of the units")
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -237,12 +248,12 @@ def roofline(results: Sequence[Result]) -> str:
         return ""
     bottom = 360.0
     ridges = [peak / bandwidth for _, _, _, _, peak, bandwidth in points]
-    x = Log.around([intensity for _, _, intensity, _, _, _ in points] + ridges, _LEFT, WIDTH - _RIGHT)
+    x = Log.around([intensity for _, _, intensity, _, _, _ in points] + ridges, LEFT, WIDTH - RIGHT)
     lowest = [min(point[4], x.low * point[5]) for point in points]
-    y = Log.around([point[3] for point in points] + [point[4] for point in points] + [max(lowest)], bottom, _TOP + 10)
+    y = Log.around([point[3] for point in points] + [point[4] for point in points] + [max(lowest)], bottom, TOP + 10)
     drawing = Drawing(WIDTH, 410, "roofline of the attention")
     _roofline_axes(drawing, x, y, bottom)
-    drawing.legend([(f"{name}, roof and run", colour(i)) for i, name, *_ in points], _LEFT, 16, WIDTH - _RIGHT)
+    drawing.legend([(f"{name}, roof and run", colour(i)) for i, name, *_ in points], LEFT, 16, WIDTH - RIGHT)
     above = 0.0
     for index, name, intensity, achieved, peak, bandwidth in sorted(points, key=lambda point: -point[3]):
         ridge = peak / bandwidth
@@ -277,16 +288,16 @@ def _point(index: int, result: Result) -> tuple[int, str, float, float, float, f
 
 def _beside(drawing: Drawing, x: float, y: float, content: str) -> None:
     """Write to the right of a point, or to its left where the right has no room."""
-    room = drawing.width - _RIGHT - x - 10 > text_width(content)
+    room = drawing.width - RIGHT - x - 10 > text_width(content)
     drawing.text(x + 10 if room else x - 10, y, content, "start" if room else "end", "label halo")
 
 
 def _roofline_axes(drawing: Drawing, x: Log, y: Log, bottom: float) -> None:
     for tick in x.ticks():
-        drawing.line(x(tick), _TOP, x(tick), bottom)
+        drawing.line(x(tick), TOP, x(tick), bottom)
         drawing.text(x(tick), bottom + 16, f"{tick:g}", "middle", "tick")
     for tick in y.ticks():
-        drawing.line(_LEFT, y(tick), WIDTH - _RIGHT, y(tick))
-        drawing.text(_LEFT - 8, y(tick) + 4, _short(si(tick * 1e9, "")).rstrip(), "end", "tick")
-    drawing.text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 36, "operations per byte fetched", "middle", "axis")
-    drawing.vertical_text(12, (bottom + _TOP) / 2, "operations per second")
+        drawing.line(LEFT, y(tick), WIDTH - RIGHT, y(tick))
+        drawing.text(LEFT - 8, y(tick) + 4, short(si(tick * 1e9, "")).rstrip(), "end", "tick")
+    drawing.text((LEFT + WIDTH - RIGHT) / 2, bottom + 36, "operations per byte fetched", "middle", "axis")
+    drawing.vertical_text(12, (bottom + TOP) / 2, "operations per second")

@@ -15,7 +15,7 @@ from simulator.report.tables import DataTable, assumption_line, comparison_table
 from simulator.report.text import bytes_text, energy, number, seconds
 from simulator.result import Result
 
-__all__ = ["Section", "html_page", "write_html"]
+__all__ = ["Section", "html_document", "html_page", "section_html", "table_html", "write_html"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,16 @@ def html_page(results: Sequence[Result], extra_sections: Sequence[Section] = (),
     title = title or f"{results[0].workload} on {', '.join(result.design for result in results)}"
     body = [
         _head(results, title),
-        *(_section(section) for section in extra_sections),
+        *(section_html(section) for section in extra_sections),
         *_pictures(results),
         *_all_tables(results),
         _foot(results),
     ]
+    return html_document(title, body)
+
+
+def html_document(title: str, body: Sequence[str]) -> str:
+    """Return a page of HTML parts with the style sheet of all reports; empty parts are left out."""
     style = (resources.files("simulator.report") / "style.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -125,11 +130,12 @@ def _card(result: Result) -> str:
     return f'<div class="card"><b>{escape(result.design)}</b>{escape(said)}<dl>{items}</dl></div>'
 
 
-def _section(section: Section) -> str:
+def section_html(section: Section) -> str:
+    """Return a part of the page."""
     parts = [f"<h2>{escape(section.title)}</h2>"]
     parts += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]
     parts += [f"<figure>{picture}</figure>" for picture in section.pictures]
-    parts += [_table(table) for table in section.tables]
+    parts += [table_html(table) for table in section.tables]
     return "\n".join(parts)
 
 
@@ -150,15 +156,16 @@ def _all_tables(results: Sequence[Result]) -> list[str]:
     parts = []
     comparison = comparison_table(results)
     if comparison is not None:
-        parts.append(f"<h2>Comparison</h2>\n{_table(comparison, with_title=False)}")
+        parts.append(f"<h2>Comparison</h2>\n{table_html(comparison, with_title=False)}")
     for result in results:
         parts.append(f"<h2>{escape(result.design)} in numbers</h2>")
-        parts += [_table(table) for table in tables_of(result)]
+        parts += [table_html(table) for table in tables_of(result)]
         parts += [f'<p class="note">Note: {escape(note)}</p>' for note in result.notes]
     return parts
 
 
-def _table(table: DataTable, with_title: bool = True) -> str:
+def table_html(table: DataTable, with_title: bool = True) -> str:
+    """Return a table, escaped."""
     sides = [' class="r"' if letter == "r" else "" for letter in table.alignment()]
     head = "".join(f"<th{side}>{escape(name)}</th>" for name, side in zip(table.columns, sides, strict=True))
     rows = "\n".join(_row(row, sides) for row in table.rows)

@@ -89,10 +89,23 @@ class Drawing:
         moves = " ".join(f"{'L' if i else 'M'}{x:.1f},{y:.1f}" for i, (x, y) in enumerate(points))
         self.parts.append(f'<path class="{style}" d="{moves}" style="stroke:{stroke}"/>')
 
-    def rectangle(self, x: float, y: float, width: float, height: float, fill: str, title: str = "") -> None:
+    def area(self, points: Sequence[tuple[float, float]], fill: str) -> None:
+        """Add a filled polygon."""
+        moves = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self.parts.append(f'<polygon points="{moves}" style="fill:{fill}"/>')
+
+    def rectangle(
+        self, x: float, y: float, width: float, height: float, fill: str, title: str = "", opacity: float = 1.0
+    ) -> None:
         """Add a filled rectangle with a tooltip."""
         box = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
-        self.parts.append(f'<rect {box} style="fill:{fill}">{_title(title)}</rect>')
+        paint = f"fill:{fill}" + (f";fill-opacity:{opacity:.3f}" if opacity < 1 else "")
+        self.parts.append(f'<rect {box} style="{paint}">{_title(title)}</rect>')
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        """Add the outline of a rectangle."""
+        box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+        self.parts.append(f'<rect class="grid" {box} style="fill:none"/>')
 
     def dot(self, x: float, y: float, fill: str, title: str = "", radius: float = 4) -> None:
         """Add a filled circle with a tooltip."""
