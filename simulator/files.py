@@ -8,11 +8,20 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from simulator.errors import CorruptFileError, FileMissingError, FormatVersionError, InvalidValueError
 
-__all__ = ["check_version", "is_torch_file", "parse_json", "read_bytes", "read_json", "replacing", "write_atomic"]
+__all__ = [
+    "check_version",
+    "is_torch_file",
+    "open_binary",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "replacing",
+    "write_atomic",
+]
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".pt2", ".bin", ".pkl", ".ckpt")
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -80,6 +89,17 @@ def is_torch_file(path: Path) -> bool:
         return False
     with path.open("rb") as stream:
         return stream.read(4).startswith(_TORCH_STARTS) or path.suffix in _TORCH_SUFFIXES
+
+
+@contextlib.contextmanager
+def open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to be read piece by piece; a missing file or a folder raises FileMissingError with the name."""
+    try:
+        file = Path(path).open("rb")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise FileMissingError("the file does not exist", where=str(path), hint="check the path") from error
+    with file:
+        yield file
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

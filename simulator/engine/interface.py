@@ -76,11 +76,13 @@ class Energy:
 class Cost:
     """What one op cost: cycles, busy cycles and operations by unit, traffic by stream, and counted events.
 
-    `events` are what the design's energy is computed from; `dram_active_cycles` those with requests under way.
+    `events` are what the design's energy is computed from; `dram_active_cycles` those with requests under way,
+    `dram_open_cycles` those with an open row, summed over the ranks of all (pseudo-)channels.
     """
 
     cycles: int
     dram_active_cycles: int = 0
+    dram_open_cycles: float = 0.0
     busy_cycles: Mapping[str, int] = field(default_factory=dict)
     operations: Mapping[str, int] = field(default_factory=dict)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
@@ -177,7 +179,7 @@ class Design(ABC):
             reads=sum(t.bursts for t in cost.traffic.values()) - writes,
             writes=writes,
             time_ns=cost.cycles / self.clock_ghz,
-            active_ns=self.memory_spec.units * cost.dram_active_cycles / self.clock_ghz,
+            active_ns=cost.dram_open_cycles / self.clock_ghz,
         )
         dram = {
             f"dram.{name}": Energy(part.energy_pj, "dram", part.source, part.kind, part.low_pj, part.high_pj)

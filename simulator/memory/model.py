@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
-from simulator.errors import MissingDependencyError
+from simulator.memory.compiled import compiled, configuration
 from simulator.memory.spec import MemorySpec
 
 __all__ = ["Finished", "Memory", "Traffic"]
@@ -21,7 +20,8 @@ Addresses = npt.NDArray[np.int64]
 class Traffic:
     """What one stream moved: bytes asked for, bursts, row activations, and bursts that found their row open.
 
-    A row hit is a burst that is not the first one after an activation of its row.
+    A row hit is a burst that is not the first one after an activation of its row. Reads of lines that still waited to be
+    written are answered by the controller and count nowhere.
     """
 
     useful_bytes: int = 0
@@ -47,18 +47,6 @@ class Finished:
     last: int
 
 
-def _compiled() -> ModuleType:
-    try:
-        from simulator import _sim
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the compiled module simulator._sim cannot be imported: {error}",
-            expected="the package installed with its extension",
-            hint="pip install . (or make dev-inplace in a source tree)",
-        ) from error
-    return _sim
-
-
 class Memory:
     """The timing model of one memory, in cycles of the design's clock.
 
@@ -74,22 +62,14 @@ class Memory:
     """
 
     def __init__(self, spec: MemorySpec, clock_ghz: float, streams: tuple[str, ...], run_ahead_bursts: int) -> None:
-        o = spec.organisation
-        organisation = o.model_dump(exclude={"page_bytes"}) | {"columns": spec.columns}
-        slots = {"act_slots": spec.row_bus_slots.activate, "pre_slots": spec.row_bus_slots.precharge}
         self.spec = spec
         self.clock_ghz = clock_ghz
         self.streams = streams
         self.run_ahead_bursts = run_ahead_bursts
         self._ticks_per_cycle = spec.clock_ghz / clock_ghz
-        self._dram = _compiled().Dram(
-            organisation,
-            spec.timing_ticks | slots,
-            {"depth": spec.queue_depth, "run_ahead": run_ahead_bursts},
-            spec.sliced_map(),
-            len(streams),
-        )
-        self._useful = [0] * len(streams)
+        # A crossbar passes one burst per channel and cycle, and a full channel holds back no other.
+        admission = {"program_order": 0, "channel_rate": 1, "run_ahead": run_ahead_bursts}
+        self._dram = compiled().Dram(**configuration(spec, admission), streams=len(streams))
 
     @property
     def capacity_bytes(self) -> int:
@@ -103,8 +83,7 @@ class Memory:
 
     def reset(self, refresh_phase: float = 0.0) -> None:
         """Start a new run at cycle 0 with all rows closed, `refresh_phase` x tREFI after the last refresh."""
-        self._dram.reset(int(refresh_phase * self.spec.ticks(self.spec.timing_ns.refi)))
-        self._useful = [0] * len(self.streams)
+        self._dram.reset(int(refresh_phase * self.spec.timing_ticks["refi"]))
 
     def submit(self, cycle: int, addresses: Addresses, row_bytes: int, stream: int, write: bool = False) -> int:
         """Add a request for rows of `row_bytes` bytes at `addresses`, in that order; return its id.
@@ -113,7 +92,6 @@ class Memory:
         ------
         InvalidValueError: an address outside the memory, or a cycle in the past.
         """
-        self._useful[stream] += row_bytes * len(addresses)
         tick = math.ceil(round(cycle * self._ticks_per_cycle, 6))
         request: int = self._dram.enqueue(max(tick, self._dram.now), addresses, row_bytes, stream, write)
         return request
@@ -129,5 +107,8 @@ class Memory:
 
     def traffic(self) -> dict[str, Traffic]:
         """Return the counts of every stream since the last reset."""
-        counts = zip(self.streams, self._useful, self._dram.counts(), strict=True)
-        return {name: Traffic(useful, *numbers) for name, useful, numbers in counts}
+        return {name: Traffic(*counts) for name, counts in zip(self.streams, self._dram.counts(), strict=True)}
+
+    def open_cycles(self, cycle: int) -> float:
+        """Return the cycles up to `cycle` with an open row, summed over the ranks of all (pseudo-)channels."""
+        return float(self._dram.active_ticks(math.ceil(cycle * self._ticks_per_cycle)) / self._ticks_per_cycle)

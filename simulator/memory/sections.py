@@ -65,8 +65,8 @@ class Timing(Settings):
     tBURST is how long a burst holds the data bus; turnaround the idle time of that bus between a read and a write, so
     that RD to WR is tCL + tBURST + turnaround - tCWL. Defaults: tRC = tRAS + tRP; tCCD_S_WR, tCCD_L_WR (write to write)
     and tCCD_R (to another stack id) as tCCD_S, tCCD_L, tCCD_S; turnaround, tRTRS (to another rank), tPPD (precharge to
-    precharge), tRFCpb and tRREFD (per-bank refresh to ACT of another bank) 0. tRFC and tREFI may be left out without
-    refresh.
+    precharge), tAAD (LPDDR5: latest second command of an activation; 0: it is one command), tRFCpb and tRREFD (per-bank
+    refresh to ACT of another bank) 0. tRFC and tREFI may be left out without refresh.
     """
 
     burst: TimeAbove0 = Field(alias="tBURST")
@@ -80,6 +80,7 @@ class Timing(Settings):
     rrd_short: Time = Field(alias="tRRD_S")
     rrd_long: Time = Field(alias="tRRD_L")
     faw: Time = Field(alias="tFAW")
+    aad: Time = Field(default=ZERO, alias="tAAD")
     ccd_short: Time = Field(alias="tCCD_S")
     ccd_long: Time = Field(alias="tCCD_L")
     ccd_short_write: Time | None = Field(default=None, alias="tCCD_S_WR")

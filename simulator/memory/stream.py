@@ -27,8 +27,7 @@ class StreamTimer:
     """Times contiguous transfers on `memory`, each size once."""
 
     def __init__(self, memory: Memory) -> None:
-        timing = memory.spec.timing_ns.model_copy(update={"refi": 0.0})
-        quiet = memory.spec.model_copy(update={"timing_ns": timing})
+        quiet = memory.spec.with_settings({"controller.refresh": "none"})
         self._memory = memory
         self._without_refresh = Memory(quiet, memory.clock_ghz, memory.streams, memory.run_ahead_bursts)
         self._known: dict[tuple[int, bool], StreamTime] = {}
@@ -61,8 +60,8 @@ class StreamTimer:
 
     def _refreshes(self, cycles: float) -> int:
         """Refreshes up to a cycle, the first one half an interval after the start."""
-        interval = self._memory.spec.timing_ns.refi * self._memory.clock_ghz
-        return int(cycles / interval + 0.5) if interval else 0
+        interval = self._memory.spec.timing_ns["refi"] * self._memory.clock_ghz
+        return int(cycles / interval + 0.5) if self._memory.spec.controller.refresh != "none" else 0
 
 
 def _simulate(memory: Memory, size: int, write: bool) -> StreamTime:

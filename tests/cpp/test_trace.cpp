@@ -187,21 +187,21 @@ TEST(trace_malformed_lines) {
     }
     malformed("R 4 64 a b", "more after the label");
     malformed("R 4 64\rR 5 64", "carriage return");
-    refuses(good + "R 4611686018427387905 1", kCorrupt, 4, "address is larger than 2^62");
+    refuses(good + "R 1152921504606846977 1", kCorrupt, 4, "address is larger than 2^60");
     for (const char* address : {"0x4000000000000001", "0xffffffffffffffff", "0x10000000000000001"}) {
         refuses(std::string("R ") + address + " 1", kCorrupt, 1, "address is larger");
     }
     refuses("R 1 9223372036854775808", kCorrupt, 1, "number of bytes is larger");
-    refuses("4611686018427387905 R 1 1", kCorrupt, 1, "issue cycle is larger");
-    refuses("R 4611686018427387904 1", kInvalid, 1, "beyond the device");
-    refuses("4611686018427387904 R 1 1\n1 R 1 1", kCorrupt, 2, "cycle 1 comes after cycle 4611686018427387904");
+    refuses("1152921504606846977 R 1 1", kCorrupt, 1, "issue cycle is larger");
+    refuses("R 1152921504606846976 1", kInvalid, 1, "beyond the device");
+    refuses("1152921504606846976 R 1 1\n1 R 1 1", kCorrupt, 2, "cycle 1 comes after cycle 1152921504606846976");
     refuses(good + "R 1 1\n# 3\n6 R 1 1\n", kCorrupt, 6, "cycle 6 comes after cycle 7");
 }
 
 TEST(trace_ends_of_the_device) {
     CHECK(parse("R 90 10\nR 100 0\nW 0 100", {}, 7, 100).requests.size() == 3);
-    for (const char* line : {"R 90 11", "R 101 0", "R 0x1000 64", "R 0 4611686018427387904",
-                             "W 4611686018427387904 4611686018427387904"}) {
+    for (const char* line : {"R 90 11", "R 101 0", "R 0x1000 64", "R 0 1152921504606846976",
+                             "W 1152921504606846976 1152921504606846976"}) {
         const auto error = error_of(std::string("\nR 1 1\n") + line, {}, 100);
         CHECK(error.kind == kInvalid && error.where == "line 3");
         CHECK(error.expected.find("device's 100 bytes") != std::string::npos);

@@ -13,6 +13,7 @@ from attention_ops import attention, cost, design, random_op, useful
 
 from simulator.designs.registry import design_names, make
 from simulator.errors import UnsupportedError
+from simulator.memory import Traffic
 from simulator.workload.ir import AttentionOp, LinearOp
 
 
@@ -146,7 +147,9 @@ def test_invariants_on_random_ops(arch: str, seed: int) -> None:
         assert all(0 <= busy <= result.cycles for busy in result.busy_cycles.values()), result.busy_cycles
         for traffic in result.traffic.values():
             assert traffic.useful_bytes <= 32 * traffic.bursts
-            assert traffic.activations + traffic.row_hits >= traffic.bursts
+        everything = sum(result.traffic.values(), start=Traffic())
+        assert everything.activations + everything.row_hits >= everything.bursts
+        assert result.dram_open_cycles <= machine.memory_spec.units * result.cycles
         fetched = 32 * sum(traffic.bursts for traffic in result.traffic.values())
         assert fetched <= result.cycles * machine.memory.peak_bytes_per_cycle
         energies = machine.energy(result)

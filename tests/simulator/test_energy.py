@@ -243,7 +243,7 @@ def test_on_chip_parts_are_counts_times_constants() -> None:
 
 def test_the_clock_changes_leakage_and_standby_but_no_event() -> None:
     slow, fast = make("spatten", {"clock_ghz": 0.5})[0], make("spatten")[0]
-    cost = Cost(1000, 10, traffic={"value": Traffic(32, 1, 1, 0)}, events={"qk_macs": 5.0})
+    cost = Cost(1000, 10, 80.0, traffic={"value": Traffic(32, 1, 1, 0)}, events={"qk_macs": 5.0})
     low, high = fast.energy(cost), slow.energy(cost)
     for name in ("sram.leakage", "dram.refresh", "dram.standby_active", "dram.standby_precharged"):
         assert high[name].pj == pytest.approx(2 * low[name].pj)

@@ -38,7 +38,8 @@ def test_actions_run_in_order_of_time_then_of_asking() -> None:
 def test_memory_answers_at_its_own_time() -> None:
     engine, seen = make_engine(), []
     spec = load_memory("hbm2")
-    idle = spec.timing_ticks["rcd_read"] + spec.timing_ticks["cl"] + spec.timing_ticks["burst"]
+    late = spec.controller.slots.activate - 1  # an activation takes effect in its last clock
+    idle = late + spec.timing_ticks["rcd_read"] + spec.timing_ticks["cl"] + spec.timing_ticks["burst"]
     address = np.array([0], dtype=np.int64)
 
     def done(data: Finished) -> None:

@@ -148,7 +148,7 @@ const char* TraceReader::parse_cycle(const char* begin, const char* p, int64_t& 
         reject(begin, "neither R, W nor a decimal issue cycle at the start of",
                "the address comes after R or W, whatever other simulators' traces do");
     }
-    if (cycle < 0) reject(begin, "the issue cycle is larger than 2^62 in");
+    if (cycle < 0) reject(begin, "the issue cycle is larger than 2^60 in");
     if (cycle < last_cycle_) {
         reject(begin,
                "issue cycle " + std::to_string(cycle) + " comes after cycle " + std::to_string(last_cycle_) + " in",
@@ -176,7 +176,7 @@ const char* TraceReader::parse_number(const char* begin, const char* p, int64_t&
     const char* digits = p;
     value = hexadecimal ? take_hexadecimal(p) : take_decimal(p);
     if (p == digits || !ends_field(*p)) reject(begin, std::string("cannot read the ") + field + " in");
-    if (value < 0) reject(begin, std::string("the ") + field + " is larger than 2^62 in");
+    if (value < 0) reject(begin, std::string("the ") + field + " is larger than 2^60 in");
     return skip_blanks(p);
 }
 

@@ -30,7 +30,7 @@ struct TraceRequest {
     bool write = false;
 };
 
-constexpr int64_t kLargestNumber = int64_t{1} << 62;  // of a trace
+constexpr int64_t kLargestNumber = int64_t{1} << 60;  // of a trace
 constexpr size_t kMostLabels = 256;
 constexpr size_t kLongestLine = 4096;  // characters, without the end of the line
 

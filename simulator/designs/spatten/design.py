@@ -101,7 +101,8 @@ class SpAtten(Design):
             "pv": round(2 * events["pv_macs"]),
             "topk": round(events["comparisons"]),
         }
-        return Cost(cycles, run.engine.memory_active_cycles, busy, operations, traffic, events)
+        active, opened = run.engine.memory_active_cycles, self.memory.open_cycles(cycles)
+        return Cost(cycles, active, opened, busy, operations, traffic, events)
 
     def _layout(self, op: AttentionOp, rows: Rows | None, decisions: Decisions) -> Layout:
         if self._compact(op):

@@ -95,7 +95,7 @@ class Systolic(Design):
         busy = {"fetcher": active, "array": run.work.busy_cycles, "softmax": run.softmax.busy_cycles}
         traffic = self.memory.traffic()
         operations = {"fetcher": sum(t.bursts for t in traffic.values()), "array": 2 * macs, "softmax": pairs}
-        return Cost(cycles, active, busy, operations, traffic, events)
+        return Cost(cycles, active, self.memory.open_cycles(cycles), busy, operations, traffic, events)
 
     def _linear(self, op: LinearOp) -> Cost:
         """Double-buffered: max(array, DRAM) + drain, with all weights read once for each block of rows that fits."""
@@ -122,7 +122,8 @@ class Systolic(Design):
         }
         operations = {"fetcher": sum(t.bursts for t in traffic.values()), "array": 2 * macs}
         cycles = max(occupied, dram) + self.array.drain_cycles()
-        return Cost(cycles, dram, {"fetcher": dram, "array": occupied}, operations, traffic, events)
+        opened = float(self.memory_spec.units * dram)  # a stream keeps a row open in each of them
+        return Cost(cycles, dram, opened, {"fetcher": dram, "array": occupied}, operations, traffic, events)
 
     def dense(self, op: Op) -> Op:
         """Return `op` as the array sees it: a pruned weight is stored and multiplied with its zeros."""
