@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from simulator.cli import archs, capture, compare, dram, new, run, show
+from simulator.cli import archs, capture, compare, dram, export, new, run, show
 from simulator.cli.completion import complete_short_form
 from simulator.errors import NamedError
 
@@ -50,7 +50,7 @@ def _options(
     """`main` itself looks for --debug; it stands here for --help."""
 
 
-for _command in (run.run, capture.capture, archs.archs, show.show, compare.compare, new.new, dram.dram):
+for _command in (run.run, capture.capture, archs.archs, show.show, compare.compare, new.new, dram.dram, export.export):
     app.command()(_command)
 
 
