@@ -7,38 +7,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+from command import Simulate
 from safetensors.numpy import save_file
 
 import simulator.api
-from simulator.cli import main
 from simulator.result import load_results, published_schema
 from simulator.workload import Workload
 
-Simulate = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def simulate(capsys: pytest.CaptureFixture[str]) -> Iterator[Simulate]:
-    """Run the command in this process; return (exit code, stdout, stderr)."""
-    hook = sys.excepthook
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        code = caught.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    yield run
-    sys.excepthook = hook
 
 
 def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -222,7 +203,7 @@ def test_lists(simulate: Simulate) -> None:
     assert "published" in out
     code, out, _ = simulate("--help")
     assert code == 0
-    assert all(name in out for name in ("run", "capture", "archs", "show", "compare", "new"))
+    assert all(name in out for name in ("run", "capture", "archs", "show", "compare", "new", "dram", "export"))
     assert simulate("--version")[0] == 0
 
 
