@@ -180,36 +180,22 @@ def _per_access(spec: MemorySpec) -> list[_Term]:
         return []
     share = 1 / spec.organisation.pseudo_channels
     of = f" / {spec.organisation.pseudo_channels} pseudo-channels" if share < 1 else ""
-    refresh = _constant(spec, e.refresh, "pJ")
+    bank = f"bank_refreshes x e_ref{of} / {spec.banks} banks"
+    closed = f"(units x time_ns - active_ns) x P_pre{of}"
+    # part, name of the constant, event, where it is, unit, formula, share of the constant that one event spends
+    rows: list[tuple[str, str, str, str | None, str, str, float]] = [
+        ("activation", "e_act", "activations", e.activation, "pJ", "activations x e_act", 1.0),
+        ("movement", "e_move", "bits", e.movement_per_bit, "pJ/bit", "bits x e_move", 1.0),
+        ("io", "e_io", "bits", e.io_per_bit, "pJ/bit", "bits x e_io", 1.0),
+        ("refresh", "e_ref", "refreshes", e.refresh, "pJ", f"refreshes x e_ref{of}", share),
+        ("refresh", "e_ref", "bank_refreshes", e.refresh, "pJ", bank, share / spec.banks),
+        ("standby_active", "P_act", "active_ns", e.active_standby, "mW", f"active_ns x P_act{of}", share),
+        ("standby_precharged", "P_pre", "precharged_ns", e.precharged_standby, "mW", closed, share),
+    ]
     return [
-        _Term("activation", "e_act", "activations", _constant(spec, e.activation, "pJ"), "activations x e_act"),
-        _Term("movement", "e_move", "bits", _constant(spec, e.movement_per_bit, "pJ/bit"), "bits x e_move"),
-        _Term("io", "e_io", "bits", _constant(spec, e.io_per_bit, "pJ/bit"), "bits x e_io"),
-        _Term("refresh", "e_ref", "refreshes", refresh, f"refreshes x e_ref{of}", share),
-        _Term(
-            "refresh",
-            "e_ref",
-            "bank_refreshes",
-            refresh,
-            f"bank_refreshes x e_ref{of} / {spec.banks} banks",
-            share / spec.banks,
-        ),
-        _Term(
-            "standby_active",
-            "P_act",
-            "active_ns",
-            _constant(spec, e.active_standby, "mW"),
-            f"active_ns x P_act{of}",
-            share,
-        ),
-        _Term(
-            "standby_precharged",
-            "P_pre",
-            "precharged_ns",
-            _constant(spec, e.precharged_standby, "mW"),
-            f"(units x time_ns - active_ns) x P_pre{of}",
-            share,
-        ),
+        _Term(part, name, event, _constant(spec, text, unit), formula, portion)
+        for part, name, event, text, unit, formula, portion in rows
+        if text is not None
     ]
 
 

@@ -16,7 +16,7 @@ from simulator.files import open_binary
 from simulator.memory.compiled import compiled, configuration
 from simulator.memory.spec import MemorySpec
 
-__all__ = ["Latency", "RawChannel", "RawReplay", "RawStream", "RawTimeline", "replay_trace"]
+__all__ = ["Latency", "RawChannel", "RawReplay", "RawStream", "RawTimeline", "read_pieces", "replay_trace"]
 
 CHUNK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -79,9 +79,9 @@ class RawTimeline:
 class RawReplay:
     """What happened, in ticks of the memory's clock and in bytes.
 
-    ticks: until the last data crossed the pins. reads, writes: bursts moved. merged: bursts not sent because the one just
-    before was the same. active_ticks: with an open row, summed over the ranks of all channels. closed_form_bytes: of long
-    requests, not simulated burst by burst.
+    ticks: until the last data crossed the pins. reads, writes: bursts moved. merged: bursts not sent because the one
+    just before was the same. active_ticks: with an open row, summed over the ranks of all channels. closed_form_bytes:
+    of long requests, not simulated burst by burst.
     """
 
     ticks: int
@@ -122,11 +122,7 @@ def replay_trace(
     name = str(source) if isinstance(source, (str, Path)) else "trace"
     name = "standard input" if name == "-" else name
     replay = compiled().Replay(**configuration(spec), merge=merge, source=name)
-    if isinstance(source, (str, Path)):
-        with _opened(source) as file:
-            _feed(replay, _chunks(file, name, progress))
-    else:
-        _feed(replay, iter(source))
+    _feed(replay, read_pieces(source, progress) if isinstance(source, (str, Path)) else iter(source))
     return _record(replay.record())
 
 
@@ -134,6 +130,18 @@ def _feed(replay: Any, pieces: Iterator[bytes]) -> None:
     for piece in pieces:
         replay.feed(piece)
     replay.finish()
+
+
+def read_pieces(source: str | Path, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
+    """Yield the text of a file, or of the standard input for "-", in bounded pieces; decompressed if it is gzip.
+
+    Raises
+    ------
+    FileMissingError: no such file. CorruptFileError: a compressed file that is damaged or cut off.
+    """
+    name = "standard input" if str(source) == "-" else str(source)
+    with _opened(source) as file:
+        yield from _chunks(file, name, progress)
 
 
 @contextmanager

@@ -174,15 +174,16 @@ class Admission(Settings):
 class PerAccess(Settings):
     """Energy per event. Each is "table.constant" of simulator/tech/tables, or a number with its unit ("909 pJ").
 
-    refresh and the standby powers are those of a rank of a whole channel: each of its pseudo-channels has its share.
+    What is left out is part of movement_per_bit, as where only a total per bit is published. refresh and the standby powers
+    are those of a rank of a whole channel: each of its pseudo-channels has its share.
     """
 
-    activation: str
+    activation: str | None = None
     movement_per_bit: str
-    io_per_bit: str
-    refresh: str
-    active_standby: str
-    precharged_standby: str
+    io_per_bit: str | None = None
+    refresh: str | None = None
+    active_standby: str | None = None
+    precharged_standby: str | None = None
 
 
 class Published(Settings):

@@ -156,12 +156,20 @@ def test_a_model_without_numbers_is_named_with_those_that_have() -> None:
         ConfigError, match=r"(?s)ddr4-3200 has no published numbers .*'per-access'.*expected: one of idd"
     ):
         pj(load_memory("ddr4-3200"), "per-access")
-    nothing = load_memory("ddr5-4800")
+    known = load_memory("ddr5-4800")
+    nothing = known.model_copy(update={"energy": type(known.energy)()})
     assert energy_models(nothing) == ()
     with pytest.raises(ConfigError, match=r"(?s)ddr5-4800 has no published numbers.*this one has none"):
         energy_table(nothing, default_model(nothing))
     with pytest.raises(UnknownNameError, match=r"(?s)no energy model named 'ids'.*did you mean 'idd'"):
         energy_table(SPEC, "ids")
+
+
+def test_a_total_per_bit_holds_all_parts() -> None:
+    parts = dram_energy(load_memory("gddr6-14"), DramCounts(5, 20, 10, time_ns=1000, active_ns=900))
+    assert parts.keys() == {"movement"}
+    part = parts["movement"]
+    assert (part.low_pj, part.energy_pj, part.high_pj) == tuple(30 * 256 * per_bit for per_bit in (5.5, 6.5, 7.5))
 
 
 def test_the_model_that_a_memory_prefers() -> None:
