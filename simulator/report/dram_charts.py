@@ -31,7 +31,7 @@ def bandwidth_chart(result: ReplayResult) -> str:
     both = [below + part / width for below, part, width in zip(reads, line.write_bytes, widths, strict=True)]
     drawing = Drawing(WIDTH, 300, "bandwidth over time")
     x = _time_axis(drawing, result)
-    y = axes(drawing, max([result.peak_gb_per_s, *both]), lambda value: rate(value, "B/s"), "time", "bandwidth")
+    y = axes(drawing, max([result.peak_gb_per_s, *both]), lambda value: f"{value:g}", "time", "GB/s")
     drawing.area(_steps(both, reads, x, y, widths), colour(1))
     drawing.area(_steps(reads, [0.0] * len(reads), x, y, widths), colour(0))
     peak = y(result.peak_gb_per_s)
@@ -89,8 +89,10 @@ def _steps(
 
 
 def channels_chart(result: ReplayResult) -> str:
-    """Bursts of each channel."""
+    """Bursts of each channel. Empty where there is only one."""
     rows = result.channels
+    if len(rows) < 2:
+        return ""
     drawing = Drawing(WIDTH, 230, "bursts by channel")
     y = axes(drawing, max((row.bursts for row in rows), default=0), count, "channel", "bursts")
     slot = (WIDTH - RIGHT - LEFT) / max(len(rows), 1)
@@ -121,7 +123,7 @@ def banks_chart(result: ReplayResult) -> str:
         drawing.text(LEFT, top, f"{what} by bank, from none to {count(most)}", "start", "axis")
         _heat_map(drawing, rows, what, fill, most, LEFT, top + 8, cell, tall)
         top += 8 + tall * len(rows) + 48
-    drawing.height = top - 18
+    drawing.height = top - 8
     return drawing.render()
 
 

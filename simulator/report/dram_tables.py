@@ -10,15 +10,14 @@ from simulator.memory.energy import EnergyRow
 from simulator.memory.result import ReplayResult, ReplayStream
 from simulator.report.tables import DataTable
 from simulator.report.terminal import print_table
-from simulator.report.text import NOT_MEASURED, bytes_text, count, energy, percent, rate, seconds, si
+from simulator.report.text import bytes_text, count, energy, percent, rate, seconds, si
 
 __all__ = ["constants_table", "parameters_table", "print_replay", "replay_tables", "summary_line"]
 
 ROW_HIT = "row hit: a burst that is not the first one after an activation of its row"
-_SHARES = (
-    "useful: distinct bytes that were asked for; fetched: whole bursts; share: of the peak, over the whole trace; "
-    "latency: from the controller taking a read to the end of its data"
-)
+_SHARES = "useful: distinct bytes that were asked for; fetched: whole bursts; of peak: over the time of the whole trace"
+_LATENCY = "from the controller taking a read to the end of its data"
+_RANKS = ("mean", "median", "99 %", "longest")
 
 
 def summary_line(result: ReplayResult) -> str:
@@ -34,13 +33,13 @@ def ns_text(value: float) -> str:
 
 def replay_tables(result: ReplayResult) -> tuple[DataTable, ...]:
     """Return the tables that answer what the trace cost; empty ones are left out."""
-    made = (_totals(result), _streams(result), _energy(result))
+    made = (_totals(result), _streams(result), _latency(result), _energy(result))
     return tuple(table for table in made if table.rows)
 
 
 def _totals(result: ReplayResult) -> DataTable:
     peak = f"{percent(result.share_of_peak)} of {rate(result.peak_gb_per_s, 'B/s')}"
-    latency = zip(("mean", "median", "99 %", "longest"), _latencies(result), strict=True)
+    latency = zip(_RANKS, _latencies(result), strict=True)
     rows = [
         ("time", ns_text(result.time_ns)),
         ("bandwidth", f"{rate(result.gb_per_s, 'B/s')}, {peak}"),
@@ -71,13 +70,20 @@ def _streams(result: ReplayResult) -> DataTable:
             percent(stream.row_hit_rate),
             rate(stream.gb_per_s, "B/s"),
             percent(stream.share_of_peak),
-            *(ns_text(ns) if ns else NOT_MEASURED for ns in _latencies(stream)),
         )
         for name, stream in result.streams.items()
     )
-    columns = ("stream", "requests", "useful", "fetched", "useful share", "row hits", "rate", "share")
-    latency = ("latency mean", "median", "99 %", "longest")
-    return DataTable("Streams", (*columns, *latency), tuple(rows), _SHARES)
+    columns = ("stream", "requests", "useful", "fetched", "useful share", "row hits", "rate", "of peak")
+    return DataTable("Streams", columns, tuple(rows), _SHARES)
+
+
+def _latency(result: ReplayResult) -> DataTable:
+    rows = (
+        (name, *(ns_text(ns) for ns in _latencies(stream)))
+        for name, stream in result.streams.items()
+        if stream.read_latency_max_ns  # writes have none
+    )
+    return DataTable("Read latency", ("stream", *_RANKS), tuple(rows), _LATENCY)
 
 
 def _latencies(of: ReplayResult | ReplayStream) -> tuple[float, ...]:

@@ -9,7 +9,6 @@ import os
 import random
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 
 import jsonschema
@@ -61,7 +60,7 @@ def test_tables(simulate: Simulate, trace: Path) -> None:
     code, out, err = simulate("dram", "--memory", "hbm2", trace)
     assert (code, err) == (0, "")
     assert out.startswith("mixed.trace on hbm2: ")
-    for said in ("256 GB/s", "row hit: a burst that is not the first", "K", "write", "latency mean", "standby active"):
+    for said in ("256 GB/s", "row hit: a burst that is not the first", "K", "write", "Read latency", "standby active"):
         assert said in out
     assert " to " in out, "energies have an interval"
     assert simulate("dram", trace, "--quiet") == (0, "", "")
