@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 from command import Simulate
 
+import simulator.memory
 from simulator.errors import CorruptFileError, FormatVersionError
 from simulator.memory import load_memory, standard_names
 from simulator.memory.parameters import parameters_of, remarks_of
@@ -64,6 +65,12 @@ def test_tables(simulate: Simulate, trace: Path) -> None:
         assert said in out
     assert " to " in out, "energies have an interval"
     assert simulate("dram", trace, "--quiet") == (0, "", "")
+
+
+def test_the_published_schema_is_the_generated_one() -> None:
+    path = Path(simulator.memory.__file__).parents[1] / "schema" / "dram-replay-1.0.json"
+    assert json.loads(path.read_text()) == replay_schema()
+    jsonschema.Draft202012Validator.check_schema(replay_schema())
 
 
 def test_json_has_flat_numbers(simulate: Simulate, trace: Path, tmp_path: Path) -> None:
