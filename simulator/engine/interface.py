@@ -191,12 +191,16 @@ class Design(ABC):
         """Convert cycles of the design's clock."""
         return cycles / (self.clock_ghz * 1e9)
 
-    def chosen(self, count: int, of: int, salt: int = 0) -> Rows:
-        """Return `count` of `of` positions, ascending: all of them, or a random set that depends on the seed alone."""
+    def chosen(self, count: int, of: int, salt: int = 0, protected: int = 0) -> Rows:
+        """Return `count` of `of` positions, ascending: all, or a random set that depends on the seed alone.
+
+        The first `protected` positions are always among them.
+        """
         if count >= of:
             return np.arange(of, dtype=np.int64)
         generator = np.random.default_rng((self.seed, count, of, salt))
-        return np.sort(generator.choice(of, size=count, replace=False)).astype(np.int64)
+        others = generator.choice(of - protected, size=count - protected, replace=False) + protected
+        return np.concatenate([np.arange(protected), np.sort(others)]).astype(np.int64)
 
 
 def row_bytes(elements: int, bits: int) -> int:

@@ -28,7 +28,7 @@ def _attention(ops: Sequence[AttentionOp], heads: int) -> dict[str, str]:
     widths = (f"Q {q}, K {high}" + (f" + {low}" if low else "") + f", V {v} bit" for q, high, low, v in bits)
     return {
         "tokens": f"{_share(sum(op.keys for op in ops), sum(op.context for op in ops))} of the keys kept",
-        "heads": f"{_share(sum(len(op.heads) for op in ops), heads * len(ops))} of the heads kept",
+        "heads": f"{_share(sum(len(op.heads) for op in ops), heads * len({op.place for op in ops}))} of the heads kept",
         "values": f"{_share(sum(sum(op.values) for op in ops), rows)} of the kept V rows fetched",
         "lsb": f"{_share(sum(op.recomputed for op in ops), pairs)} of the queries need the low bits",
         "bits": "; ".join(widths),

@@ -108,7 +108,7 @@ class SpAtten(Design):
         if self._compact(op):
             positions, count = np.arange(op.keys, dtype=np.int64), op.keys
         else:
-            positions, count = self.chosen(op.keys, op.context) if rows is None else rows, op.context
+            positions, count = self.chosen(op.keys, op.context, 0, op.protected) if rows is None else rows, op.context
         heads = max(group.heads for group in decisions.groups)
         settings = self.settings
         return Layout(op, settings.layout.region_bytes, settings.write.output_bits, positions, count, heads)
