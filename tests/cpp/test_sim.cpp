@@ -42,8 +42,8 @@ TEST(dram_idle_read) {
     dram.enqueue(0, &address, 1, 32, 0, false);
     const auto done = dram.run_until(kNever);
     CHECK(done.size() == 1);
-    CHECK(done[0].first == 4 + 5);
-    CHECK(done[0].last == 4 + 5 + 2);
+    CHECK(done[0].first == 1 + 4 + 5);  // in the tick after it was dispatched
+    CHECK(done[0].last == 1 + 4 + 5 + 2);
 }
 
 TEST(dram_serves_every_burst_once) {
