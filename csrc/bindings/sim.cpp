@@ -162,7 +162,7 @@ py::list streams(const Replay& replay) {
         result.append(py::dict("label"_a = replay.labels()[i], "requests"_a = s.requests,
                                "requested_bytes"_a = s.requested_bytes, "useful_bytes"_a = s.useful ? s.useful->unique_bytes() : 0,
                                "bursts"_a = c.bursts, "absorbed"_a = c.absorbed, "activates"_a = c.activations,
-                               "row_hits"_a = c.row_hits, "latency"_a = latency(s.latency)));
+                               "row_hits"_a = c.row_hits, "latency"_a = latency(replay.latency(i))));
     }
     return result;
 }
@@ -207,6 +207,16 @@ py::dict record(const Replay& replay) {
                     "channels"_a = channels(replay.timeline()));
 }
 
+void bind_latency(py::module_& m) {
+    py::class_<LatencyHistogram>(m, "LatencyHistogram", "Latencies of reads in ticks, in bounded memory.")
+        .def(py::init<>())
+        .def("merge", &LatencyHistogram::merge, py::arg("other"), py::arg("times") = 1, "Add all of another, so many times.")
+        .def("quantile", &LatencyHistogram::quantile, py::arg("q"), "Nearest rank; exact below 4096, then to 1/2048.")
+        .def_property_readonly("count", &LatencyHistogram::count)
+        .def_property_readonly("mean", &LatencyHistogram::mean)
+        .def_property_readonly("max", &LatencyHistogram::max);
+}
+
 void bind_dram(py::module_& m) {
     py::class_<Dram>(m, "Dram", "A memory with channels, banks and a first-ready scheduler; times are in its ticks.")
         .def(py::init([](const Numbers& organisation, const Numbers& timing, const Numbers& controller,
@@ -222,6 +232,16 @@ void bind_dram(py::module_& m) {
         .def("run_until", &run_until, py::arg("limit"),
              "Run to tick `limit` or to the first completion before it; returns [(request, first, last)].")
         .def("counts", &counts, "Per stream (asked bytes, bursts, activations, row hits) since the last reset; asked for and moved, that is.")
+        .def(
+            "latency",
+            [](const Dram& dram, int64_t stream) {
+                if (stream < 0 || stream >= static_cast<int64_t>(dram.counts().size())) {
+                    throw Error("InvalidValueError", "unknown stream " + std::to_string(stream));
+                }
+                return dram.latency(static_cast<size_t>(stream));
+            },
+            py::arg("stream"),
+            "The latencies of a stream's reads since the last reset, a copy.")
         .def("active_ticks", &Dram::active_ticks, py::arg("now"),
              "Ticks up to `now` with an open row, summed over ranks.")
         .def_property_readonly("precharges", &Dram::precharges)
@@ -255,6 +275,7 @@ void bind_replay(py::module_& m) {
 PYBIND11_MODULE(_sim, m) {
     m.doc() = "The simulator's compiled hot loop: DRAM timing and trace replay.";
     py::register_local_exception_translator(translate);
+    bind_latency(m);
     bind_dram(m);
     bind_replay(m);
     sparsecore::bindings::bind_bursts(m);

@@ -16,6 +16,7 @@ Dram::Dram(const DramConfig& config, int64_t streams) : config_(config), map_(co
     const Organisation& o = config_.organisation;
     capacity_ = o.channels * o.channel_banks() * o.rows * o.columns * o.burst_bytes;
     counts_.resize(static_cast<size_t>(streams));
+    latencies_.resize(static_cast<size_t>(streams));
     for (int64_t i = 0; i < o.channels; ++i) channels_.push_back(std::make_unique<Channel>(config_, counts_));
     served_ring_.assign(static_cast<size_t>(config_.admission.run_ahead), 0);
     staged_ = nothing();
@@ -32,6 +33,7 @@ void Dram::reset(int64_t refresh_phase) {
     const int64_t refi = config_.timing.refi;
     const int64_t phase = refi > 0 ? ((refresh_phase % refi) + refi) % refi : 0;
     std::fill(counts_.begin(), counts_.end(), StreamCounts{});
+    std::fill(latencies_.begin(), latencies_.end(), LatencyHistogram{});
     for (auto& channel : channels_) channel->reset(phase);
     program_.clear();
     staged_ = nothing();
@@ -149,13 +151,15 @@ void Dram::dispatch() {
 void Dram::record(const Served& served, int channel, std::vector<Completion>& done) {
     --outstanding_;
     if (!served.absorbed) last_data_ = std::max(last_data_, served.done);
-    if (!served_ring_.empty()) served_ring_[static_cast<size_t>(served.burst.order % config_.admission.run_ahead)] = 1;
+    const Burst& burst = served.burst;
+    if (!burst.write) latencies_[static_cast<size_t>(burst.stream)].add(served.done - burst.accepted);
+    if (!served_ring_.empty()) served_ring_[static_cast<size_t>(burst.order % config_.admission.run_ahead)] = 1;
     if (observer_ != nullptr) observer_->served(served, channel);
-    if (served.burst.request == kUntracked) return;
-    Request& request = requests_[static_cast<size_t>(served.burst.request)];
+    if (burst.request == kUntracked) return;
+    Request& request = requests_[static_cast<size_t>(burst.request)];
     request.first = std::min(request.first, served.start);
     request.last = std::max(request.last, served.done);
-    if (--request.left == 0) done.push_back({served.burst.request, request.first, request.last});
+    if (--request.left == 0) done.push_back({burst.request, request.first, request.last});
 }
 
 void Dram::release_held_back() {

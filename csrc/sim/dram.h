@@ -8,6 +8,7 @@
 
 #include "sim/address_map.h"
 #include "sim/channel.h"
+#include "sim/latency_histogram.h"
 
 namespace sparsecore::sim {
 
@@ -52,6 +53,8 @@ public:
 
     const DramConfig& config() const { return config_; }
     const std::vector<StreamCounts>& counts() const { return counts_; }
+    // Of the stream's reads, absorbed ones included: ticks from acceptance to the end of their data.
+    const LatencyHistogram& latency(size_t stream) const { return latencies_[stream]; }
     int64_t precharges() const;
     int64_t refreshes() const;
     int64_t active_ticks(int64_t now) const;  // in which a rank had an open row, summed over ranks
@@ -85,6 +88,7 @@ private:
     DramConfig config_;
     AddressMap map_;
     std::vector<StreamCounts> counts_;
+    std::vector<LatencyHistogram> latencies_;
     std::vector<std::unique_ptr<Channel>> channels_;
     std::deque<Run> program_;  // not yet in a FIFO (program order only)
     Burst staged_;             // the burst cut last; it waits for its FIFO if `is_staged_`

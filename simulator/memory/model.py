@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,3 +113,7 @@ class Memory:
     def open_cycles(self, cycle: int) -> float:
         """Return the cycles up to `cycle` with an open row, summed over the ranks of all (pseudo-)channels."""
         return float(self._dram.active_ticks(math.ceil(cycle * self._ticks_per_cycle)) / self._ticks_per_cycle)
+
+    def latencies(self) -> dict[str, Any]:
+        """Return the latencies of each stream's reads since the last reset: _sim.LatencyHistogram, in ticks."""
+        return {name: self._dram.latency(stream) for stream, name in enumerate(self.streams)}

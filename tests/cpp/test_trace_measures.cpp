@@ -7,7 +7,7 @@
 
 #include "harness.h"
 #include "sim/trace/coverage.h"
-#include "sim/trace/latency_histogram.h"
+#include "sim/latency_histogram.h"
 #include "sim/trace/timeline.h"
 
 using namespace sparsecore::sim;

@@ -118,10 +118,6 @@ void Replay::cover(const Burst& burst, int32_t low, int32_t high) {
 
 void Replay::served(const Served& served, int channel) {
     const Burst& burst = served.burst;
-    if (!burst.write) {
-        latency_.add(served.done - burst.accepted);
-        streams_[static_cast<size_t>(burst.stream)].latency.add(served.done - burst.accepted);
-    }
     if (burst.order > newest_order_) {
         newest_order_ = burst.order;
         newest_absorbed_ = served.absorbed;
@@ -152,6 +148,12 @@ void Replay::merged(const Burst& into, int32_t low, int32_t high) {
     } else if (!newest_absorbed_) {
         cover(into, low, high);
     }
+}
+
+LatencyHistogram Replay::latency() const {
+    LatencyHistogram all;
+    for (size_t label = 0; label < labels().size(); ++label) all.merge(dram_.latency(label));
+    return all;
 }
 
 StreamCounts Replay::counts(size_t label) const {

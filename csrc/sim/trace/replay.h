@@ -13,7 +13,7 @@
 
 #include "sim/dram.h"
 #include "sim/trace/coverage.h"
-#include "sim/trace/latency_histogram.h"
+#include "sim/latency_histogram.h"
 #include "sim/trace/timeline.h"
 #include "sim/trace/trace_reader.h"
 
@@ -24,7 +24,6 @@ namespace sparsecore::sim {
 struct StreamRecord {
     int64_t requests = 0, requested_bytes = 0;
     std::unique_ptr<Coverage> useful;
-    LatencyHistogram latency;  // ticks, reads only
 };
 
 struct ReplayTotals {
@@ -45,7 +44,8 @@ public:
     const StreamRecord& stream(size_t label) const { return streams_[label]; }
     StreamCounts counts(size_t label) const;
     ReplayTotals totals() const;
-    const LatencyHistogram& latency() const { return latency_; }
+    const LatencyHistogram& latency(size_t label) const { return dram_.latency(label); }  // of reads, in ticks
+    LatencyHistogram latency() const;                                                     // of all of them
     const Timeline& timeline() const { return timeline_; }
 
 private:
@@ -78,7 +78,6 @@ private:
     std::vector<StreamRecord> streams_;
     std::vector<StreamCounts> skipped_counts_;
     ReplayTotals skipped_;  // what the closed form stands for
-    LatencyHistogram latency_;
     Timeline timeline_;
     int64_t newest_order_ = -1;  // of the bursts served
     bool newest_absorbed_ = false;

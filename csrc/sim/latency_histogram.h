@@ -16,7 +16,8 @@ public:
 
     // `times` values equal to `value`. "InvalidValueError": either is negative.
     void add(int64_t value, int64_t times = 1);
-    void merge(const LatencyHistogram& other);
+    // Adds all of `other`, `times` times over. "InvalidValueError": `times` is negative.
+    void merge(const LatencyHistogram& other, int64_t times = 1);
 
     int64_t count() const { return count_; }
     double mean() const;  // of the exact sum; 0 when empty

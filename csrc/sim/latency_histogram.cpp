@@ -1,4 +1,4 @@
-#include "sim/trace/latency_histogram.h"
+#include "sim/latency_histogram.h"
 
 #include <algorithm>
 #include <cmath>
@@ -46,14 +46,15 @@ void LatencyHistogram::add(int64_t value, int64_t times) {
     sum_ += static_cast<unsigned __int128>(value) * static_cast<unsigned __int128>(times);
 }
 
-void LatencyHistogram::merge(const LatencyHistogram& other) {
-    if (other.count_ == 0) return;
+void LatencyHistogram::merge(const LatencyHistogram& other, int64_t times) {
+    if (times < 0) throw core::Error("InvalidValueError", "latencies " + std::to_string(times) + " times");
+    if (other.count_ == 0 || times == 0) return;
     if (other.counts_.size() > counts_.size()) counts_.resize(other.counts_.size());
-    for (size_t i = 0; i < other.counts_.size(); ++i) counts_[i] += other.counts_[i];
+    for (size_t i = 0; i < other.counts_.size(); ++i) counts_[i] += times * other.counts_[i];
     min_ = count_ == 0 ? other.min_ : std::min(min_, other.min_);
     max_ = std::max(max_, other.max_);
-    count_ += other.count_;
-    sum_ += other.sum_;
+    count_ += times * other.count_;
+    sum_ += static_cast<unsigned __int128>(times) * other.sum_;
 }
 
 double LatencyHistogram::mean() const {
