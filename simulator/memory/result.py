@@ -232,39 +232,16 @@ def make_result(raw: RawReplay, spec: MemorySpec, trace: str, energy_model: str 
     raw: counts in bursts and ticks. trace: the name to show. energy_model: see `choose_model`.
     """
     model = choose_model(spec, energy_model)
-    bursts = raw.reads + raw.writes
     sums = {name: sum(getattr(stream, name) for stream in raw.streams) for name in _SUMMED}
     energy = _energy(raw, spec, model, sums["activates"])
-    low, value, high = (
-        sum(getattr(part, name) for part in energy.values()) if model else None
-        for name in ("low_pj", "energy_pj", "high_pj")
-    )
-    bits = 8 * bursts * spec.organisation.burst_bytes
     return ReplayResult(
         trace=trace,
         memory=spec.name,
         description=spec.description,
         energy_model=model,
-        requests=sums["requests"],
-        bursts=bursts,
-        reads=raw.reads,
-        writes=raw.writes,
-        absorbed=sums["absorbed"],
-        merged=raw.merged,
-        closed_form_bytes=raw.closed_form_bytes,
-        requested_bytes=sums["requested_bytes"],
-        **_moved(raw, spec, bursts, sums["useful_bytes"], sums["absorbed"]),
-        time_ns=spec.ns(raw.ticks),
-        peak_gb_per_s=spec.peak_gb_per_s,
-        activates=sums["activates"],
-        precharges=raw.precharges,
-        refreshes=raw.refreshes,
-        row_hit_rate=_ratio(sums["row_hits"], bursts),
+        **_counts(raw, spec, sums),
         **_latency(raw.latency, spec),
-        energy_pj=value,
-        energy_pj_low=low,
-        energy_pj_high=high,
-        energy_pj_per_bit=None if value is None else _ratio(value, bits),
+        **_energy_totals(energy, 8 * (raw.reads + raw.writes) * spec.organisation.burst_bytes),
         energy={name: _part(item) for name, item in energy.items()},
         streams={stream.label: _stream(stream, raw, spec) for stream in raw.streams},
         channels=tuple(
@@ -276,6 +253,36 @@ def make_result(raw: RawReplay, spec: MemorySpec, trace: str, energy_model: str 
         constants=constants_of(spec, model),
         assumptions=_assumptions(raw, energy, model),
     )
+
+
+def _counts(raw: RawReplay, spec: MemorySpec, sums: dict[str, int]) -> dict[str, Any]:
+    bursts = raw.reads + raw.writes
+    return {
+        "requests": sums["requests"],
+        "bursts": bursts,
+        "reads": raw.reads,
+        "writes": raw.writes,
+        "absorbed": sums["absorbed"],
+        "merged": raw.merged,
+        "closed_form_bytes": raw.closed_form_bytes,
+        "requested_bytes": sums["requested_bytes"],
+        **_moved(raw, spec, bursts, sums["useful_bytes"], sums["absorbed"]),
+        "time_ns": spec.ns(raw.ticks),
+        "peak_gb_per_s": spec.peak_gb_per_s,
+        "activates": sums["activates"],
+        "precharges": raw.precharges,
+        "refreshes": raw.refreshes,
+        "row_hit_rate": _ratio(sums["row_hits"], bursts),
+    }
+
+
+def _energy_totals(energy: dict[str, DramEnergy], bits: int) -> dict[str, Any]:
+    """Return sums over the parts; None where the memory has no energies."""
+    names = {"energy_pj": "energy_pj", "energy_pj_low": "low_pj", "energy_pj_high": "high_pj"}
+    if not energy:
+        return dict.fromkeys((*names, "energy_pj_per_bit"))
+    totals = {name: sum(getattr(part, ours) for part in energy.values()) for name, ours in names.items()}
+    return {**totals, "energy_pj_per_bit": _ratio(totals["energy_pj"], bits)}
 
 
 def _ratio(above: float, below: float) -> float:
