@@ -300,8 +300,9 @@ bool SharedQueue::may_close(const List& of_bank, int bank) const {
 }
 
 bool SharedQueue::auto_precharge(int slot) {
-    if (controller_.rows != Rows::Adaptive) return controller_.rows == Rows::Closed;
     const int bank = burst(slot).bank;
+    if (held(bank) && active(bank) != slot) return false;
+    if (controller_.rows != Rows::Adaptive) return controller_.rows == Rows::Closed;
     for (Window& w : windows_) {
         const int hit = list(w, bank).hit;
         if (hit != kNone && hit != slot) return false;
