@@ -9,7 +9,7 @@ workloads that the authors of SpAtten released.
 V rows. Each query multiplies local = floor(value_keep * kept) rows. Those that have to be fetched are the union over q
 queries; for queries that choose independently its expected size is n (1 - (1 - local / n)^q) of n kept rows. Real
 queries agree more, so this is an upper bound in expectation; with one query it is exact.
-Low bits. lsb_share of the queries are computed again; shares of less than one query are carried to the next head.
+Low bits. lsb_share of the queries are computed again; fractions of a query are carried to the next head of that share.
 Which tokens and heads are kept is not known without a run: heads are numbered from 0, tokens carry no ids.
 Everything that is no matrix product is counted by the table `RULES`, per element.
 """
@@ -68,17 +68,17 @@ class Pattern:
 
 @dataclass(slots=True)
 class _Ops:
-    """The ops made so far, and the fraction of a query that is still to be computed with low bits."""
+    """The ops made so far, and per share the fraction of a query that is still to be computed with low bits."""
 
     attention: list[AttentionOp] = field(default_factory=list)
     linear: list[LinearOp] = field(default_factory=list)
     other: list[OtherOp] = field(default_factory=list)
-    carry: float = 0.0
+    carry: dict[float, float] = field(default_factory=dict)
 
     def low_bit_queries(self, share: float, queries: int) -> int:
-        exact = share * queries + self.carry
-        whole = min(queries, int(exact + 1e-9))
-        self.carry = exact - whole
+        exact = share * queries + self.carry.get(share, 0.0)
+        whole = min(queries, int(exact + 1e-6))
+        self.carry[share] = exact - whole
         return whole
 
 
@@ -229,6 +229,7 @@ def _add_pass(job: _Job, now: _Pass, ops: _Ops) -> None:
     """Add the ops of one pass, those of a layer for the whole batch at once except for attention."""
     _embed(job, now, ops)
     token_select, head_select = _selections(now.keys), _selections(now.heads)
+    token_select[-1] = _select_for_next(job, now)
     for layer in range(job.model.layers):
         for sequence in range(job.batch):
             ops.attention.append(_attention(job, now, ops, layer, sequence, (token_select[layer], head_select[layer])))
@@ -240,6 +241,14 @@ def _add_pass(job: _Job, now: _Pass, ops: _Ops) -> None:
 def _selections(counts: list[int]) -> list[Select]:
     """Return the top-k after each layer: (candidates, kept) where the next layer has fewer."""
     return [(now, then) if then < now else None for now, then in pairwise(counts)] + [None]
+
+
+def _select_for_next(job: _Job, now: _Pass) -> Select:
+    """Return the top-k behind the last layer where the first layer of the next step drops tokens of this one."""
+    if now.phase == "summarise" or now.step + 1 >= job.generate:
+        return None
+    then = _generate(job, now.step + 1)
+    return (now.context, then.keys[0]) if then.keys[0] < now.context and then.targets[0] < now.context else None
 
 
 def _attention(
@@ -270,8 +279,14 @@ def _attention(
         value_bits=bits.value,
         token_select=selects[0],
         head_select=selects[1],
-        kind=dict.fromkeys(("tokens", "heads", "values", "lsb", "bits"), now.kind),
+        kind=_kinds(job, now),
+        protected=min(keys, job.schedule.protect if now.prunes else 0),
     )
+
+
+def _kinds(job: _Job, now: _Pass) -> dict[str, Kind]:
+    names = ("tokens", "heads", "values", "lsb", "bits")
+    return {name: "assumed" if name in job.schedule.assumed else now.kind for name in names}
 
 
 def _linear(job: _Job, now: _Pass, layer: int | None, linear: Linear, tokens: int) -> LinearOp:
@@ -318,13 +333,14 @@ def _other(job: _Job, now: _Pass, layer: int | None, other: Other, tokens: int) 
 
 
 def _embed(job: _Job, now: _Pass, ops: _Ops) -> None:
-    """Add the sum of the embedding tables, and the layer norm behind it (encoders only)."""
+    """Add what makes the tokens: a projection of patches, the sum of the embedding tables, a norm behind it."""
+    if job.family.patches is not None:
+        ops.linear.append(_linear(job, now, None, job.family.patches, now.all_tokens - 1))
     summed = _other(job, now, None, Other("embeddings", "residual"), now.all_tokens)
     tables = job.family.tables
     size = summed.elements * element_bits(job.model.dtype) // 8
     ops.other.append(dataclasses.replace(summed, operations=(tables - 1) * summed.elements, bytes=(tables + 1) * size))
-    if job.family.encoder:
-        ops.other.append(_other(job, now, None, Other("embeddings.layer_norm", "layer_norm"), now.all_tokens))
+    ops.other += [_other(job, now, None, other, now.all_tokens) for other in job.family.embedded]
 
 
 def _finish(job: _Job, now: _Pass, ops: _Ops) -> None:
@@ -334,5 +350,4 @@ def _finish(job: _Job, now: _Pass, ops: _Ops) -> None:
     """
     ops.other += [_other(job, now, None, other, now.all_tokens) for other in job.family.after]
     ops.linear += [_linear(job, now, None, linear, 1) for linear in job.family.last]
-    if job.family.encoder and job.family.last:
-        ops.other.append(_other(job, now, None, Other("pooler.activation", "tanh"), 1))
+    ops.other += [_other(job, now, None, other, 1) for other in job.family.finish]

@@ -39,6 +39,8 @@ class Family:
     path: regular expression of a layer's name prefix, its number in group 1. query, key, up: the names whose shapes
     give the sizes. linears, others: of one layer, in order. tables: embedding tables summed per token (the first is the
     vocabulary). after: on all tokens behind the last layer. last: linear layers on one token per sequence, (name, out).
+    patches: the linear layer that makes all tokens but the first, for images. embedded: on all tokens before the first
+    layer. finish: on one token per sequence behind `last`. length: tokens by default, None: those of the kind.
     transposed: weights are stored [in, out].
     config: the config's key for each size.
     """
@@ -58,6 +60,10 @@ class Family:
     last: tuple[Linear, ...]
     config: Mapping[str, str]
     transposed: bool = False
+    patches: Linear | None = None
+    embedded: tuple[Other, ...] = ()
+    finish: tuple[Other, ...] = ()
+    length: int | None = None
 
     def prefix(self, layer: int) -> str:
         """Return the name prefix of a layer."""
@@ -75,6 +81,7 @@ def sizes(model: ModelInfo) -> dict[str, int]:
         "query_and_key": query + key,
         "mlp": model.intermediate,
         "vocab": max(model.vocab, 1),
+        "patch": 16 * 16 * 3,  # pixels of an image's patch, in three colours (ViT-B/16, ViT-L/16)
     }
 
 
@@ -85,6 +92,7 @@ _HF = {
     "intermediate": "intermediate_size",
     "vocab": "vocab_size",
 }
+_EMBEDDED = (Other("embeddings.layer_norm", "layer_norm"),)
 _POST_NORM = (
     Other("attention.residual", "residual"),
     Other("attention.layer_norm", "layer_norm"),
@@ -117,6 +125,8 @@ def _bert(name: str, types: tuple[str, ...], tables: int) -> Family:
         after=(),
         last=(Linear("pooler.dense", "hidden", "hidden"),),
         config=_HF,
+        embedded=_EMBEDDED,
+        finish=(Other("pooler.activation", "tanh"),),
     )
 
 
@@ -148,6 +158,7 @@ _DISTILBERT = Family(
         "intermediate": "hidden_dim",
         "vocab": "vocab_size",
     },
+    embedded=_EMBEDDED,
 )
 
 _GPT2 = Family(
@@ -217,6 +228,38 @@ _LLAMA = Family(
     config={**_HF, "kv_heads": "num_key_value_heads", "head_dim": "head_dim"},
 )
 
+_VIT = Family(
+    name="vit",
+    types=("vit",),
+    encoder=True,
+    path=r"encoder\.layer\.(\d+)\.",
+    query="attention.attention.query",
+    key="attention.attention.key",
+    up="intermediate.dense",
+    vocabulary="classifier",
+    linears=(
+        Linear("attention.attention.query", "hidden", "query"),
+        Linear("attention.attention.key", "hidden", "kv"),
+        Linear("attention.attention.value", "hidden", "kv"),
+        Linear("attention.output.dense", "query", "hidden"),
+        Linear("intermediate.dense", "hidden", "mlp"),
+        Linear("output.dense", "mlp", "hidden"),
+    ),
+    others=(
+        Other("layernorm_before", "layer_norm"),
+        Other("attention.residual", "residual"),
+        Other("layernorm_after", "layer_norm"),
+        Other("activation", "gelu", "mlp"),
+        Other("residual", "residual"),
+    ),
+    tables=2,
+    after=(Other("layernorm", "layer_norm"),),
+    last=(Linear("classifier", "hidden", "vocab"),),
+    config={name: key for name, key in _HF.items() if name != "vocab"},
+    patches=Linear("embeddings.patch_embeddings.projection", "patch", "hidden"),
+    length=197,  # 14 x 14 patches and the class token
+)
+
 FAMILIES = {
     family.name: family
     for family in (
@@ -225,6 +268,7 @@ FAMILIES = {
         _DISTILBERT,
         _GPT2,
         _LLAMA,
+        _VIT,
     )
 }
 

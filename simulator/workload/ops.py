@@ -49,6 +49,7 @@ class AttentionOp:
     key_ids: name of an int32 array of `Workload.arrays` with the kept original positions, ascending, or None.
     kind: where the numbers come from, by "tokens", "heads", "values", "lsb" and "bits".
     protected: how many of the first positions are never pruned (1: a class token); they count among the keys.
+    continues: whether the next op has further heads of this layer, so that the layer does not end here.
     """
 
     layer: int
@@ -73,6 +74,7 @@ class AttentionOp:
     key_ids: str | None = None
     kind: dict[str, Kind] = field(default_factory=dict)
     protected: int = 0
+    continues: bool = False
 
     def __post_init__(self) -> None:
         _check_step(self.phase, self.step, self.sequence)
@@ -142,6 +144,7 @@ class AttentionOp:
             token_select=None,
             head_select=None,
             key_ids=None,
+            continues=False,
         )
 
 

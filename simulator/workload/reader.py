@@ -1,4 +1,4 @@
-"""MODEL of the command line to a workload: saved workload, built-in model, safetensors, Hugging Face folder, others.
+"""MODEL of the command line to a workload: a saved or built-in one, requests, safetensors, Hugging Face folder, others.
 
 Other kinds of files are read by functions `read(path, request) -> Workload | ModelInfo | None` that packages register
 in the entry-point group "simulator.readers"; None means "not mine". Nothing here executes code from a model file.
@@ -9,13 +9,9 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from simulator.config import parse_yaml, validate
 from simulator.errors import (
     CorruptFileError,
     FileMissingError,
@@ -28,22 +24,18 @@ from simulator.errors import (
 )
 from simulator.files import is_torch_file, read_json
 from simulator.workload import store
-from simulator.workload.build import Pattern, build, element_bits
-from simulator.workload.families import family_named
 from simulator.workload.headers import Weights, is_safetensors, read_folder, read_safetensors
 from simulator.workload.ir import ModelInfo, Workload
+from simulator.workload.named import builtin_models, builtin_workloads, model_sizes, read_builtin
 from simulator.workload.recognise import from_config, identify, locate
 from simulator.workload.request import ReadRequest
-from simulator.workload.schedule import default_schedule, load_schedule
+from simulator.workload.scheduled import from_sizes
+from simulator.workload.spatten_csv import is_request_file
+from simulator.workload.spatten_requests import read_requests
 
-__all__ = ["builtin_models", "from_sizes", "read_workload"]
+__all__ = ["builtin_models", "builtin_workloads", "from_sizes", "read_workload"]
 
 Reader: TypeAlias = Callable[[str, ReadRequest], Workload | ModelInfo | None]
-Patterns: TypeAlias = dict[tuple[int | None, str], Pattern] | None
-
-# SpAtten's evaluation: BERT on sequences of mostly fewer than 100 tokens, GPT-2 generating 32 tokens after 992.
-_ENCODER_LENGTH = 128
-_DECODER_LENGTHS = (992, 32)
 
 
 def read_workload(model: str, request: ReadRequest | None = None) -> Workload:
@@ -57,11 +49,14 @@ def read_workload(model: str, request: ReadRequest | None = None) -> Workload:
     PickleRefusedError, MissingDependencyError: from the reader of torch files.
     """
     request = request or ReadRequest()
-    if model in builtin_models():
+    if model in builtin_workloads():
         return _builtin(model, request)
     path = Path(model)
     if not path.exists():
         raise _absent(model)
+    if is_request_file(path):
+        return _requests(path, request)
+    _refuse(request, ("unquantised",), "only a file of requests has widths of -1")
     document = read_json(path) if path.suffix == ".json" and path.is_file() else None
     if document is not None and "model_type" not in document:
         if request.input is not None:
@@ -95,34 +90,9 @@ def _absent(model: str) -> Exception:
     return UnknownNameError(
         f"no file and no built-in model is named {model!r}",
         where="MODEL",
-        expected="a file, a folder, or one of " + ", ".join(builtin_models()),
-        hint=nearest(model, builtin_models()),
+        expected="a file, a folder, or one of " + ", ".join(builtin_workloads()),
+        hint=nearest(model, builtin_workloads()),
     )
-
-
-class _BuiltinModel(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    source: str
-    family: str
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
-    intermediate: int
-    vocab: int
-    parameters: int
-    dtype: str
-    seq_len: Annotated[int, Field(ge=1)]
-    generate: Annotated[int, Field(ge=0)] = 0
-
-
-def builtin_models() -> tuple[str, ...]:
-    """Return the names of the models whose sizes ship with the package."""
-    folder = resources.files("simulator.workload") / "builtin" / "models"
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
 def _builtin(name: str, request: ReadRequest) -> Workload:
@@ -132,38 +102,18 @@ def _builtin(name: str, request: ReadRequest) -> Workload:
             where="--input",
             hint="give a model file or a Hugging Face folder",
         )
-    _refuse(request, ("config", "heads"), f"the sizes of {name} are known")
-    entry = resources.files("simulator.workload") / "builtin" / "models" / f"{name}.yaml"
-    model = validate(_BuiltinModel, parse_yaml(entry.read_text(encoding="utf-8"), f"{name}.yaml"))
-    info = ModelInfo(**model.model_dump(exclude={"name", "source", "seq_len", "generate"}))
-    return from_sizes(info, request, name, model.source, None, (model.seq_len, model.generate))
+    if "@" in name:
+        _refuse(request, ("schedule",), f"{name} has a schedule of its own")
+    _refuse(request, ("config", "heads", "unquantised"), f"the sizes of {name} are known")
+    return read_builtin(name, request)
 
 
-def from_sizes(
-    info: ModelInfo,
-    request: ReadRequest,
-    name: str,
-    source: str,
-    patterns: Patterns,
-    lengths: tuple[int, int] | None = None,
-) -> Workload:
-    """Return the workload of a model of these sizes under the schedule and the lengths of `request`.
-
-    Parameters
-    ----------
-    patterns: sparsity of the linear layers by (layer, name), None where there are no weights.
-    lengths: default prompt length and number of generated tokens; None: those of the family.
-    """
-    try:
-        element_bits(info.dtype)
-    except InvalidValueError as error:
-        raise InvalidValueError(error.what, where=source, expected=error.expected) from error
-    schedule = default_schedule(info.family) if request.schedule is None else load_schedule(request.schedule)
-    if lengths is None:
-        lengths = (_ENCODER_LENGTH, 0) if family_named(info.family).encoder else _DECODER_LENGTHS
-    seq_len = lengths[0] if request.seq_len is None else request.seq_len
-    generate = lengths[1] if request.generate is None else request.generate
-    return build(info, schedule, seq_len, request.batch, generate, name=name, source=source, patterns=patterns)
+def _requests(path: Path, request: ReadRequest) -> Workload:
+    if request.input is not None:
+        raise InvalidValueError("a file of requests is no model", where="--input", hint="give the model")
+    options = ("schedule", "seq_len", "batch", "generate", "config", "heads")
+    _refuse(request, options, "a file of requests is complete")
+    return read_requests(path, request.unquantised, model_sizes())
 
 
 def _own(path: Path, request: ReadRequest, document: dict[str, Any] | None) -> Workload | None:

@@ -21,6 +21,7 @@ class ReadRequest:
     config: a Hugging Face config.json for what tensor shapes cannot tell.
     heads: the number of attention heads, for the same.
     trust_pickle: whether the user allowed to run code from the model file.
+    unquantised: how K, Q and V of width -1 in a file of requests are stored: "8+4" or "32".
     """
 
     input: str | None = None
@@ -31,3 +32,4 @@ class ReadRequest:
     config: str | None = None
     heads: int | None = None
     trust_pickle: bool = False
+    unquantised: str = "8+4"

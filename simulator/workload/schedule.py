@@ -78,7 +78,7 @@ class BitWidths(_Strict):
 
 
 class PublishedFor(_Strict):
-    """The one set-up for which the numbers are published; for any other they are assumed."""
+    """A set-up for which the numbers are published; for any other they are assumed."""
 
     family: str
     layers: int
@@ -101,7 +101,9 @@ class _ScheduleFile(_Strict):
     lsb_share: Shares = [0.0]
     bits: BitWidths = BitWidths()
     phases: list[Literal["summarise", "generate"]] = ["summarise", "generate"]
-    published_for: PublishedFor | None = None
+    protect: Annotated[int, Field(ge=0)] = 0
+    published_for: Annotated[list[PublishedFor], _as_list] = []
+    assumed: list[Literal["tokens", "heads", "values", "lsb", "bits"]] = []
 
     @model_validator(mode="after")
     def _check_together(self) -> _ScheduleFile:
@@ -139,6 +141,8 @@ class Schedule:
     name, description, source: for the reports; source is where the numbers come from.
     phases: the phases in which it prunes; in the other one everything is kept and K is read at its full width.
     bits: stored widths. default_for: model families whose documented default it is.
+    protect: how many of the first tokens are never pruned (1: a class token).
+    assumed: decisions that are assumed even in the set-up that the schedule was published for.
     """
 
     name: str
@@ -147,6 +151,8 @@ class Schedule:
     phases: tuple[Phase, ...]
     bits: BitWidths
     default_for: tuple[str, ...]
+    protect: int
+    assumed: frozenset[str]
     _file: _ScheduleFile
 
     def plan(self, layers: int) -> tuple[LayerPlan, ...]:
@@ -164,11 +170,10 @@ class Schedule:
 
     def kind(self, model: ModelInfo, seq_len: int, generate: int, phase: Phase) -> Kind:
         """Return "published" for exactly the set-up whose numbers were published, else "assumed"."""
-        known = self._file.published_for
-        if known is None or phase not in self.phases:
-            return "assumed"
-        same = (known.family, known.layers, known.heads, known.seq_len, known.generate)
-        return "published" if same == (model.family, model.layers, model.heads, seq_len, generate) else "assumed"
+        given = PublishedFor(
+            family=model.family, layers=model.layers, heads=model.heads, seq_len=seq_len, generate=generate
+        )
+        return "published" if phase in self.phases and given in self._file.published_for else "assumed"
 
 
 def load_schedule(name: str | os.PathLike[str]) -> Schedule:
@@ -223,5 +228,7 @@ def _from_document(document: Document, stem: str) -> Schedule:
         phases=tuple(file.phases),
         bits=file.bits,
         default_for=tuple(file.default_for),
+        protect=file.protect,
+        assumed=frozenset(file.assumed),
         _file=file,
     )

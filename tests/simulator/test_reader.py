@@ -290,7 +290,8 @@ def test_models_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_saved_workloads_and_names(tmp_path: Path) -> None:
-    assert set(builtin_models()) == {"bert-base", "bert-large", "gpt2", "gpt2-medium"}
+    models = {"bert-base", "bert-large", "gpt2", "gpt2-medium", "llama-3-8b", "vit-base", "vit-large"}
+    assert set(builtin_models()) == models
     workload = read_workload("bert-base", ReadRequest(seq_len=20, schedule="none"))
     assert workload.sequences[0].tokens == 20
     workload.save(tmp_path / "w.json")
@@ -331,7 +332,17 @@ def test_builtin_sizes_are_those_of_the_reference_implementation() -> None:
             "bert-large": transformers.BertModel(large),
             "gpt2": transformers.GPT2Model(transformers.GPT2Config()),
             "gpt2-medium": transformers.GPT2Model(transformers.GPT2Config(n_embd=1024, n_layer=24, n_head=16)),
+            "vit-base": transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=1000)),
         }
+        large_sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+        vit = transformers.ViTConfig(**large_sizes, intermediate_size=4096, num_labels=1000)
+        models["vit-large"] = transformers.ViTForImageClassification(vit)
+        llama = transformers.LlamaConfig(
+            **{"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8},
+            **{"intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": False},
+        )
+        models["llama-3-8b"] = transformers.LlamaForCausalLM(llama)
+    assert models.keys() == set(builtin_models())
     for name, model in models.items():
         assert read_workload(name, ReadRequest(seq_len=1, generate=0)).model.parameters == model.num_parameters()
 
