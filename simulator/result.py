@@ -28,6 +28,8 @@ __all__ = [
     "Result",
     "ScopeResult",
     "StreamResult",
+    "Timeline",
+    "TimelineSpan",
     "UnitResult",
     "UnmodelledItem",
     "dump_results",
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 FORMAT = "sparsecore-result"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 ModelledBy = Literal["design", "host", "not modelled", "none"]
 
@@ -69,7 +71,10 @@ class ScopeResult:
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """One layer in one scope, over all sequences, phases and steps; the means are over its ops, weighted equally."""
+    """One layer in one scope, over all sequences, phases and steps; the means are over its ops, weighted equally.
+
+    bottleneck: the unit that was busy for most of its cycles; None where the design did not run it.
+    """
 
     layer: int | None
     scope: str
@@ -82,21 +87,34 @@ class LayerResult:
     dram_useful_bytes: int
     dram_fetched_bytes: int
     energy_pj: float | None
+    bottleneck: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UnitResult:
-    """One unit of the design: cycles in which it did work, and their share of the design's cycles."""
+    """One unit of the design: cycles in which it did work, and their share of the design's cycles.
+
+    starved_cycles (it waited for work), blocked_cycles (it could not hand over, or was held back) and idle_cycles (it
+    had nothing left to do) are the rest of the design's cycles; None where the fidelity does not tell them.
+    """
 
     busy_cycles: int
     busy: float
     operations: int
     energy_pj: float
+    starved_cycles: int | None = None
+    blocked_cycles: int | None = None
+    idle_cycles: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """DRAM traffic of one source (K high bits, K low bits, V, Q, output, weights, ...); scopes: which caused it."""
+    """DRAM traffic of one source (K high bits, K low bits, V, Q, output, weights, ...); scopes: which caused it.
+
+    achieved_gbps and share_of_peak are over all cycles of the design. Latencies are those of reads in ns, from the
+    controller taking a burst to the end of its data: mean, median, 99th percentile, longest; None for writes, and where
+    the memory was not simulated burst by burst.
+    """
 
     useful_bytes: int
     fetched_bytes: int
@@ -107,6 +125,38 @@ class StreamResult:
     share_of_peak: float
     writes: bool
     scopes: tuple[str, ...] = ()
+    read_latency_ns: float | None = None
+    read_latency_p50_ns: float | None = None
+    read_latency_p99_ns: float | None = None
+    read_latency_max_ns: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineSpan:
+    """A unit worked on one thing from cycle `start` to cycle `end` of its op."""
+
+    unit: str
+    start: int
+    end: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What the units did when, in one op: of a layer, from cycle `start` to cycle `end` of its `cycles`.
+
+    The spans of a unit do not overlap. dropped: spans left out because there were too many.
+    """
+
+    layer: int | None
+    name: str
+    phase: str
+    cycles: int
+    start: int
+    end: int
+    units: tuple[str, ...]
+    spans: tuple[TimelineSpan, ...]
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +212,7 @@ class Result:
     layers, units, streams, energy: the parts. not_modelled: what is left out. inputs: with their kinds.
     peak_gops, peak_gbps: the design's roofs: operations of its multiplier arrays (2 per multiply-add) and DRAM bytes,
     both in 1e9 per second; None where the design does not say.
+    timeline: what the units did in one op, where that was asked for.
     """
 
     design: str
@@ -183,6 +234,7 @@ class Result:
     notes: tuple[str, ...] = ()
     peak_gops: float | None = None
     peak_gbps: float | None = None
+    timeline: Timeline | None = None
     schema_version: str = SCHEMA_VERSION
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from sample_result import make_result
 
 from simulator.errors import CorruptFileError, FormatVersionError, InvalidValueError
-from simulator.result import Result, published_schema, schema
+from simulator.result import SCHEMA_VERSION, Result, published_schema, schema
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -61,6 +62,20 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     for text in ("", "[]", make_result().to_json()[:200]):
         with pytest.raises(CorruptFileError):
             Result.from_json(text)
+
+
+def test_a_result_of_the_first_minor_version_still_loads() -> None:
+    document = json.loads(make_result().to_json())
+    document["schema_version"] = "1.0"
+    new = {"starved_cycles", "blocked_cycles", "idle_cycles", "bottleneck", "timeline"}
+    new |= {f"read_latency{part}_ns" for part in ("", "_p50", "_p99", "_max")}
+    items = [document, *document["units"].values(), *document["streams"].values(), *document["layers"]]
+    removed = {name for item in items for name in new if item.pop(name, document) is not document}
+    assert removed == new, "these came with version 1.1"
+    old = Result.from_json(json.dumps(document))
+    assert old.schema_version == "1.0"
+    assert old.units["qk"].starved_cycles is old.timeline is old.layers[0].bottleneck is None
+    assert dataclasses.replace(old, schema_version=SCHEMA_VERSION) == make_result()
 
 
 def test_a_number_that_json_cannot_hold_is_refused() -> None:
