@@ -6,6 +6,7 @@
 // reached. On a split bus a second command of the other kind may follow in the same tick.
 #include <algorithm>
 
+#include "sim/bank_set.h"
 #include "sim/scheduler.h"
 
 namespace sparsecore::sim {
@@ -54,6 +55,7 @@ private:
     int banks_;
     std::vector<Burst> reads_, writes_;
     std::vector<std::vector<Burst>> queues_;
+    BankSet occupied_;  // banks whose queue is not empty
     // Nothing can be sent to a bank before this tick unless its queue or its row changes: what other banks do only
     // makes it later.
     std::vector<int64_t> not_before_;
@@ -66,6 +68,7 @@ void BankQueues::reset() {
     reads_.clear();
     writes_.clear();
     queues_.assign(static_cast<size_t>(banks_), {});
+    occupied_.resize(banks_);
     not_before_.assign(static_cast<size_t>(banks_), 0);
     queued_ = draining_ = 0;
     last_ = 0;
@@ -104,14 +107,13 @@ bool BankQueues::send_refresh(Soonest& soonest) {
 }
 
 BankQueues::Choice BankQueues::choose(Soonest& soonest) {
-    if (queued_ == 0) return {};
-    for (int i = 0; i < banks_; ++i) {
-        last_ = last_ + 1 == banks_ ? 0 : last_ + 1;
-        if (queue(last_).empty() || refresher_.stalls(last_)) continue;
-        const Choice choice = first_ready(soonest, last_);
-        if (choice.bank != kNone) return choice;
-    }
-    return {};
+    Choice choice;
+    occupied_.round_until(last_, [&](int bank) {
+        if (!refresher_.stalls(bank)) choice = first_ready(soonest, bank);
+        return choice.bank != kNone;
+    });
+    if (choice.bank != kNone) last_ = choice.bank;
+    return choice;
 }
 
 BankQueues::Choice BankQueues::first_ready(Soonest& soonest, int bank) {
@@ -172,6 +174,7 @@ void BankQueues::send(const Choice& choice, int64_t now, std::vector<Served>& se
         const Burst burst = bursts[choice.position];
         const bool close = auto_precharge(choice.bank, choice.position);
         bursts.erase(bursts.begin() + static_cast<std::ptrdiff_t>(choice.position));
+        if (bursts.empty()) occupied_.erase(choice.bank);
         --queued_;
         port_.column(burst, now, close, served);
     }
@@ -190,6 +193,7 @@ bool BankQueues::move_one(bool last) {
         draining_ -= it->write ? 1 : 0;
         not_before_[static_cast<size_t>(it->bank)] = 0;
         to.push_back(*it);
+        occupied_.insert(it->bank);
         from.erase(it);
         ++queued_;
         return true;

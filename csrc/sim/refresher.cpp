@@ -28,9 +28,7 @@ void Refresher::advance(int64_t now) {
     }
 }
 
-bool Refresher::stalls(int bank) const {
-    if (due_.empty()) return false;
-    if (!stall_rank_) return true;
+bool Refresher::awaits(int bank) const {
     for (const Due& due : due_) {
         if (due.bank < 0 ? port_.device().unit(bank) == due.unit : bank == due.bank) return true;
     }

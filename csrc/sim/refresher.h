@@ -20,7 +20,7 @@ public:
     int64_t next_due() const { return next_due_; }
 
     // May nothing new be started on this bank until its refresh is sent?
-    bool stalls(int bank) const;
+    bool stalls(int bank) const { return !due_.empty() && (!stall_rank_ || awaits(bank)); }
     bool stalls_channel() const { return !stall_rank_ && !due_.empty(); }
     bool waiting() const { return !due_.empty(); }
 
@@ -33,6 +33,7 @@ private:
         int unit, bank;  // bank -1: the whole unit
     };
 
+    bool awaits(int bank) const;
     template <typename Held>
     bool close_rows(Soonest& soonest, const Due& due, Held held);
 

@@ -7,34 +7,13 @@
 #include <algorithm>
 #include <array>
 
+#include "sim/bank_set.h"
 #include "sim/scheduler.h"
 
 namespace sparsecore::sim {
 namespace {
 
 constexpr int kNone = -1;
-
-// A set of banks.
-class BankSet {
-public:
-    void resize(int banks) { words_.assign(static_cast<size_t>((banks + 63) / 64), 0); }
-    void insert(int bank) { words_[word(bank)] |= bit(bank); }
-    void erase(int bank) { words_[word(bank)] &= ~bit(bank); }
-
-    template <typename Visit>
-    void for_each(Visit visit) const {
-        for (size_t w = 0; w < words_.size(); ++w) {
-            for (uint64_t left = words_[w]; left != 0; left &= left - 1) {
-                visit(static_cast<int>(w * 64) + __builtin_ctzll(left));
-            }
-        }
-    }
-
-private:
-    static size_t word(int bank) { return static_cast<size_t>(bank) / 64; }
-    static uint64_t bit(int bank) { return uint64_t{1} << (bank % 64); }
-    std::vector<uint64_t> words_;
-};
 
 class SharedQueue final : public Scheduler {
 public:
