@@ -1,4 +1,4 @@
-"""`simulate archs`: the designs that --arch knows."""
+"""`simulate archs`: the designs that --arch knows, and the workloads that MODEL knows by name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ __all__ = ["archs"]
 
 
 def archs() -> None:
-    """List the designs."""
+    """List the designs and the built-in workloads."""
     from simulator.designs.registry import design_names, resolve
+    from simulator.workload.named import builtin_workloads, describe_builtin
 
-    names = design_names()
-    width = max(map(len, names))
-    for name in names:
-        typer.echo(f"{name:{width}}  {resolve(name).document.data['description']}")
+    _list("designs (--arch)", {name: resolve(name).document.data["description"] for name in design_names()})
+    _list("workloads (MODEL)", {name: describe_builtin(name) for name in builtin_workloads()})
+
+
+def _list(title: str, said: dict[str, str]) -> None:
+    width = max(map(len, said))
+    typer.echo(f"{title}:")
+    for name, words in said.items():
+        typer.echo(f"  {name:{width}}  {words}")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from simulator.errors import AssumedInputError, ConfigError, FileMissingError, InvalidValueError, nearest
 from simulator.workload import ReadRequest, Workload
-from simulator.workload.reader import builtin_models
+from simulator.workload.named import builtin_workloads
 from simulator.workload.schedule import builtin_names
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "SetMemory",
     "Trace",
     "TrustPickle",
+    "Unquantised",
     "console",
     "parse_settings",
     "read",
@@ -59,9 +60,9 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="Our safetensors, a Hugging Face folder, a state dict (.pt), a saved workload (.json), or one of: "
-        + ", ".join(builtin_models()),
-        autocompletion=starting_with(builtin_models),
+        help="Our safetensors, a Hugging Face folder, a state dict (.pt), a saved workload (.json), requests as "
+        "SpAtten's authors write them (.csv, .csv.gz), or one of: " + ", ".join(builtin_workloads()),
+        autocompletion=starting_with(builtin_workloads),
     ),
 ]
 Input = Annotated[
@@ -87,6 +88,9 @@ Heads = Annotated[int | None, typer.Option(help="Number of attention heads, for 
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Allow running code from a pickled model file.")]
 RequireMeasured = Annotated[
     bool, typer.Option("--require-measured", help="Make any assumed pruning decision an error.")
+]
+Unquantised = Annotated[
+    str, typer.Option(help="Widths of -1 in requests (.csv): 8+4 as SpAtten's released programs run them, or 32.")
 ]
 Trace = Annotated[
     str | None,

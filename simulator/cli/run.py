@@ -57,6 +57,7 @@ def run(
     config: options.Config = None,
     heads: options.Heads = None,
     trust_pickle: options.TrustPickle = False,
+    unquantised: options.Unquantised = "8+4",
     quiet: options.Quiet = False,
 ) -> None:
     """Simulate MODEL on one or several designs."""
@@ -65,7 +66,7 @@ def run(
         raise InvalidValueError("two formats cannot share stdout", where="--json -, --csv -", hint="a file for one")
     for path, option in ((json, "--json"), (csv, "--csv"), (html, "--html")):
         options.writable(path, option)
-    request = ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle)
+    request = ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle, unquantised)
     workload = _part(options.read(model, request), phase)
     if require_measured:
         options.refuse_assumptions(workload)

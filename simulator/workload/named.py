@@ -119,7 +119,7 @@ def describe_builtin(name: str) -> str:
     named = _named().get(name)
     if named is None:
         model = _model(name)
-        return f"{model.seq_len} tokens" + (f", {model.generate} generated" if model.generate else "")
+        return f"{model.seq_len} tokens" + (f", then {model.generate} generated" if model.generate else "")
     assumed = f", {named.use.seq_len} tokens: an assumed length" if named.entry.assumed_length else ""
     return named.use.about + assumed
 

@@ -1,4 +1,8 @@
-"""The workload file: versioned JSON, with the arrays in a safetensors file beside it (docs/workload.md)."""
+"""The workload file: versioned JSON, with the arrays in a safetensors file beside it (docs/workload.md).
+
+A set of kept positions is written as a bitmap over the context: uint8, the lowest bit of a byte first. Version 1.0 had
+lists of positions (int32); they are still read.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
@@ -21,7 +26,7 @@ from simulator.workload.ir import AttentionOp, IntArray, LinearOp, ModelInfo, Ot
 __all__ = ["FORMAT", "VERSION", "load", "save"]
 
 FORMAT = "sparsecore-workload"
-VERSION = "1.0"
+VERSION = "1.1"
 
 _PARTS: dict[str, Any] = {
     "name": str,
@@ -43,7 +48,7 @@ def save(workload: Workload, path: str | os.PathLike[str]) -> None:
     document |= {name: encode(getattr(workload, name)) for name in _PARTS}
     keep = None
     if workload.arrays:
-        raw = safetensors_numpy.save(dict(sorted(workload.arrays.items())))
+        raw = safetensors_numpy.save(_packed(workload))
         digest = hashlib.sha256(raw).hexdigest()
         keep = f"{target.stem}.{digest[:12]}.safetensors"
         document["arrays"] = {"file": keep, "sha256": digest}
@@ -52,6 +57,24 @@ def save(workload: Workload, path: str | os.PathLike[str]) -> None:
     write_atomic(target, _dump(document))
     if previous is not None and previous.name != keep:
         previous.unlink(missing_ok=True)
+
+
+def _packed(workload: Workload) -> dict[str, Any]:
+    """Return the arrays by name, sets of kept positions as bitmaps."""
+    lengths: dict[str, int] = {}
+    for op in workload.attention:
+        if op.key_ids is not None:
+            lengths[op.key_ids] = max(op.context, lengths.get(op.key_ids, 0))
+    packed: dict[str, Any] = {}
+    for name, array in sorted(workload.arrays.items()):
+        packed[name] = _bitmap(array, lengths[name]) if name in lengths else array
+    return packed
+
+
+def _bitmap(positions: IntArray, length: int) -> npt.NDArray[np.uint8]:
+    kept = np.zeros(length, bool)
+    kept[positions] = True
+    return np.packbits(kept, bitorder="little")
 
 
 def _arrays_file(path: Path) -> Path | None:
@@ -93,7 +116,7 @@ def load(path: str | os.PathLike[str]) -> Workload:
     parts: dict[str, Any] = {
         name: _decode_part(hint, document[name], f"{where}: {name}", newer) for name, hint in _PARTS.items()
     }
-    arrays = _load_arrays(document.get("arrays"), Path(path))
+    arrays = _load_arrays(document.get("arrays"), Path(path), hashed=document["version"] != "1.0")
     try:
         return Workload(**parts, arrays=arrays)
     except ValueError as error:
@@ -104,23 +127,37 @@ def _decode_part(hint: Any, data: object, where: str, newer: bool) -> Any:
     return decode(hint, data, where, ignore_unknown=newer)
 
 
-def _load_arrays(entry: object, path: Path) -> dict[str, IntArray]:
+def _load_arrays(entry: object, path: Path, hashed: bool) -> dict[str, IntArray]:
+    """Read the arrays; a file whose version is older than the hash of the arrays may lack it (`hashed` False)."""
     if entry is None:
         return {}
     name = entry.get("file") if isinstance(entry, dict) else None
     digest = entry.get("sha256") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not isinstance(digest, str) or Path(name).name != name:
+    known = isinstance(digest, str) or (digest is None and not hashed)
+    if not isinstance(name, str) or not known or Path(name).name != name:
         raise CorruptFileError("the reference to the arrays is damaged", where=str(path), expected="file and sha256")
     beside = path.with_name(name)
     raw = read_bytes(beside)
-    if hashlib.sha256(raw).hexdigest() != digest:
+    if digest is not None and hashlib.sha256(raw).hexdigest() != digest:
         raise CorruptFileError(
-            "the arrays do not belong to this workload", where=str(beside), expected=f"sha256 {digest}"
+            "the arrays do not belong to this workload",
+            where=str(beside),
+            expected=f"sha256 {digest}",
+            hint="copy the workload and its arrays together, or capture it again",
         )
     try:
         arrays = safetensors_numpy.load(raw)
     except (SafetensorError, struct.error) as error:
         raise CorruptFileError(f"the arrays cannot be read: {error}", where=str(beside)) from error
-    if wrong := [key for key, value in arrays.items() if value.dtype != np.int32]:
-        raise CorruptFileError(f"the array {wrong[0]!r} is not int32", where=str(beside))
-    return arrays
+    return {key: _positions(value, f"{beside}: {key}") for key, value in arrays.items()}
+
+
+def _positions(array: npt.NDArray[Any], where: str) -> IntArray:
+    """Return the positions in a bitmap, or the array itself where it lists them."""
+    if array.dtype == np.uint8 and array.ndim == 1:
+        return np.flatnonzero(np.unpackbits(array, bitorder="little")).astype(np.int32)
+    if array.dtype != np.int32:
+        raise CorruptFileError(
+            f"an array of {array.dtype}", where=where, expected="a bitmap (uint8) or positions (int32)"
+        )
+    return array

@@ -338,8 +338,13 @@ def test_builtin_sizes_are_those_of_the_reference_implementation() -> None:
         vit = transformers.ViTConfig(**large_sizes, intermediate_size=4096, num_labels=1000)
         models["vit-large"] = transformers.ViTForImageClassification(vit)
         llama = transformers.LlamaConfig(
-            **{"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8},
-            **{"intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": False},
+            hidden_size=4096,
+            num_hidden_layers=32,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            intermediate_size=14336,
+            vocab_size=128256,
+            tie_word_embeddings=False,
         )
         models["llama-3-8b"] = transformers.LlamaForCausalLM(llama)
     assert models.keys() == set(builtin_models())
