@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from simulator.cli import archs, capture, compare, dram, export, new, run, show
+from simulator.cli import archs, capture, compare, dram, export, new, run, show, validate
 from simulator.cli.completion import complete_short_form
 from simulator.errors import NamedError
 
@@ -50,7 +50,18 @@ def _options(
     """`main` itself looks for --debug; it stands here for --help."""
 
 
-for _command in (run.run, capture.capture, archs.archs, show.show, compare.compare, new.new, dram.dram, export.export):
+_COMMANDS = (
+    run.run,
+    capture.capture,
+    archs.archs,
+    show.show,
+    compare.compare,
+    new.new,
+    dram.dram,
+    export.export,
+    validate.validate,
+)
+for _command in _COMMANDS:
     app.command()(_command)
 
 
