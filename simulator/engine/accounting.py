@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from simulator.engine.host import Host
-from simulator.engine.interface import Cost, Design, Energy, Op
+from simulator.engine.interface import Cost, Design, Energy, Op, UnitCycles
 from simulator.memory import Traffic
 from simulator.result import EnergyItem, LayerResult, ScopeResult, StreamResult, UnitResult, UnmodelledItem
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp, Workload
 
-__all__ = ["SCOPES", "Ledger"]
+__all__ = ["SCOPES", "Ledger", "bottleneck"]
 
 Scope = Literal["attention", "linear", "other"]
 SCOPES: tuple[Scope, ...] = ("attention", "linear", "other")
@@ -35,11 +35,12 @@ class _Group:
     tokens: int = 0
     heads: int = 0
     context: int = 0
+    busy: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Unit:
-    busy: int = 0
+    cycles: UnitCycles = UnitCycles()
     operations: int = 0
     energy_pj: float = 0.0
 
@@ -113,6 +114,8 @@ class Ledger:
         group.fetched_bytes += sum(t.bursts for t in cost.traffic.values()) * self._burst_bytes
         energies = self.design.energy(cost)
         group.energy_pj += sum(energy.pj for energy in energies.values())
+        for name, unit in cost.unit_cycles().items():
+            group.busy[name] = group.busy.get(name, 0) + unit.busy
         self._add(scope, cost, energies)
 
     def _add(self, scope: str, cost: Cost, energies: dict[str, Energy]) -> None:
@@ -123,9 +126,9 @@ class Ledger:
             self._traffic[name] += traffic
             if traffic.bursts:
                 self._scopes_of[name][scope] = None
-        for name, busy in cost.busy_cycles.items():
+        for name, cycles in cost.unit_cycles().items():
             unit = self._units[name]
-            unit.busy += busy
+            unit.cycles += cycles
             unit.operations += cost.operations.get(name, 0)
             unit.energy_pj += self.design.unit_energy_pj(name, energies)
 
@@ -155,6 +158,7 @@ class Ledger:
             dram_useful_bytes=g.useful_bytes,
             dram_fetched_bytes=g.fetched_bytes,
             energy_pj=g.energy_pj if own else None,
+            bottleneck=bottleneck(g.busy) if own else None,
         )
 
     def scopes(self) -> dict[str, ScopeResult]:
@@ -192,9 +196,16 @@ class Ledger:
         )
 
     def units(self) -> dict[str, UnitResult]:
-        """Return the units with their share of the design's cycles."""
+        """Return the units with their share of the design's cycles; a unit that an op does not use is idle in it."""
         total = max(self.cycles, 1)
-        return {n: UnitResult(u.busy, u.busy / total, u.operations, u.energy_pj) for n, u in self._units.items()}
+        result = {}
+        for name, unit in self._units.items():
+            c = unit.cycles
+            idle = c.idle + self.cycles - c.total
+            result[name] = UnitResult(
+                c.busy, c.busy / total, unit.operations, unit.energy_pj, c.starved, c.blocked, idle
+            )
+        return result
 
     def streams(self) -> dict[str, StreamResult]:
         """Return the DRAM traffic by stream; rates are over all cycles of the design."""
@@ -236,6 +247,16 @@ class Ledger:
                 )
             )
         return tuple(sorted(items, key=lambda item: (-item.operations, item.name)))
+
+
+def bottleneck(busy: Mapping[str, int]) -> str | None:
+    """Return the unit with the most busy cycles, the first of equal ones; the fetcher's are those of the DRAM.
+
+    The writer is not a unit of its own here: what it does is the DRAM's work.
+    """
+    names = [name for name, cycles in busy.items() if cycles and name != "writer"]
+    most = max(names, key=lambda name: busy[name], default=None)
+    return "dram" if most == "fetcher" else most
 
 
 def _ops(workload: Workload) -> Iterator[tuple[str, Op]]:

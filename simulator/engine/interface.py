@@ -15,13 +15,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from simulator.memory import DramCounts, Memory, MemorySpec, Traffic, default_model, dram_energy, load_memory
+from simulator.memory.ideal import IDEAL, IdealMemory, IdealSpec
 from simulator.settings import Settings
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp
 
-__all__ = ["Cost", "Design", "DesignSettings", "DramSettings", "Energy", "Op", "Rows", "row_bytes"]
+__all__ = ["Cost", "Design", "DesignSettings", "DramSettings", "Energy", "Op", "Rows", "UnitCycles", "row_bytes"]
 
 Op = AttentionOp | LinearOp | OtherOp
 Rows = npt.NDArray[np.int64]
@@ -29,10 +30,27 @@ REFRESH_PHASES = 4
 
 
 class DramSettings(Settings):
-    """The memory of a design: a shipped standard or a YAML file, and how many of its channels."""
+    """The memory of a design: a shipped standard or a YAML file, and how many of its channels; or "ideal".
+
+    The ideal memory has no channels; its own two numbers are refused with any other.
+    """
 
     standard: str
     channels: int | None = Field(None, ge=1, description="None: as in the standard")
+    ideal_latency: int | None = Field(None, ge=0, description="cycles before the first data; None: 100")
+    ideal_bytes_per_cycle: int | None = Field(None, ge=1, description="None: 512")
+
+    @model_validator(mode="after")
+    def _ideal_numbers_have_an_effect(self) -> DramSettings:
+        given = self.ideal_latency is not None or self.ideal_bytes_per_cycle is not None
+        if given and self.standard != IDEAL:
+            raise ValueError(f"ideal_latency and ideal_bytes_per_cycle have no effect on the memory {self.standard!r}")
+        return self
+
+    def ideal(self, clock_ghz: float) -> IdealSpec:
+        """Return the ideal memory of these settings."""
+        latency = 100 if self.ideal_latency is None else self.ideal_latency
+        return IdealSpec(latency, self.ideal_bytes_per_cycle or 512, clock_ghz)
 
     @field_validator("channels")
     @classmethod
@@ -73,8 +91,37 @@ class Energy:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitCycles:
+    """What a unit did in the cycles of an op; the four add up to them.
+
+    Parameters
+    ----------
+    busy: it worked. starved: it waited for something to work on. blocked: what it had done could not be handed over, or
+        it was not allowed to go on. idle: it had nothing left to do, or never had.
+    """
+
+    busy: int = 0
+    starved: int = 0
+    blocked: int = 0
+    idle: int = 0
+
+    @property
+    def total(self) -> int:
+        """All cycles."""
+        return self.busy + self.starved + self.blocked + self.idle
+
+    def __add__(self, other: UnitCycles) -> UnitCycles:
+        return UnitCycles(
+            self.busy + other.busy, self.starved + other.starved, self.blocked + other.blocked, self.idle + other.idle
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What one op cost: cycles, busy cycles and operations by unit, traffic by stream, and counted events.
+
+    `units` says for each unit what it did in those cycles; a cost without it has only busy cycles, and the others are
+    taken as starved (`unit_cycles`).
 
     `events` are what the design's energy is computed from; `dram_active_cycles` those with requests under way,
     `dram_open_cycles` those with an open row, summed over the ranks of all (pseudo-)channels.
@@ -87,6 +134,12 @@ class Cost:
     operations: Mapping[str, int] = field(default_factory=dict)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     events: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, UnitCycles] = field(default_factory=dict)
+
+    def unit_cycles(self) -> dict[str, UnitCycles]:
+        """Return what every unit did; busy units that `units` does not know waited for the rest of the time."""
+        rest = {name: UnitCycles(busy, self.cycles - busy) for name, busy in self.busy_cycles.items()}
+        return rest | dict(self.units)
 
 
 class Design(ABC):
@@ -111,8 +164,14 @@ class Design(ABC):
     def __init__(self, settings: Any, seed: int = 0) -> None:
         self.seed = seed
         self.clock_ghz: float = settings.clock_ghz
-        self.memory_spec: MemorySpec = load_memory(settings.dram.standard, settings.dram.channels)
-        self.memory = Memory(self.memory_spec, self.clock_ghz, self.streams, self.run_ahead_bursts(settings))
+        self.memory_spec: MemorySpec | IdealSpec
+        self.memory: Memory | IdealMemory
+        if settings.dram.standard == IDEAL:
+            self.memory_spec = ideal = settings.dram.ideal(self.clock_ghz)
+            self.memory = IdealMemory(ideal, self.streams, self.run_ahead_bursts(settings))
+        else:
+            self.memory_spec = spec = load_memory(settings.dram.standard, settings.dram.channels)
+            self.memory = Memory(spec, self.clock_ghz, self.streams, self.run_ahead_bursts(settings))
         self._known: dict[object, Cost] = {}
 
     @abstractmethod
@@ -173,6 +232,8 @@ class Design(ABC):
 
     def energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of an op by component: the DRAM's parts and the design's own."""
+        if isinstance(self.memory_spec, IdealSpec):  # nothing is known about its energy
+            return self.on_chip_energy(cost)
         writes = sum(t.bursts for name, t in cost.traffic.items() if name in self.written_streams)
         counts = DramCounts(
             activations=sum(t.activations for t in cost.traffic.values()),

@@ -1,39 +1,37 @@
-"""The parts that a design connects: units that serve batches, bounded queues, credits, buffers and the fetcher.
+"""The parts that a design connects: buffers with lines, the fetcher, and units that serve batches of equal items.
 
-A batch is a run of equal items (queries of one head) that stream through the units one behind the other. Inside a batch
-the times are closed forms, so that the number of events does not depend on the number of items; between batches
-everything is an event.
+Inside a batch the times are closed forms, so that the number of events does not depend on the number of items.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from simulator.engine.event import Action, Engine
+from simulator.engine.pipeline import BLOCKED, BUSY, STARVED, Account
 from simulator.memory import Finished
 from simulator.memory.model import Addresses
 
-__all__ = ["Batch", "Buffer", "Credits", "FetchQueue", "InOrder", "Station"]
+__all__ = ["Batch", "Buffer", "FetchQueue", "Part", "Station"]
+
+Part = tuple[Addresses, int, int]  # where rows start, the bytes of each, and the stream that they count for
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
     """Items that are ready from cycle `first` (the first of them) to cycle `last` (the last of them).
 
-    `owner` is the design's own object. `again` of the items must be computed a second time; the batch that does it
-    names the `original`.
+    `owner` is the design's own object.
     """
 
     items: int
     first: int
     last: int
     owner: Any = field(default=None, repr=False)
-    again: int = 0
-    original: Batch | None = field(default=None, repr=False)
 
 
 class Station:
@@ -116,83 +114,33 @@ class Station:
             self._serve()
 
 
-class InOrder:
-    """Passes batches on in the order in which they were added, each once it has been marked ready.
+class Buffer:
+    """On-chip lines that are allocated in order, with a bounded number of allocations; released in any order.
 
-    A batch that had to wait for others counts as ready when it passes.
+    It grants once a cycle, at its `rank`: lines that are released in a cycle are free from the next one on.
     """
 
-    def __init__(self, engine: Engine, forward: Callable[[Batch, Action], None]) -> None:
-        self._engine = engine
-        self._forward = forward
-        self._queue: deque[Batch] = deque()
-        self._ready: dict[int, int] = {}  # cycle by batch
-        self._busy = False
-
-    def add(self, batch: Batch) -> None:
-        """Take the next place in the order."""
-        self._queue.append(batch)
-
-    def ready(self, batch: Batch) -> None:
-        """Let `batch` pass as soon as all batches before it have."""
-        self._ready[id(batch)] = self._engine.now
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        if not self._busy and self._queue and id(self._queue[0]) in self._ready:
-            self._busy = True
-            batch = self._queue.popleft()
-            if self._ready.pop(id(batch)) < self._engine.now:
-                batch.first = max(batch.first, self._engine.now)
-                batch.last = max(batch.last, batch.first)
-            self._forward(batch, self._accepted)
-
-    def _accepted(self) -> None:
-        self._busy = False
-        self._pass_on()
-
-
-class Credits:
-    """A fixed number of permits; who finds none waits in line."""
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._line: deque[Action] = deque()
-
-    def take(self, granted: Action) -> None:
-        """Call `granted` as soon as a permit is free."""
-        if self._left:
-            self._left -= 1
-            granted()
-        else:
-            self._line.append(granted)
-
-    def give(self) -> None:
-        """Return a permit."""
-        if self._line:
-            self._line.popleft()()
-        else:
-            self._left += 1
-
-
-class Buffer:
-    """On-chip lines that are allocated and released in order, with a bounded number of allocations."""
-
-    def __init__(self, lines: int, outstanding: int) -> None:
+    def __init__(self, engine: Engine, lines: int, outstanding: int, rank: int = 1) -> None:
+        self._engine, self._rank = engine, rank
         self._lines = lines
         self._outstanding = outstanding
         self._line: deque[tuple[int, Action]] = deque()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an allocation waits for lines."""
+        return bool(self._line)
+
     def allocate(self, lines: int, granted: Action) -> None:
         """Call `granted` when `lines` lines are free and all earlier allocations have been granted."""
         self._line.append((lines, granted))
-        self._grant()
+        self._engine.wake(self._grant, self._rank)
 
     def release(self, lines: int) -> None:
         """Give back the lines of one allocation."""
         self._lines += lines
         self._outstanding += 1
-        self._grant()
+        self._engine.wake(self._grant, self._rank)
 
     def _grant(self) -> None:
         while self._line and self._outstanding and self._line[0][0] <= self._lines:
@@ -203,45 +151,105 @@ class Buffer:
 
 
 class FetchQueue:
-    """Requests on their way to the DRAM: in order, urgent ones first, a bounded number of bursts under way.
+    """Requests on their way to the DRAM: urgent ones first, then the waiting lines in turn; so many bursts under way.
 
     A request is issued while fewer than the memory's `run_ahead_bursts` bursts are under way; a long one is admitted
-    burst by burst by the memory itself.
+    burst by burst by the memory itself. It issues once a cycle, at its `rank`.
+
+    Parameters
+    ----------
+    lines: how many waiting lines there are. in_order: requests finish in the order in which they were issued.
+    held: whether something waits for room on the chip; with nothing under way the fetcher is then blocked.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        rank: int = 2,
+        lines: int = 1,
+        in_order: bool = False,
+        held: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.account = Account()
+        self.writer = Account()
+        self._engine, self._rank, self._in_order, self._held = engine, rank, in_order, held
         self._limit = engine.memory.run_ahead_bursts
         self._burst = engine.memory.spec.organisation.burst_bytes
-        self._urgent: deque[Action] = deque()
-        self._normal: deque[Action] = deque()
-        self._under_way = 0
+        self._urgent: deque[_Request] = deque()
+        self._lines: list[deque[_Request]] = [deque() for _ in range(lines)]
+        self._turn = 0
+        self._under_way: deque[_Request] = deque()
+        self._bursts = 0  # under way
+        self._writes_waiting = self._writes_under_way = 0
 
     def request(
         self,
-        addresses: Addresses,
-        row_bytes: int,
-        stream: int,
+        parts: Sequence[Part],
         then: Callable[[Finished], None] | None = None,
+        *,
+        line: int = 0,
         write: bool = False,
         urgent: bool = False,
     ) -> None:
-        """Queue a request for rows; `then` is called when it is finished."""
-        bursts = len(addresses) * -(-row_bytes // self._burst)
+        """Queue a request for rows; `then` is called when all parts are there.
 
-        def finished(done: Finished) -> None:
-            self._under_way -= bursts
-            if then is not None:
-                then(done)
-            self._issue()
+        What it is called with has the cycle in which the first data of all parts had come, and that of the last.
+        """
+        bursts = sum(len(addresses) * -(-row_bytes // self._burst) for addresses, row_bytes, _ in parts)
+        (self._urgent if urgent else self._lines[line]).append(_Request(parts, bursts, then, write, len(parts)))
+        self._writes_waiting += write
+        self._engine.wake(self._step, self._rank)
 
-        def send() -> None:
-            self._under_way += bursts
-            self._engine.access(addresses, row_bytes, stream, finished, write)
+    def _step(self) -> None:
+        while self._bursts < self._limit and (request := self._next()) is not None:
+            self._issue(request)
+        now = self._engine.now
+        self.account.note(now, BUSY if self._under_way else BLOCKED if self._held() else STARVED)
+        self.writer.note(now, BUSY if self._writes_under_way else BLOCKED if self._writes_waiting else STARVED)
 
-        (self._urgent if urgent else self._normal).append(send)
-        self._issue()
+    def _next(self) -> _Request | None:
+        if self._urgent:
+            return self._urgent.popleft()
+        for step in range(len(self._lines)):
+            index = (self._turn + step) % len(self._lines)
+            if self._lines[index]:
+                self._turn = (index + 1) % len(self._lines)
+                return self._lines[index].popleft()
+        return None
 
-    def _issue(self) -> None:
-        while self._under_way < self._limit and (self._urgent or self._normal):
-            (self._urgent or self._normal).popleft()()
+    def _issue(self, request: _Request) -> None:
+        self._under_way.append(request)
+        self._bursts += request.bursts
+        self._writes_waiting -= request.write
+        self._writes_under_way += request.write
+        for addresses, row_bytes, stream in request.parts:
+            self._engine.access(addresses, row_bytes, stream, partial(self._arrived, request), request.write)
+
+    def _arrived(self, request: _Request, data: Finished) -> None:
+        request.missing -= 1
+        request.first = max(request.first, data.first)
+        if request.missing:
+            return
+        if not self._in_order:
+            self._under_way.remove(request)
+            self._finish(request)
+            return
+        while self._under_way and not self._under_way[0].missing:
+            self._finish(self._under_way.popleft())
+
+    def _finish(self, request: _Request) -> None:
+        self._bursts -= request.bursts
+        self._writes_under_way -= request.write
+        if request.then is not None:
+            request.then(Finished(0, request.first, self._engine.now))
+        self._engine.wake(self._step, self._rank)
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    parts: Sequence[Part]
+    bursts: int
+    then: Callable[[Finished], None] | None
+    write: bool
+    missing: int
+    first: int = 0

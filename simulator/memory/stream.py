@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.memory.ideal import IdealMemory, IdealSpec
 from simulator.memory.model import Memory, Traffic
 
 __all__ = ["StreamTime", "StreamTimer"]
@@ -26,10 +27,12 @@ class StreamTime:
 class StreamTimer:
     """Times contiguous transfers on `memory`, each size once."""
 
-    def __init__(self, memory: Memory) -> None:
-        quiet = memory.spec.with_settings({"controller.refresh": "none"})
+    def __init__(self, memory: Memory | IdealMemory) -> None:
         self._memory = memory
-        self._without_refresh = Memory(quiet, memory.clock_ghz, memory.streams, memory.run_ahead_bursts)
+        self._without_refresh = memory
+        if isinstance(memory, Memory):
+            quiet = memory.spec.with_settings({"controller.refresh": "none"})
+            self._without_refresh = Memory(quiet, memory.clock_ghz, memory.streams, memory.run_ahead_bursts)
         self._known: dict[tuple[int, bool], StreamTime] = {}
 
     def time(self, size: int, write: bool = False) -> StreamTime:
@@ -41,7 +44,7 @@ class StreamTimer:
         """
         key = (size, write)
         if key not in self._known:
-            long = size > 2 * SAMPLE_BYTES
+            long = size > 2 * SAMPLE_BYTES and isinstance(self._memory, Memory)
             self._known[key] = self._extrapolate(size, write) if long else _simulate(self._memory, size, write)
         return self._known[key]
 
@@ -60,11 +63,13 @@ class StreamTimer:
 
     def _refreshes(self, cycles: float) -> int:
         """Refreshes up to a cycle, the first one half an interval after the start."""
-        interval = self._memory.spec.timing_ns["refi"] * self._memory.clock_ghz
-        return int(cycles / interval + 0.5) if self._memory.spec.controller.refresh != "none" else 0
+        spec = self._memory.spec
+        if isinstance(spec, IdealSpec) or spec.controller.refresh == "none":
+            return 0
+        return int(cycles / (spec.timing_ns["refi"] * self._memory.clock_ghz) + 0.5)
 
 
-def _simulate(memory: Memory, size: int, write: bool) -> StreamTime:
+def _simulate(memory: Memory | IdealMemory, size: int, write: bool) -> StreamTime:
     memory.reset(0.5)  # half way between two refreshes
     memory.submit(0, np.zeros(1, dtype=np.int64), size, 0, write)
     finished = memory.run_until(_END)

@@ -17,6 +17,7 @@ class FetcherSettings(Settings):
     lanes: int = Field(ge=1)
     fifo_depth: int = Field(ge=1)
     word_bytes: int = Field(ge=1)
+    in_order: bool = Field(False, description="requests count as finished in the order in which they were issued")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ class SramSettings(Settings):
     bytes: int = Field(ge=1)
     buffers: int = Field(ge=1)
     outstanding: int = Field(ge=1, description="allocations held at the same time, at most")
+    fill_lines: int = Field(1, ge=1, description="lines that a write fills at once; allocations are whole fills")
+    shared_port: bool = Field(False, description="a write keeps the array from reading the same buffer for a cycle")
     macro_bytes: int = Field(ge=1)
     port_bits: int = Field(ge=1)
     table: str

@@ -74,7 +74,8 @@ def test_low_bit_queries_cost_a_second_pass_and_little_more() -> None:
     base, more = cost(attention(384, heads=4)), cost(attention(384, heads=4, lsb_queries=(20,) * 4))
     again = 4 * 20 * (384 // 8)
     assert more.busy_cycles["qk"] == base.busy_cycles["qk"] + again
-    assert base.cycles + again <= more.cycles < base.cycles + 1.3 * again
+    # While the array of Q x K works again, that of prob x V catches up with queries that waited for the first V.
+    assert base.cycles + 0.9 * again <= more.cycles < base.cycles + 1.3 * again
     # One query alone has nothing to hide behind: low bits, scores and softmax come on top.
     single, twice = (cost(attention(384, 1, heads=1, lsb_queries=(n,))).cycles for n in (0, 1))
     assert twice - single > 384 // 8 + 87

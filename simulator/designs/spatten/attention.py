@@ -2,46 +2,68 @@
 
 K/V head by K/V head, query by query: fetch Q and K, Q x K, softmax, low-bit decision (fetch the low bits of K once per
 head, compute again), local-V selection, V, probabilities x V, output. Heads overlap as far as the two SRAMs and the
-FIFOs allow; the token and head selections wait for the last head.
+FIFOs allow; the token and head selections wait for the last head. docs/simulator.md states every rule.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass
 from functools import partial
 
 from simulator.designs.spatten.decide import Decisions, HeadGroup
 from simulator.designs.spatten.layout import Layout
 from simulator.designs.spatten.machine import Machine
-from simulator.engine.event import Action, Engine
-from simulator.engine.interface import Rows
-from simulator.engine.stations import Batch, Buffer, Credits, FetchQueue, InOrder, Station
+from simulator.engine.event import Engine, Span
+from simulator.engine.interface import Rows, UnitCycles
+from simulator.engine.pipeline import BLOCKED, HELD, STARVED, Account, Held, Unit
+from simulator.engine.stations import Buffer, FetchQueue, Part
 from simulator.memory import Finished, Memory
+from simulator.memory.ideal import IdealMemory
 from simulator.workload.ir import AttentionOp
 
 __all__ = ["STREAMS", "AttentionRun"]
 
 STREAMS = ("key_high", "key_low", "value", "query", "output", "new_key_value")
 KEY_HIGH, KEY_LOW, VALUE, QUERY, OUTPUT, NEW = range(len(STREAMS))
+KEYS, VALUES, WRITES = range(3)  # the fetcher's waiting lines
+# The order of the units within a cycle, behind the arrival of data (rank 0).
+LINES, FETCH, QK, SOFTMAX, DECISION, SELECT, PV = range(1, 8)
 
 
 @dataclass(slots=True, eq=False)
 class _Head:
-    """One K/V head on its way through the pipeline."""
+    """One K/V head (or one block of its queries, where K does not fit on the chip) on its way through the pipeline."""
 
     group: HeadGroup
     value_rows: Rows
-    unfinished: int  # queries
-    undecided: int  # queries
-    missing: int = 2  # of Q and K
-    first_data: int = 0
-    last_data: int = 0
+    started: int = 0  # queries, as are the next two
+    decided: int = 0
+    finished: int = 0
+    key_data: Finished | None = None  # and Q
     value_room: bool = False
     value_wanted: bool = False
     value_data: Finished | None = None
-    waiting_for_values: list[Batch] = field(default_factory=list)
     low_data: Finished | None = None
-    waiting_for_low: list[Batch] = field(default_factory=list)
+    low_asked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Query:
+    """A query (`count` of them: a block, where K does not fit on the chip); `low` of them need the low bits."""
+
+    head: _Head
+    number: int
+    count: int
+    low: int
+    opens: bool  # the first query of an entry of the request FIFO
+    closes: bool  # the last one
+    again: bool = False
+    final: bool = False
+    waits_since: int = 0
+
+    def __str__(self) -> str:
+        return f"head {self.head.group.index}, query {self.number}" + (" again" if self.again else "")
 
 
 class AttentionRun:
@@ -49,63 +71,94 @@ class AttentionRun:
 
     Parameters
     ----------
-    value_rows: for every head group, which of the kept rows of V are fetched.
+    value_rows: for every head group, which of the kept rows of V are fetched. trace: gets what units did when.
     """
 
     def __init__(
         self,
         machine: Machine,
-        memory: Memory,
+        memory: Memory | IdealMemory,
         op: AttentionOp,
         layout: Layout,
         decisions: Decisions,
         value_rows: list[Rows],
+        trace: list[Span] | None = None,
     ) -> None:
         self.machine, self.op, self.layout, self.decisions = machine, op, layout, decisions
-        self.engine = Engine(memory)
+        self.engine = Engine(memory, trace)
         self.low_rows = 0  # rows of low bits fetched
-        self._compute_end = 0
         groups = zip(decisions.groups, value_rows, strict=True)
-        self._heads = [_Head(group, rows, group.queries, group.queries) for group, rows in groups]
-        self._started = 0  # heads whose queries have been let in
+        self._heads = [_Head(group, rows) for group, rows in groups]
+        self._current = 0  # the head whose queries enter
+        self._finished = 0  # heads
+        self._compute_end = 0
+        self._requests = machine.settings.pipeline.undecided  # free entries of the request FIFO
+        self._request_since = 0
+        self._request_size = machine.softmax.queries_in_fifo(op.keys)
+        self._key_lines = machine.lines(op.keys, op.head_dim)
+        self._key_fill = machine.fill_cycles(op.keys, op.head_dim)
+        self._recompute: deque[_Query] = deque()
+        self._scores: deque[_Query] = deque()  # the score FIFO
+        self._order: deque[_Query] = deque()  # queries without a decision, oldest first
+        self._to_select: deque[_Query] = deque()
+        self._to_values: deque[_Query] = deque()
+        self._decision = Account()
         self._connect()
 
     def _connect(self) -> None:
         machine, op, engine = self.machine, self.op, self.engine
         array, softmax, select = machine.array, machine.softmax, self.decisions.local_select
-        scores, outputs = array.cycles(op.keys, op.head_dim), array.cycles(op.local_values, op.head_dim)
-        shares, chosen = softmax.cycles(op.keys), machine.topk.cycles(*select) if select else 0
-        self._score_interval, self._output_interval = scores, outputs
-        # In front of the slowest unit a queue would grow; if that is the first one, the FIFOs never bind and a head is
-        # one batch. Else a batch is what the score FIFO holds.
-        self._first_is_slowest = scores >= max(shares, chosen, outputs)
-
-        limits, sram = machine.settings.pipeline, machine.sram
-        self._fetch = FetchQueue(engine)
-        self._key_buffer = Buffer(sram.lines, sram.settings.outstanding)
-        self._value_buffer = Buffer(sram.lines, sram.settings.outstanding)
-        self._undecided, self._decided = Credits(limits.undecided), Credits(limits.decided)
-        self._decision = InOrder(engine, self._after_decision)
-        self._value_gate = InOrder(engine, self._after_values)
-        self.qk = Station(engine, lambda _: scores, array.score_latency(op.head_dim), self._after_scores)
-        self.softmax = Station(engine, lambda _: shares, softmax.latency, self._after_softmax)
-        self.select = Station(engine, lambda _: chosen, 0, self._after_selection)
-        self.pv = Station(engine, lambda _: outputs, array.output_latency(op.head_dim), self._after_outputs)
+        scores, outputs = (max(array.cycles(rows, op.head_dim), 1) for rows in (op.keys, op.local_values))
+        shares, chosen = softmax.cycles(op.keys), machine.topk.cycles(*select) if select else 1
+        sram, depth = machine.sram, machine.settings.pipeline.decided
+        self._key_buffer = Buffer(engine, sram.lines, sram.settings.outstanding, LINES)
+        self._value_buffer = Buffer(engine, sram.lines, sram.settings.outstanding, LINES)
+        in_order = machine.settings.fetcher.in_order
+        self._fetch = FetchQueue(engine, FETCH, 3, in_order, lambda: self._key_buffer.waiting)
+        self.qk = Unit[_Query](
+            engine, "qk", QK, source=self._next_query, service=lambda q: q.count * scores,
+            latency=array.score_latency(op.head_dim), room=lambda: len(self._scores) < self._request_size,
+            deliver=self._scored, ahead=self._keys_ahead, more=lambda: True,
+        )  # fmt: skip
+        self.softmax = Unit[_Query](
+            engine, "softmax", SOFTMAX, source=self._next_scores, service=lambda q: q.count * shares,
+            latency=softmax.latency, room=lambda: True, deliver=self._decide, more=lambda: bool(self._scores),
+        )  # fmt: skip
+        self.select = Unit[_Query](
+            engine, "topk_value", SELECT, source=self._next_selection, service=lambda q: q.count * max(chosen, 1),
+            latency=0, room=lambda: len(self._to_values) < depth, deliver=self._selected,
+            more=lambda: bool(self._to_select),
+        )  # fmt: skip
+        self.pv = Unit[_Query](
+            engine, "pv", PV, source=self._next_values, service=lambda q: q.count * outputs,
+            latency=array.output_latency(op.head_dim), room=lambda: True, deliver=self._finish,
+            ahead=self._values_ahead, more=lambda: bool(self._to_values),
+        )  # fmt: skip
 
     def run(self) -> int:
         """Return the cycles of the op: until the last selection is done and the last output is written."""
-        lines = self.machine.lines(self.op.keys, self.op.head_dim)
         for head in self._heads:
-            self._key_buffer.allocate(lines, partial(self._fetch_keys, head))
+            self._key_buffer.allocate(self._key_lines, partial(self._fetch_keys, head))
             self._value_buffer.allocate(self._value_lines(head), partial(self._value_room, head))
-        if self.op.phase == "generate" and self.machine.settings.write.new_key_value:
-            for head in self._heads:
-                for addresses, size in self.layout.appended(head.group.index):
-                    self._fetch.request(addresses, size, NEW, write=True)
-        end = self.engine.run()
-        if any(head.unfinished for head in self._heads):
+        self.engine.run()
+        if self._finished < len(self._heads):
             raise RuntimeError("the pipeline stopped with queries unfinished: a bug in the model")
-        return max(end, self._compute_end + self.machine.token_head_cycles(self.op))
+        return max(self.engine.memory_end, self._compute_end + self.machine.token_head_cycles(self.op))
+
+    def units(self, cycles: int) -> dict[str, UnitCycles]:
+        """Return what every unit did in the cycles that `run` returned."""
+        barrier = self.machine.token_head_cycles(self.op)
+        waited = self._compute_end if barrier else 0
+        return {
+            "fetcher": self._fetch.account.close(cycles),
+            "qk": self.qk.account.close(cycles),
+            "softmax": self.softmax.account.close(cycles),
+            "decision": self._decision.close(cycles),
+            "topk_value": self.select.account.close(cycles),
+            "pv": self.pv.account.close(cycles),
+            "topk": UnitCycles(barrier, waited, 0, cycles - waited - barrier),
+            "writer": self._fetch.writer.close(cycles),
+        }
 
     # Fetching.
 
@@ -113,17 +166,14 @@ class AttentionRun:
         return self.machine.lines(head.group.values, self.op.head_dim)
 
     def _fetch_keys(self, head: _Head) -> None:
-        index, queries = head.group.index, head.group.queries
-        arrived = partial(self._operands_arrived, head)
-        self._fetch.request(self.layout.query(index), queries * self.layout.query_bytes, QUERY, arrived)
-        self._fetch.request(self.layout.high(index), self.layout.high_bytes, KEY_HIGH, arrived)
+        group, layout = head.group, self.layout
+        queries = (layout.query(group.index), group.queries * layout.query_bytes, QUERY)
+        keys = (layout.high(group.index), layout.high_bytes, KEY_HIGH)
+        self._fetch.request([queries, keys], partial(self._keys_arrived, head), line=KEYS)
 
-    def _operands_arrived(self, head: _Head, data: Finished) -> None:
-        head.missing -= 1
-        head.first_data, head.last_data = max(head.first_data, data.first), max(head.last_data, data.last)
-        while self._started < len(self._heads) and not self._heads[self._started].missing:
-            self._let_in(self._heads[self._started])
-            self._started += 1
+    def _keys_arrived(self, head: _Head, data: Finished) -> None:
+        head.key_data = data
+        self.qk.wake()
 
     def _value_room(self, head: _Head) -> None:
         head.value_room = True
@@ -133,143 +183,182 @@ class AttentionRun:
     def _fetch_values(self, head: _Head) -> None:
         if head.value_room and head.value_wanted:
             head.value_room = False  # asked for once
-            addresses = self.layout.values(head.group.index, head.value_rows)
-            self._fetch.request(addresses, self.layout.value_bytes, VALUE, partial(self._values_arrived, head))
+            if not len(head.value_rows):
+                self._values_arrived(head, Finished(0, self.engine.now, self.engine.now))
+                return
+            values = (self.layout.values(head.group.index, head.value_rows), self.layout.value_bytes, VALUE)
+            self._fetch.request([values], partial(self._values_arrived, head), line=VALUES)
 
     def _values_arrived(self, head: _Head, data: Finished) -> None:
         head.value_data = data
-        for batch in head.waiting_for_values:
-            self._open_value_gate(batch, data)
-        head.waiting_for_values.clear()
+        self.pv.wake()
 
-    # Q x K, softmax, decision.
-
-    def _let_in(self, head: _Head) -> None:
-        """Queue a head's queries in front of Q x K, which may follow K row by row as it arrives."""
-        ready = max(head.first_data, head.last_data + 1 - self._score_interval)
-        total, low = head.group.queries, head.group.low_bit_queries
-        whole = self._first_is_slowest and not low
-        size = total if whole else self.machine.softmax.queries_in_fifo(self.op.keys)
-        for begin in range(0, total, size):
-            end = min(begin + size, total)
-            batch = Batch(end - begin, ready, ready, head)
-            batch.again = end * low // total - begin * low // total  # spread evenly: only their number is known
-            self._undecided.take(partial(self._enter, batch))
-
-    def _enter(self, batch: Batch) -> None:
-        self._decision.add(batch)
-        self.qk.offer(batch, _nothing)
-
-    def _after_scores(self, batch: Batch, accepted: Action) -> None:
-        if batch.original is None:
-            self.softmax.offer(batch, accepted)
-        else:
-            self.softmax.offer_urgent(batch)
-            accepted()
-
-    def _after_softmax(self, batch: Batch, accepted: Action) -> None:
-        accepted()  # the number of undecided batches is bounded before Q x K
-        if batch.original is not None:
-            self.engine.at(batch.last, partial(self._computed_again, batch))
-        elif batch.again:
-            self.engine.at(batch.last, partial(self._need_low_bits, batch))
-        else:
-            self.engine.at(batch.last, partial(self._release_keys, batch))
-            self._decision.ready(batch)
-
-    def _need_low_bits(self, batch: Batch) -> None:
-        head: _Head = batch.owner
-        if head.low_data is not None:
-            self._compute_again(batch, head.low_data)
-            return
-        if not head.waiting_for_low:
-            addresses = self.layout.low(head.group.index)
-            self.low_rows += len(addresses)
-            arrived = partial(self._low_bits_arrived, head)
-            self._fetch.request(addresses, self.layout.low_bytes, KEY_LOW, arrived, urgent=True)
-        head.waiting_for_low.append(batch)
+    def _fetch_low_bits(self, head: _Head) -> None:
+        head.low_asked = True
+        addresses = self.layout.low(head.group.index)
+        self.low_rows += len(addresses)
+        low = (addresses, self.layout.low_bytes, KEY_LOW)
+        self._fetch.request([low], partial(self._low_bits_arrived, head), urgent=True)
 
     def _low_bits_arrived(self, head: _Head, data: Finished) -> None:
         head.low_data = data
-        for batch in head.waiting_for_low:
-            self._compute_again(batch, data)
-        head.waiting_for_low.clear()
+        self.qk.wake()
 
-    def _compute_again(self, batch: Batch, data: Finished) -> None:
-        ready = max(batch.last, data.first, data.last + 1 - self._score_interval)
-        self.qk.offer_urgent(Batch(batch.again, ready, ready, batch.owner, original=batch))
+    # Q x K.
 
-    def _computed_again(self, again: Batch) -> None:
-        batch = again.original
-        assert batch is not None
-        batch.first = batch.last = again.last
-        self._release_keys(batch)
-        self._decision.ready(batch)
+    def _next_query(self) -> _Query | Held | None:
+        for query in self._recompute:
+            if query.head.low_data is not None:
+                self._recompute.remove(query)
+                return query
+        if self._current == len(self._heads):
+            return None
+        head = self._heads[self._current]
+        if head.key_data is None:
+            return None
+        opens = head.started % self._request_size == 0
+        if opens and not self._requests:
+            return HELD
+        return self._new_query(head, opens)
 
-    def _release_keys(self, batch: Batch) -> None:
-        head: _Head = batch.owner
-        head.undecided -= batch.items
-        if not head.undecided:
-            self._key_buffer.release(self.machine.lines(self.op.keys, self.op.head_dim))
+    def _new_query(self, head: _Head, opens: bool) -> _Query:
+        total, low, number = head.group.queries, head.group.low_bit_queries, head.started
+        count = total if self.decisions.in_blocks else 1
+        head.started += count
+        # Which queries need the low bits is not known, only how many: they are spread evenly.
+        of_these = head.started * low // total - number * low // total
+        closes = head.started % self._request_size == 0 or head.started == total
+        query = _Query(head, number, count, of_these, opens, closes or self.decisions.in_blocks)
+        self._requests -= opens
+        self._order.append(query)
+        if head.started == total:
+            self._current += 1
+        return query
 
-    def _after_decision(self, batch: Batch, accepted: Action) -> None:
-        def passed() -> None:
-            self._undecided.give()
-            accepted()
-
-        if self.decisions.local_select:
-            self.select.offer(batch, passed)
+    def _keys_ahead(self, query: _Query, idle_since: int) -> int:
+        """The rows of K (or their low bits) that came while the array had nothing else to do are done."""
+        if query.again:
+            assert query.head.low_data is not None
+            since = max(query.head.low_data.first, query.waits_since)
         else:
-            self._to_values(batch, passed)
+            assert query.head.key_data is not None
+            since = max(query.head.key_data.first, self._request_since if query.opens else 0)
+        return self.engine.now - max(since, idle_since) - self._key_fill
+
+    def _scored(self, query: _Query) -> None:
+        self._scores.append(query)
+        self.softmax.wake()
+
+    def _next_scores(self) -> _Query | None:
+        if not self._scores:
+            return None
+        self.qk.room_freed()
+        return self._scores.popleft()
+
+    # The decision: in order, a query a cycle.
+
+    def _decide(self, query: _Query) -> None:
+        """Look at the largest probability of a query whose probabilities are there."""
+        head = query.head
+        if query.low and not query.again:
+            query.again, query.count = True, query.low
+            query.waits_since = self.engine.now + 1
+            self._recompute.append(query)
+            if not head.low_asked:
+                self._fetch_low_bits(head)
+            self.qk.wake()
+        else:
+            query.final = True
+            head.decided += self._members(query)
+            if head.decided == head.group.queries:
+                self._key_buffer.release(self._key_lines)
+        self.engine.wake(self._pass_on, DECISION)
+
+    def _members(self, query: _Query) -> int:
+        return query.head.group.queries if self.decisions.in_blocks else 1
+
+    def _pass_on(self) -> None:
+        account, order = self._decision, self._order
+        selects = self.decisions.local_select is not None
+        queue, room = (self._to_select, 1) if selects else (self._to_values, self.machine.settings.pipeline.decided)
+        now = self.engine.now
+        if account.since > now:
+            return  # one a cycle
+        if not order or not order[0].final:
+            account.note(now, STARVED)
+        elif len(queue) >= room:
+            account.note(now, BLOCKED)
+        else:
+            self._pass(order.popleft(), queue)
+            account.work(now, 1)
+            if order and order[0].final:
+                self.engine.at(now + 1, self._pass_on, DECISION)
+
+    def _decision_room_freed(self) -> None:
+        if self._decision.state == BLOCKED:
+            self.engine.wake(self._pass_on, DECISION)
+
+    def _pass(self, query: _Query, queue: deque[_Query]) -> None:
+        if query.closes:
+            if not self._requests:
+                self._request_since = self.engine.now + 1
+            self._requests += 1
+            self.qk.wake()
+        query.count = self._members(query)
+        query.waits_since = self.engine.now
+        queue.append(query)
+        (self.select if queue is self._to_select else self.pv).wake()
 
     # Local V, probabilities x V, output.
 
-    def _after_selection(self, batch: Batch, accepted: Action) -> None:
-        head: _Head = batch.owner
-        if not head.value_wanted:
-            head.value_wanted = True
-            self._fetch_values(head)
-        self._to_values(batch, accepted)
+    def _next_selection(self) -> _Query | None:
+        if not self._to_select:
+            return None
+        self._decision_room_freed()
+        return self._to_select.popleft()
 
-    def _to_values(self, batch: Batch, accepted: Action) -> None:
-        def enter() -> None:
-            self._value_gate.add(batch)
-            accepted()
-            head: _Head = batch.owner
-            if head.value_data is None:
-                head.waiting_for_values.append(batch)
-            else:
-                self._open_value_gate(batch, head.value_data)
+    def _selected(self, query: _Query) -> None:
+        if not query.head.value_wanted:
+            query.head.value_wanted = True
+            self._fetch_values(query.head)
+        query.waits_since = self.engine.now
+        self._to_values.append(query)
+        self.pv.wake()
 
-        self._decided.take(enter)
+    def _next_values(self) -> _Query | None:
+        if not self._to_values or self._to_values[0].head.value_data is None:
+            return None
+        if self.decisions.local_select is not None:
+            self.select.room_freed()
+        else:
+            self._decision_room_freed()
+        return self._to_values.popleft()
 
-    def _open_value_gate(self, batch: Batch, data: Finished) -> None:
-        batch.first = max(batch.first, data.first, data.last + 1 - self._output_interval)
-        batch.last = max(batch.last, batch.first)
-        self._value_gate.ready(batch)
+    def _values_ahead(self, query: _Query, idle_since: int) -> int:
+        data = query.head.value_data
+        assert data is not None
+        fill = self.machine.fill_cycles(query.head.group.values, self.op.head_dim)
+        return self.engine.now - max(data.first, query.waits_since, idle_since) - fill
 
-    def _after_values(self, batch: Batch, accepted: Action) -> None:
-        def passed() -> None:
-            self._decided.give()
-            accepted()
-
-        self.pv.offer(batch, passed)
-
-    def _after_outputs(self, batch: Batch, accepted: Action) -> None:
-        accepted()
-        self.engine.at(batch.last, partial(self._finish, batch))
-
-    def _finish(self, batch: Batch) -> None:
-        head: _Head = batch.owner
+    def _finish(self, query: _Query) -> None:
+        head = query.head
         self._compute_end = self.engine.now
-        head.unfinished -= batch.items
-        if head.unfinished:
+        head.finished += query.count
+        if head.finished < head.group.queries:
             return
+        self._finished += 1
         self._value_buffer.release(self._value_lines(head))
-        if self.machine.settings.write.outputs:
-            size = head.group.queries * self.layout.output_bytes
-            self._fetch.request(self.layout.output(head.group.index), size, OUTPUT, write=True)
+        parts = self._writes(head)
+        if parts:
+            self._fetch.request(parts, line=WRITES, write=True)
 
-
-def _nothing() -> None:
-    """The batch was counted before; nobody waits for its acceptance."""
+    def _writes(self, head: _Head) -> list[Part]:
+        """Return the outputs of a head, and the K and V row of a new token with the last of its queries."""
+        write, layout, index = self.machine.settings.write, self.layout, head.group.index
+        parts: list[Part] = []
+        if write.outputs:
+            parts.append((layout.output(index), head.group.queries * layout.output_bytes, OUTPUT))
+        last = not any(other.group.index == index and other.finished < other.group.queries for other in self._heads)
+        if self.op.phase == "generate" and write.new_key_value and last:
+            parts += [(addresses, size, NEW) for addresses, size in layout.appended(index)]
+        return parts

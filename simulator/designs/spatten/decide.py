@@ -10,7 +10,8 @@ the original length. simulator.workload has it as the schedule "spatten-bert", a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from simulator.workload.ir import AttentionOp
 
@@ -41,13 +42,15 @@ class Decisions:
 
     Parameters
     ----------
-    groups: the work, K/V head by K/V head.
+    groups: the work, K/V head by K/V head (where K does not fit on the chip: block by block of its queries).
     local_select: (candidates, kept) of the local-V selection after each softmax; None: the engine is bypassed because
         every V row is used (the RTL bypasses it whenever V count >= K count).
+    in_blocks: a group's queries pass through the units as one item, as K and V stream by once for each group.
     """
 
     groups: tuple[HeadGroup, ...]
     local_select: tuple[int, int] | None
+    in_blocks: bool = False
 
     @property
     def values_in_advance(self) -> bool:
@@ -55,10 +58,23 @@ class Decisions:
         return self.local_select is None
 
     @staticmethod
-    def of(op: AttentionOp) -> Decisions:
-        """Return the decisions for `op`."""
+    def of(op: AttentionOp, block: int | None = None) -> Decisions:
+        """Return the decisions for `op`; `block`: at most so many queries share a pass over K and V (None: all)."""
         select = (op.keys, op.local_values) if op.local_values < op.keys else None
-        return Decisions(_groups(op), select)
+        groups = _groups(op)
+        if block is not None:
+            groups = tuple(part for group in groups for part in _blocks(group, block))
+        return Decisions(groups, select, block is not None)
+
+
+def _blocks(group: HeadGroup, block: int) -> list[HeadGroup]:
+    """Split a group's queries in blocks of equal size but for the last, low-bit queries spread evenly."""
+    total, low = group.queries, group.low_bit_queries
+    edges = [*range(0, total, block), total]
+    return [
+        replace(group, queries=end - start, low_bit_queries=end * low // total - start * low // total)
+        for start, end in pairwise(edges)
+    ]
 
 
 def _groups(op: AttentionOp) -> tuple[HeadGroup, ...]:

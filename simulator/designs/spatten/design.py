@@ -35,6 +35,7 @@ class SpAtten(Design):
         "softmax": ("logic.softmax", "logic.importance"),
         "topk": ("logic.topk",),
         "topk_value": ("logic.topk_value",),
+        "decision": (),
         "pv": ("logic.pv", "sram.value"),
     }
 
@@ -84,14 +85,8 @@ class SpAtten(Design):
         run = AttentionRun(self.machine, self.memory, op, self._layout(op, rows, decisions), decisions, values)
         cycles = run.run()
         traffic = self.memory.traffic()
-        busy = {
-            "fetcher": run.engine.memory_active_cycles,
-            "qk": run.qk.busy_cycles,
-            "softmax": run.softmax.busy_cycles,
-            "topk_value": run.select.busy_cycles,
-            "pv": run.pv.busy_cycles,
-            "topk": self.machine.token_head_cycles(op),
-        }
+        units = run.units(cycles)
+        busy = {name: unit.busy for name, unit in units.items()}
         events = self._events(op, decisions, run.low_rows, traffic)
         operations = {
             "fetcher": sum(t.bursts for t in traffic.values()),
@@ -102,7 +97,7 @@ class SpAtten(Design):
             "topk": round(events["comparisons"]),
         }
         active, opened = run.engine.memory_active_cycles, self.memory.open_cycles(cycles)
-        return Cost(cycles, active, opened, busy, operations, traffic, events)
+        return Cost(cycles, active, opened, busy, operations, traffic, events, units)
 
     def _layout(self, op: AttentionOp, rows: Rows | None, decisions: Decisions) -> Layout:
         if self._compact(op):

@@ -39,8 +39,14 @@ class Machine:
         return TopK(self.settings.topk)
 
     def lines(self, rows: int, head_dim: int) -> int:
-        """SRAM lines that `rows` rows take: what the array reads in as many cycles."""
-        return self.array.cycles(rows, head_dim)
+        """SRAM lines that `rows` rows take: what the array reads in as many cycles, rounded up to whole fills."""
+        fill = self.settings.sram.fill_lines
+        return -(-self.array.cycles(rows, head_dim) // fill) * fill
+
+    def fill_cycles(self, rows: int, head_dim: int) -> int:
+        """Cycles in which filling `rows` rows keeps the array from reading the same buffer."""
+        sram = self.settings.sram
+        return self.lines(rows, head_dim) // sram.fill_lines if sram.shared_port else 0
 
     def check_fits(self, op: AttentionOp) -> None:
         """Raise UnsupportedError if the kept keys of a head do not fit in one buffer of the SRAM."""

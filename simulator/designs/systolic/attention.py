@@ -12,6 +12,7 @@ from simulator.engine.interface import row_bytes
 from simulator.engine.stations import Batch, Buffer, FetchQueue, Station
 from simulator.errors import UnsupportedError
 from simulator.memory import Finished, Memory
+from simulator.memory.ideal import IdealMemory
 from simulator.units import Softmax, SystolicArray
 from simulator.workload.ir import AttentionOp
 
@@ -70,12 +71,18 @@ class SystolicRun:
     """
 
     def __init__(
-        self, memory: Memory, op: AttentionOp, plan: HeadPlan, array: SystolicArray, softmax: Softmax, buffer_bytes: int
+        self,
+        memory: Memory | IdealMemory,
+        op: AttentionOp,
+        plan: HeadPlan,
+        array: SystolicArray,
+        softmax: Softmax,
+        buffer_bytes: int,
     ) -> None:
         self.op, self.plan, self.array = op, plan, array
         self.engine = Engine(memory)
         self._fetch = FetchQueue(self.engine)
-        self._buffer = Buffer(buffer_bytes - plan.score_bytes, op.kv_heads + 1)
+        self._buffer = Buffer(self.engine, buffer_bytes - plan.score_bytes, op.kv_heads + 1)
         keys = softmax.cycles(op.keys)
         self.softmax = Station(self.engine, lambda _: keys, softmax.latency, self._after_softmax, _QUEUE)
         self.work = Station(self.engine, self._occupied, array.drain_cycles(), self._after_array, _QUEUE)
@@ -86,10 +93,10 @@ class SystolicRun:
         self._output_bytes = row_bytes(self.op.head_dim, output_bits)
         for head in range(self.op.kv_heads):
             self._buffer.allocate(self.plan.operand_bytes, partial(self._load, head))
-        end = self.engine.run()
+        self.engine.run()
         if any(self._left):
             raise RuntimeError("the array stopped with queries unfinished: a bug in the model")
-        return end
+        return self.engine.memory_end
 
     def _load(self, head: int) -> None:
         op, plan = self.op, self.plan
@@ -106,7 +113,7 @@ class SystolicRun:
                 self._start(head)
 
         for stream, size in zip((KEY, VALUE, QUERY), sizes[:3], strict=True):
-            self._fetch.request(_at(start), size, stream, partial(arrived, stream))
+            self._fetch.request([(_at(start), size, stream)], partial(arrived, stream))
             start += size
 
     def _start(self, head: int) -> None:
@@ -130,7 +137,7 @@ class SystolicRun:
         if not self._left[head]:
             self._buffer.release(self.plan.operand_bytes)
             size = self.plan.queries * self._output_bytes
-            self._fetch.request(_at((head + 1) * self._base - size), size, OUTPUT, write=True)
+            self._fetch.request([(_at((head + 1) * self._base - size), size, OUTPUT)], write=True)
 
     def _after_softmax(self, batch: Batch, accepted: Action) -> None:
         accepted()
