@@ -22,11 +22,12 @@ void Channel::reset(int64_t refresh_phase) {
 }
 
 void Channel::step(int64_t now, int64_t limit, std::vector<Served>& served) {
+    port_.start_tick(now);
     refresher_.advance(now);
     const bool more = take(now, limit, served);
     Soonest soonest{now};
     const size_t before = served.size();
-    const bool changed = scheduler_->step(soonest, fifo_.empty(), served);
+    const bool changed = scheduler_->step(soonest, fifo_.empty() || held_back_, served);
     if (!attached_.empty()) finish_attached(before, served);
     next_ = changed || more ? now + 1 : soonest.at;
     wake(refresher_.next_due());
@@ -37,12 +38,12 @@ void Channel::step(int64_t now, int64_t limit, std::vector<Served>& served) {
 bool Channel::take(int64_t now, int64_t limit, std::vector<Served>& served) {
     held_back_ = false;
     for (int64_t taken = 0; !fifo_.empty() && fifo_.front().time <= now; ++taken) {
-        if (admission_.channel_rate > 0 && taken == admission_.channel_rate) return true;
         Burst& burst = fifo_.front();
         if (burst.order >= limit) {
             held_back_ = true;
             return false;
         }
+        if (admission_.channel_rate > 0 && taken == admission_.channel_rate) return true;
         burst.accepted = now;
         if (!absorb(burst, now, served)) {
             if (!scheduler_->room(burst.write)) return false;  // a command makes room; the tick after it is visited

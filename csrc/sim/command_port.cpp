@@ -9,7 +9,7 @@ CommandPort::CommandPort(const DramConfig& config, std::vector<StreamCounts>& st
 
 void CommandPort::reset() {
     device_.reset();
-    column_free_ = row_free_ = precharges_ = refreshes_ = 0;
+    now_ = column_free_ = row_free_ = precharges_ = refreshes_ = 0;
 }
 
 void CommandPort::occupy(Kind kind, int64_t now) {

@@ -53,13 +53,14 @@ public:
     CommandPort(const DramConfig& config, std::vector<StreamCounts>& streams);
 
     void reset();
+    void start_tick(int64_t now) { now_ = now; }
 
     const Device& device() const { return device_; }
     bool split_bus() const { return controller_.split_bus; }
 
-    // First tick from `ready` on at which the bus is free for a command of this kind.
+    // First tick from this one and from `ready` on at which the bus is free for a command of this kind.
     int64_t available(Kind kind, int64_t ready) const {
-        const int64_t at = std::max(ready, is_column(kind) ? column_free_ : row_free_);
+        const int64_t at = std::max({ready, is_column(kind) ? column_free_ : row_free_, now_});
         const bool aligned = controller_.align == 1 || kind == Kind::Precharge;
         return aligned ? at : at + (at & 1);
     }
@@ -87,7 +88,7 @@ private:
     Timing timing_;
     Device device_;
     std::vector<StreamCounts>& streams_;
-    int64_t column_free_ = 0, row_free_ = 0;
+    int64_t now_ = 0, column_free_ = 0, row_free_ = 0;
     int64_t precharges_ = 0, refreshes_ = 0;
 };
 

@@ -24,7 +24,7 @@ public:
     virtual bool waits(const Burst& burst, bool write) const = 0;
 
     // Sends what can be sent at tick `soonest.now` and appends the bursts served; true if anything changed. `last`: no
-    // further burst is on its way to this channel.
+    // further burst is on its way to this channel, or the next one is held back until an older one is served.
     virtual bool step(Soonest& soonest, bool last, std::vector<Served>& served) = 0;
 };
 
