@@ -1,97 +1,248 @@
-"""The compiled DRAM model against a naive one that steps every tick."""
+"""The compiled DRAM model against a naive one that steps every tick, on random small memories and traces."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from naive_dram import NaiveBurst, NaiveDram
+from naive_dram import Burst, NaiveDram, Numbers
 
 from simulator import _sim
 
-BITS = {"channel": 1, "pseudo_channel": 1, "bank_group": 1, "bank": 1, "column": 2, "row": 4}
-ORGANISATION = {
-    "channels": 2,
-    "pseudo_channels": 2,
-    "bank_groups": 2,
-    "banks_per_group": 2,
-    "rows": 16,
-    "columns": 4,
-    "burst_bytes": 32,
+BURST_BYTES = 32
+STREAMS = 3
+FIELDS = {  # of an address, with the counts that they number
+    "channel": "channels",
+    "pseudo_channel": "pseudo_channels",
+    "rank": "ranks",
+    "stack": "stack_ids",
+    "bank_group": "bank_groups",
+    "bank": "banks_per_group",
+    "column": "columns",
+    "row": "rows",
 }
 
 
-def random_timing(rng: random.Random) -> dict[str, int]:
-    burst = rng.randint(1, 3)
-    short = burst + rng.randint(0, 1)
-    rcd = rng.randint(2, 8)
-    rrd = rng.randint(1, 4)
-    timing = {
-        "burst": burst,
-        "ccd_short": short,
-        "ccd_long": short + rng.randint(0, 3),
-        "rcd_read": rcd,
-        "rcd_write": rng.randint(1, rcd),
-        "rp": rng.randint(1, 8),
-        "ras": rcd + rng.randint(0, 12),
-        "rrd_short": rrd,
-        "rrd_long": rrd + rng.randint(0, 3),
-        "faw": rng.choice([0, rng.randint(10, 60)]),
-        "wtr_short": rng.randint(0, 5),
-        "wtr_long": 5 + rng.randint(0, 3),
-        "rtp": rng.randint(1, 6),
-        "wr": rng.randint(1, 10),
-        "cl": rng.randint(2, 8),
-        "cwl": rng.randint(1, 6),
-        "rtw": rng.randint(burst, 8),
-        "rfc": rng.randint(10, 60),
-        "act_slots": rng.randint(0, 2),
-        "pre_slots": rng.randint(0, 1),
-        "refi": 0,
+@dataclass(frozen=True)
+class Config:
+    organisation: Numbers
+    timing: Numbers
+    controller: Numbers
+    admission: Numbers
+    address_map: list[tuple[str, int]]
+
+    def place(self, line: int) -> dict[str, int]:
+        """Return the fields of a line, in a second way: digit by digit instead of by masks."""
+        found = dict.fromkeys(FIELDS, 0)
+        weight = dict.fromkeys(FIELDS, 1)
+        for name, bits in self.address_map:
+            for _ in range(bits):
+                line, digit = divmod(line, 2)
+                found[name] += digit * weight[name]
+                weight[name] *= 2
+        return found
+
+    def bank(self, place: dict[str, int]) -> int:
+        number = 0
+        for name in ("pseudo_channel", "rank", "stack", "bank_group", "bank"):
+            number = number * self.organisation[FIELDS[name]] + place[name]
+        return number
+
+    @property
+    def lines(self) -> int:
+        return 2 ** sum(bits for _, bits in self.address_map)
+
+
+def random_organisation(rng: random.Random) -> Numbers:
+    few = {name: rng.choice([1, 1, 2]) for name in ("channels", "pseudo_channels", "ranks", "stack_ids")}
+    more = {name: rng.choice([1, 2, 4]) for name in ("bank_groups", "banks_per_group", "columns")}
+    return {**few, **more, "rows": rng.choice([2, 8]), "burst_bytes": BURST_BYTES}
+
+
+def random_map(rng: random.Random, organisation: Numbers) -> list[tuple[str, int]]:
+    bits = [name for name, count in FIELDS.items() for _ in range(organisation[count].bit_length() - 1)]
+    if rng.random() < 0.3:
+        rng.shuffle(bits)  # single bits, fields in pieces
+        return [(name, 1) for name in bits]
+    names = list(FIELDS)
+    rng.shuffle(names)
+    return [(name, bits.count(name)) for name in names if name in bits]
+
+
+def random_timing(rng: random.Random) -> Numbers:
+    def above(low: int, most: int) -> int:
+        return low + rng.randint(0, most)
+
+    t = {"burst": rng.randint(1, 4), "cl": rng.randint(1, 9), "cwl": rng.randint(1, 7)}
+    t |= {"rcd_read": rng.randint(1, 8), "rcd_write": rng.randint(1, 8), "rp": rng.randint(1, 8)}
+    t["ras"] = above(max(t["rcd_read"], t["rcd_write"]), 12)
+    t["rc"] = above(t["ras"] + t["rp"], rng.choice([0, 6]))
+    t["rrd_short"] = rng.randint(1, 4)
+    t["rrd_long"] = above(t["rrd_short"], 3)
+    t["faw"] = above(t["rrd_short"], rng.choice([0, 40]))
+    t["aad"] = 0
+    t["ccd_short"] = above(t["burst"], 1)
+    t["ccd_long"] = above(t["ccd_short"], 3)
+    t["ccd_short_write"] = above(t["ccd_short"], 1)
+    t["ccd_long_write"] = above(t["ccd_short_write"], 4)
+    t["ccd_stack"] = above(t["ccd_short"], 2)
+    t["wtr_short"] = rng.randint(0, 4)
+    t["wtr_long"] = above(t["wtr_short"], 4)
+    t["rtw"] = max(t["cl"] + t["burst"] + rng.randint(0, 3) - t["cwl"], 1)
+    t |= {"rtp": rng.randint(1, 6), "wr": rng.randint(0, 9), "rtrs": rng.randint(0, 3), "ppd": rng.choice([0, 0, 3])}
+    t |= {"rfc": rng.randint(5, 40), "rfc_bank": rng.randint(5, 30), "rrefd": rng.choice([0, rng.randint(1, 9)])}
+    return t
+
+
+def refresh_interval(rng: random.Random, organisation: Numbers, t: Numbers, per_bank: bool) -> int:
+    """Return a tREFI that leaves time between refreshes, of whole units or of single banks."""
+    units = organisation["pseudo_channels"] * organisation["ranks"]
+    banks = organisation["stack_ids"] * organisation["bank_groups"] * organisation["banks_per_group"]
+    closing = t["ras"] + t["cwl"] + t["burst"] + t["wr"] + t["rp"] + banks * (t["ppd"] + 4)
+    if per_bank:
+        return banks * (units * (closing + t["rfc_bank"] + t["rrefd"]) + rng.randint(20, 60))
+    return units * closing + t["rfc"] + rng.randint(20, 100)
+
+
+def random_controller(rng: random.Random) -> Numbers:
+    write_queue = rng.choice([2, 4, 16])
+    write_high = rng.randint(1, write_queue)
+    return {
+        "per_bank_queues": rng.randint(0, 1),
+        "read_queue": rng.choice([1, 3, 16]),
+        "write_queue": write_queue,
+        "bank_queue": rng.choice([1, 2, 8]),
+        "row_hit_cap": rng.choice([0, 0, 1, 3]),
+        "coalesce_reads": rng.randint(0, 1),
+        "coalesce_writes": rng.randint(0, 1),
+        "write_high": write_high,
+        "write_low": rng.randrange(write_high),
+        "write_idle": rng.choice([1, 1, 3]),
+        "rows": rng.choice([0, 0, 1, 2]),
+        "refresh": rng.randint(0, 2),
+        "refresh_stalls": rng.randint(0, 1),
+        "precharge_all": rng.randint(0, 1),
+        "split_bus": rng.randint(0, 1),
+        **{f"{name}_slots": rng.choice([0, 1, 1, 2, 3]) for name in ("act", "pre", "read", "write", "refresh")},
+        "align": rng.choice([1, 1, 2]),
+        "delay": rng.choice([0, 1, 5]),
     }
-    if rng.random() < 0.5:
-        timing["refi"] = rng.randint(120, 300)
-    return timing
 
 
-def burst_at(order: int, line: int, fields: list[str], write: bool) -> NaiveBurst:
-    found = {}
-    for name in fields:
-        found[name] = line & ((1 << BITS[name]) - 1)
-        line >>= BITS[name]
-    place = (found["channel"], found["pseudo_channel"], found["bank_group"], found["bank"], found["row"])
-    return NaiveBurst(order, *place, write=write)
+def random_admission(rng: random.Random) -> Numbers:
+    return {
+        "depth": rng.choice([1, 4, 64]),
+        "program_order": rng.randint(0, 1),
+        "rate": rng.choice([1, 2, 64]),
+        "channel_rate": rng.choice([0, 1, 2]),
+        "run_ahead": rng.choice([0, 0, 1, 8]),
+    }
 
 
-@pytest.mark.parametrize("case", range(40))
-def test_equal_to_the_naive_model_on_random_traces(case: int, seed: int) -> None:
-    rng = random.Random(seed * 100 + case)
-    timing, fields = random_timing(rng), list(BITS)
-    rng.shuffle(fields)
-    depth, run_ahead = rng.choice([1, 3, 16]), rng.choice([1, 8, 1000])
-    span = rng.choice([64, 1024])  # lines: dense traces hit rows, sparse ones conflict
-    lines = [rng.randrange(span) for _ in range(rng.randint(1, 80))]
-    lines = [line for line, before in zip(lines, [-1, *lines], strict=False) if line != before]
-    parts = [lines[i : i + size] for size in [rng.randint(1, 12)] for i in range(0, len(lines), size)]
-    writes = [rng.random() < 0.4 for _ in parts]
+def random_config(rng: random.Random) -> Config:
+    organisation = random_organisation(rng)
+    timing, controller = random_timing(rng), random_controller(rng)
+    timing["refi"] = refresh_interval(rng, organisation, timing, controller["refresh"] == 2)
+    if not controller["per_bank_queues"] and not controller["split_bus"]:
+        timing["aad"] = rng.choice([0, 1, 4])
+    return Config(organisation, timing, controller, random_admission(rng), random_map(rng, organisation))
 
-    dram = _sim.Dram(ORGANISATION, timing, {"depth": depth, "run_ahead": run_ahead}, [(f, BITS[f]) for f in fields], 2)
-    phase = rng.randrange(timing["refi"]) if timing["refi"] else 0
+
+@dataclass(frozen=True)
+class Request:
+    time: int
+    lines: list[int]
+    stream: int
+    write: bool
+
+
+def random_lines(rng: random.Random, config: Config, count: int) -> list[int]:
+    """Sequential, scattered, all over few lines, or in one bank."""
+    pattern = rng.choice(["sequential", "scattered", "few", "bank"])
+    if pattern == "sequential":
+        start = rng.randrange(config.lines)
+        return [(start + i) % config.lines for i in range(count)]
+    if pattern == "few":
+        some = [rng.randrange(config.lines) for _ in range(4)]
+        return [rng.choice(some) for _ in range(count)]
+    lines = [rng.randrange(config.lines) for _ in range(50 * count)]
+    if pattern == "bank":
+        wanted = config.place(lines[0])
+        keys = ("channel", "pseudo_channel", "rank", "stack", "bank_group", "bank")
+        lines = [line for line in lines if all(config.place(line)[key] == wanted[key] for key in keys)]
+    return lines[:count]
+
+
+def random_requests(rng: random.Random, config: Config) -> list[Request]:
+    gap, write_share = rng.choice([0, 0, 5, 60]), rng.choice([0.0, 0.3, 0.7])
+    time, left, requests = 0, rng.randint(1, 50), []
+    while left > 0:
+        lines = random_lines(rng, config, min(rng.choice([1, 2, 12]), left))
+        lines = [line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1]]  # merged within a request
+        requests.append(Request(time, lines, rng.randrange(STREAMS), rng.random() < write_share))
+        left -= len(lines)
+        time += rng.randint(0, gap)
+    return requests
+
+
+def program_of(config: Config, requests: list[Request]) -> list[list[Burst]]:
+    """Return the bursts of each request."""
+    program: list[list[Burst]] = []
+    order = 0
+    for request in requests:
+        bursts = []
+        for line in request.lines:
+            place = config.place(line)
+            bank, row = config.bank(place), place["row"]
+            bursts.append(
+                Burst(order, request.time, line, request.write, request.stream, place["channel"], bank, row)
+            )
+            order += 1
+        program.append(bursts)
+    return program
+
+
+def compiled_run(config: Config, requests: list[Request], phase: int) -> dict[str, object]:
+    dram = _sim.Dram(
+        config.organisation, config.timing, config.controller, config.admission, config.address_map, STREAMS
+    )
     dram.reset(phase)
-    for part, write in zip(parts, writes, strict=True):
-        dram.enqueue(0, np.array(part, dtype=np.int64) * 32, 32, int(write), write)
-    finished = {}
-    while len(finished) < len(parts):
-        finished.update({request: (first, last) for request, first, last in dram.run_until(1 << 40)})
+    for request in requests:
+        addresses = np.array(request.lines, dtype=np.int64) * BURST_BYTES
+        dram.enqueue(request.time, addresses, BURST_BYTES, request.stream, request.write)
+    finished: dict[int, tuple[int, int]] = {}
+    while len(finished) < len(requests):
+        done = dram.run_until(1 << 40)
+        assert done, "nothing happens any more"
+        finished.update({request: (first, last) for request, first, last in done})
+    return {
+        "times": [finished[i] for i in range(len(requests))],
+        "streams": [(bursts, activations, hits) for _, bursts, activations, hits in dram.counts()],
+        "precharges": dram.precharges,
+        "refreshes": dram.refreshes,
+    }
 
-    served: list[list[NaiveBurst]] = []
-    for part, write in zip(parts, writes, strict=True):
-        before = sum(map(len, served))
-        served.append([burst_at(before + i, line, fields, write) for i, line in enumerate(part)])
-    naive = NaiveDram(ORGANISATION, timing, depth, run_ahead)
-    activations = naive.replay([burst for part in served for burst in part], timing["refi"] - phase, timing["refi"])
 
-    assert sum(a for _, a, _ in dram.counts()) == activations
-    for request, part in enumerate(served):
-        assert finished[request] == (min(b.first_data for b in part), max(b.done for b in part))
+def naive_run(config: Config, requests: list[Request], phase: int) -> dict[str, object]:
+    naive = NaiveDram(config.organisation, config.timing, config.controller, config.admission)
+    program = program_of(config, requests)
+    naive.run([burst for bursts in program for burst in bursts], phase)
+    names = ("bursts", "activations", "hits")
+    return {
+        "times": [(min(b.first for b in bursts), max(b.last for b in bursts)) for bursts in program],
+        "streams": [tuple(naive.stream_count(name, stream) for name in names) for stream in range(STREAMS)],
+        "precharges": naive.count("precharges"),
+        "refreshes": naive.count("refreshes"),
+    }
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_equal_to_the_naive_model_on_random_traces(part: int, seed: int) -> None:
+    for case in range(30):
+        rng = random.Random(f"{seed} {part} {case}")
+        config = random_config(rng)
+        requests = random_requests(rng, config)
+        phase = rng.randrange(config.timing["refi"]) if config.controller["refresh"] == 1 else 0
+        assert compiled_run(config, requests, phase) == naive_run(config, requests, phase), f"case {case}: {config}"
