@@ -205,9 +205,14 @@ def _heads(job: _Job, prunes: bool) -> list[int]:
     return [kept(job.model.heads, plan.head_keep if prunes else 1.0) for plan in job.plan]
 
 
+def _tokens(job: _Job, plan: LayerPlan, length: int, prunes: bool) -> int:
+    """Return how many of `length` tokens a layer keeps: no fewer than are protected."""
+    return max(kept(length, plan.token_keep), min(length, job.schedule.protect)) if prunes else length
+
+
 def _summarise(job: _Job) -> _Pass:
     prunes = "summarise" in job.schedule.phases
-    keys = [kept(job.seq_len, plan.token_keep if prunes else 1.0) for plan in job.plan]
+    keys = [_tokens(job, plan, job.seq_len, prunes) for plan in job.plan]
     kind = job.schedule.kind(job.model, job.seq_len, job.generate, "summarise")
     return _Pass("summarise", 0, kind, prunes, job.seq_len, keys, keys, _heads(job, prunes))
 
@@ -217,9 +222,9 @@ def _generate(job: _Job, step: int) -> _Pass:
     # Importance is accumulated by the first pass: a schedule that leaves the prompt whole drops tokens from step 1 on.
     drops = prunes and (step > 0 or prompt_pruned)
     final = job.seq_len + job.generate
-    targets = [kept(final, plan.token_keep if drops else 1.0) for plan in job.plan]
+    targets = [_tokens(job, plan, final, drops) for plan in job.plan]
     # What a layer dropped of the prompt does not come back, however long the final sequence will be.
-    prompt = [kept(job.seq_len, plan.token_keep) if prompt_pruned else job.seq_len for plan in job.plan]
+    prompt = [_tokens(job, plan, job.seq_len, prompt_pruned) for plan in job.plan]
     keys = [min(target, left + step + 1) for target, left in zip(targets, prompt, strict=True)]
     kind = job.schedule.kind(job.model, job.seq_len, job.generate, "generate")
     return _Pass("generate", step, kind, prunes, job.seq_len + step + 1, keys, targets, _heads(job, prunes))
