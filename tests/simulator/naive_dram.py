@@ -86,12 +86,9 @@ class Burst:
     last: int = -1
     absorbed: bool = False
     served: bool = False
-    joined: list[Burst] = field(default_factory=list)  # reads that get its data
 
     def finish(self, first: int, last: int) -> None:
         self.first, self.last, self.served = first, last, True
-        for read in self.joined:
-            read.finish(first, last)
 
 
 @dataclass(eq=False)
@@ -128,6 +125,7 @@ class Channel:
         self.free_from = {"row": 0, "column": 0}
         self.fifo: list[Burst] = []
         self.more_to_come = False  # into the controller, without waiting for what it holds
+        self.joined: list[Burst] = []  # reads that get the data of another one of their line
         self.due: list[list[Bank]] = []  # refreshes: their banks
         self.turn = 0  # of the banks to refresh
         self.split_act: int | None = None  # tick of an activation whose second command is still to be sent
@@ -215,6 +213,9 @@ class Channel:
         data = effect + self.t["cwl" if burst.write else "cl"]
         seen = data + (0 if burst.write else self.c["delay"])
         burst.finish(seen, seen + self.t["burst"])
+        for read in [read for read in self.joined if read.line == burst.line and not burst.write]:
+            read.finish(burst.first, burst.last)
+            self.joined.remove(read)
         self.stream_count["bursts", burst.stream] += 1
         self.stream_count["hits", burst.stream] += bank.served > 0
         bank.served += 1
@@ -297,7 +298,7 @@ class Channel:
         if writes and (not burst.write or self.c["coalesce_writes"]):
             burst.finish(*[self.now + 1 + self.c["delay"]] * 2)
         elif reads and not burst.write and self.c["coalesce_reads"]:
-            reads[0].joined.append(burst)
+            self.joined.append(burst)
         else:
             return False
         burst.absorbed = True
