@@ -160,7 +160,7 @@ py::list streams(const Replay& replay) {
         const StreamRecord& s = replay.stream(i);
         const StreamCounts c = replay.counts(i);
         result.append(py::dict("label"_a = replay.labels()[i], "requests"_a = s.requests,
-                               "requested_bytes"_a = s.requested_bytes, "useful_bytes"_a = s.useful ? s.useful->unique_bytes() : 0,
+                               "requested_bytes"_a = s.requested_bytes, "useful_bytes"_a = replay.useful_bytes(i),
                                "bursts"_a = c.bursts, "absorbed"_a = c.absorbed, "activates"_a = c.activations,
                                "row_hits"_a = c.row_hits, "latency"_a = latency(replay.latency(i))));
     }

@@ -91,7 +91,17 @@ void Dram::append(int64_t time, int64_t address, int64_t bytes, int64_t stream, 
     const int64_t unit = config_.organisation.burst_bytes;
     program_.push_back({address, address + bytes, time, kUntracked, static_cast<int32_t>(stream), 0, write, merge});
     outstanding_ += (address + bytes - 1) / unit - address / unit + 1;
-    dispatch_at_ = std::min(dispatch_at_, std::max(now_, program_.front().time));
+    if (config_.admission.program_order) {
+        dispatch_at_ = std::min(dispatch_at_, std::max(now_, program_.front().time));
+    } else {
+        while (stage()) place();
+    }
+}
+
+int64_t Dram::program_size() const {
+    const Admission& a = config_.admission;
+    if (a.program_order) return static_cast<int64_t>(program_.size());
+    return a.run_ahead > 0 ? std::max<int64_t>(orders_ - oldest_ - a.run_ahead, 0) : 0;
 }
 
 bool Dram::repeats(const Run& run) const {
@@ -206,7 +216,7 @@ std::vector<Completion> Dram::run_until(int64_t limit) {
     for (const Completion& completion : done) limit = std::min(limit, completion.last);
     while (outstanding_ > 0) {
         const int64_t t = next_time();
-        if (t > limit || t >= kNever) break;
+        if (t >= limit || t >= kNever) break;
         now_ = t;
         const size_t before = done.size();
         step_channels(done);
@@ -217,7 +227,7 @@ std::vector<Completion> Dram::run_until(int64_t limit) {
 
 void Dram::run_program(int64_t runs) {
     std::vector<Completion> done;
-    while (outstanding_ > 0 && (runs < 0 || static_cast<int64_t>(program_.size()) > runs)) {
+    while (outstanding_ > 0 && (runs < 0 || program_size() > runs)) {
         now_ = next_time();
         step_channels(done);
     }

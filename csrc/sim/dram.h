@@ -40,11 +40,15 @@ public:
     int64_t enqueue(int64_t time, const int64_t* addresses, int64_t count, int64_t bytes, int64_t stream, bool write);
 
     // Adds `bytes` bytes at `address` to the program without an id: no completion is reported, an observer is told.
-    // With `merge`, a burst equal to the one just before it (same line, same direction) is not sent.
+    // With `merge`, a burst equal to the one just before it (same line, same direction) is not sent. Where the order is
+    // that of each channel, its bursts are in the FIFOs from tick `time` on: run_until(time) comes first.
     void append(int64_t time, int64_t address, int64_t bytes, int64_t stream, bool write, bool merge);
-    int64_t program_size() const { return static_cast<int64_t>(program_.size()); }  // runs of bytes not yet dispatched
+    // What must stay known of the program grows without bound otherwise: runs of bytes not yet dispatched, or, where the
+    // order is that of each channel, bursts beyond the run-ahead limit (0 if there is none).
+    int64_t program_size() const;
 
-    // Runs until tick `limit` or until the first completion whose data ends before it, whichever is earlier.
+    // Runs the ticks before `limit`, or before the end of the first completion, whichever is earlier: a request of that
+    // tick can still be added.
     std::vector<Completion> run_until(int64_t limit);
     // Runs until at most `runs` entries of the program are left; -1: until everything is served.
     void run_program(int64_t runs);

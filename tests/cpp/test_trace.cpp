@@ -51,7 +51,7 @@ Parsed parse(const std::string& text, const std::vector<size_t>& cuts = {}, size
 
 bool same(const TraceRequest& a, const TraceRequest& b) {
     return a.cycle == b.cycle && a.address == b.address && a.bytes == b.bytes && a.label == b.label &&
-           a.write == b.write;
+           a.write == b.write && a.apart == b.apart && a.reset == b.reset;
 }
 
 bool same(const Parsed& a, const Parsed& b) {
@@ -234,6 +234,18 @@ TEST(trace_labels) {
     const auto line = static_cast<int64_t>(kMostLabels) + 1;
     refuses(text + "W 0 1 \"one more\"", kInvalid, line, "one label too many: \"one more\"");
     refuses(text + "W 0 1", kInvalid, line, "one label too many: \"write\"");
+}
+
+TEST(trace_reads_directives) {
+    const Parsed parsed = parse("#!sim memory hbm2\n 7 R 0 1\n#!sim apart\n#sim reset 3\n8 R 0 1\n#!sim reset 0x10 # so\n2 W 1 1\n");
+    CHECK(parsed.requests.size() == 4 && parsed.lines == 7);
+    CHECK(!parsed.requests[0].apart && parsed.requests[1].apart && !parsed.requests[3].apart);
+    CHECK(parsed.requests[1].reset == -1 && parsed.requests[2].reset == 16 && parsed.requests[3].reset == -1);
+    CHECK(parsed.requests[3].cycle == 2);  // a new run starts at cycle 0
+    refuses("R 0 1\n#!sim rest 3", kCorrupt, 2, "an unknown directive");
+    refuses("#!sim reset", kCorrupt, 1, "cannot read the ticks since a refresh");
+    refuses("#!sim reset 3 4", kCorrupt, 1, "more after the directive");
+    refuses("#!sim apart 4", kCorrupt, 1, "more after the directive");
 }
 
 TEST(trace_names_the_file_and_refuses_late_text) {

@@ -21,10 +21,24 @@ bool BurstReader::read_more() {
     return requests_ > 0;
 }
 
+// One burst after the other is all that a list of bursts can say.
+void BurstReader::start_run() {
+    if (any_) {
+        throw core::Error("UnsupportedError", "the trace has several runs, each with a memory of its own", "", "one run",
+                          "simulate one layer alone, or cut the trace before each #!sim reset");
+    }
+}
+
 size_t BurstReader::next(TraceBurst* out, size_t max) {
     size_t count = 0;
     while (count < max && (request_ < requests_ || read_more())) {
         const TraceRequest& request = batch_[request_];
+        if (request.reset >= 0) {
+            start_run();
+            ++request_;
+            continue;
+        }
+        if (request.apart && line_ < 0) last_.line = -1;
         const int64_t end = request.address + request.bytes;
         if (line_ < 0) line_ = request.address / burst_bytes_;
         if (line_ * burst_bytes_ >= end || request.bytes == 0) {
@@ -35,6 +49,7 @@ size_t BurstReader::next(TraceBurst* out, size_t max) {
         const TraceBurst burst{request.cycle, line_++, request.write};
         if (merge_ && burst.line == last_.line && burst.write == last_.write) continue;
         out[count++] = last_ = burst;
+        any_ = true;
     }
     return count;
 }

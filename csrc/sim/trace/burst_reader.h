@@ -19,7 +19,7 @@ struct TraceBurst {
 class BurstReader {
 public:
     // `merge`: without bursts equal to the one just before (same line, same direction). Raises core::Error as TraceReader
-    // does; "InvalidValueError": burst_bytes < 1.
+    // does; "InvalidValueError": burst_bytes < 1. next() raises "UnsupportedError" where a second run starts.
     BurstReader(int64_t capacity, int64_t burst_bytes, bool merge, std::string source);
 
     void feed(const char* text, size_t size) { reader_.feed(text, size); }
@@ -29,6 +29,7 @@ public:
 
 private:
     bool read_more();
+    void start_run();
 
     TraceReader reader_;
     int64_t burst_bytes_;
@@ -37,6 +38,7 @@ private:
     size_t request_ = 0, requests_ = 0;  // in the batch: the next one, and how many there are
     int64_t line_ = -1;                  // the next line of it; -1: its first
     TraceBurst last_;
+    bool any_ = false;  // bursts so far
 };
 
 }  // namespace sparsecore::sim

@@ -26,7 +26,7 @@ int64_t sample_bytes(const DramConfig& config) {
 Replay::Replay(const DramConfig& config, bool merge, std::string source)
     : dram_(config, kMostLabels), reader_(dram_.capacity(), std::move(source)), merge_(merge),
       sample_bytes_(sample_bytes(config)), batch_(kBatch), streams_(kMostLabels), skipped_counts_(kMostLabels),
-      timeline_(config.organisation.channels, config.organisation.channel_banks()) {
+      finished_streams_(kMostLabels), timeline_(config.organisation.channels, config.organisation.channel_banks()) {
     dram_.reset(0);
     dram_.observe(this);
 }
@@ -50,11 +50,14 @@ void Replay::parse() {
 }
 
 void Replay::add(const TraceRequest& request) {
+    if (request.reset >= 0) return start_run(request.reset);
     StreamRecord& stream = streams_[static_cast<size_t>(request.label)];
     if (!stream.useful) stream.useful = std::make_unique<Coverage>(dram_.capacity());
     ++stream.requests;
     stream.requested_bytes += request.bytes;
-    if (request.bytes > kLongSamples * sample_bytes_) {
+    const bool program_order = dram_.config().admission.program_order;
+    if (!program_order && request.cycle >= 0) dram_.run_until(request.cycle);
+    if (program_order && request.bytes > kLongSamples * sample_bytes_) {
         add_long(request);
     } else {
         append(request, request.address, request.bytes);
@@ -63,7 +66,24 @@ void Replay::add(const TraceRequest& request) {
 
 void Replay::append(const TraceRequest& request, int64_t address, int64_t bytes) {
     const int64_t time = std::max<int64_t>(request.cycle - skipped_.ticks, 0);
-    dram_.append(time, address, bytes, request.label, request.write, merge_);
+    dram_.append(time, address, bytes, request.label, request.write, merge_ && !request.apart);
+}
+
+// Adds up what the run so far did, and starts the next one.
+void Replay::start_run(int64_t refresh_phase) {
+    dram_.run_program(-1);
+    finished_ = totals();
+    for (size_t label = 0; label < labels().size(); ++label) {
+        finished_streams_[label] = {counts(label), latency(label), useful_bytes(label)};
+        skipped_counts_[label] = StreamCounts{};
+        if (streams_[label].useful) streams_[label].useful = std::make_unique<Coverage>(dram_.capacity());
+    }
+    skipped_ = ReplayTotals{};
+    offset_ = finished_.ticks;
+    newest_order_ = -1;
+    newest_absorbed_ = false;
+    late_merges_.clear();
+    dram_.reset(refresh_phase);
 }
 
 void Replay::add_long(const TraceRequest& request) {
@@ -87,7 +107,7 @@ Replay::Snapshot Replay::snapshot(int32_t label) const {
 
 void Replay::skip(const TraceRequest& request, const Snapshot& from, const Snapshot& to, int64_t samples) {
     const int64_t ticks = samples * (to.now - from.now);
-    const int64_t bytes = samples * sample_bytes_, first = to.now + skipped_.ticks;
+    const int64_t bytes = samples * sample_bytes_, first = to.now + offset_;
     StreamCounts& counts = skipped_counts_[static_cast<size_t>(request.label)];
     const int64_t hits = samples * (to.counts.row_hits - from.counts.row_hits);
     const int64_t activations = samples * (to.counts.activations - from.counts.activations);
@@ -95,7 +115,7 @@ void Replay::skip(const TraceRequest& request, const Snapshot& from, const Snaps
     counts.bursts += bursts;
     counts.row_hits += hits;
     counts.activations += activations;
-    (request.write ? skipped_.writes : skipped_.reads) += bursts;
+    (request.write ? writes_ : reads_) += bursts;
     skipped_.precharges += samples * (to.precharges - from.precharges);
     skipped_.refreshes += samples * (to.refreshes - from.refreshes);
     skipped_.active_ticks += samples * (to.active_ticks - from.active_ticks);
@@ -109,6 +129,7 @@ void Replay::skip(const TraceRequest& request, const Snapshot& from, const Snaps
     }
     streams_[static_cast<size_t>(request.label)].useful->add(request.address + 2 * sample_bytes_, bytes);
     skipped_.ticks += ticks;
+    offset_ += ticks;
 }
 
 void Replay::cover(const Burst& burst, int32_t low, int32_t high) {
@@ -127,8 +148,8 @@ void Replay::served(const Served& served, int channel) {
     ++(burst.write ? writes_ : reads_);
     cover(burst, burst.low, burst.high);
     const int64_t bytes = dram_.config().organisation.burst_bytes;
-    timeline_.add_burst(served.start + skipped_.ticks, bytes, burst.write, served.hit, channel, burst.bank);
-    if (!served.hit) timeline_.add_activation(served.start + skipped_.ticks, channel, burst.bank);
+    timeline_.add_burst(served.start + offset_, bytes, burst.write, served.hit, channel, burst.bank);
+    if (!served.hit) timeline_.add_activation(served.start + offset_, channel, burst.bank);
 }
 
 void Replay::finish_merges(const Burst& burst, bool absorbed) {
@@ -152,28 +173,43 @@ void Replay::merged(const Burst& into, int32_t low, int32_t high) {
 
 LatencyHistogram Replay::latency() const {
     LatencyHistogram all;
-    for (size_t label = 0; label < labels().size(); ++label) all.merge(dram_.latency(label));
+    for (size_t label = 0; label < labels().size(); ++label) all.merge(latency(label));
     return all;
+}
+
+LatencyHistogram Replay::latency(size_t label) const {
+    LatencyHistogram latency = finished_streams_[label].latency;
+    latency.merge(dram_.latency(label));
+    return latency;
+}
+
+int64_t Replay::useful_bytes(size_t label) const {
+    const Coverage* now = streams_[label].useful.get();
+    return finished_streams_[label].useful + (now == nullptr ? 0 : now->unique_bytes());
 }
 
 StreamCounts Replay::counts(size_t label) const {
     StreamCounts counts = dram_.counts()[label];
-    const StreamCounts& skipped = skipped_counts_[label];
-    counts.bursts += skipped.bursts;
-    counts.activations += skipped.activations;
-    counts.row_hits += skipped.row_hits;
+    for (const StreamCounts& other : {skipped_counts_[label], finished_streams_[label].counts}) {
+        counts.bursts += other.bursts;
+        counts.absorbed += other.absorbed;
+        counts.activations += other.activations;
+        counts.row_hits += other.row_hits;
+    }
     return counts;
 }
 
 ReplayTotals Replay::totals() const {
-    ReplayTotals totals = skipped_;
-    totals.ticks += dram_.last_data();
-    totals.merged = dram_.merged();
-    totals.precharges += dram_.precharges();
-    totals.refreshes += dram_.refreshes();
-    totals.active_ticks += dram_.active_ticks(dram_.last_data());
-    totals.reads += reads_;
-    totals.writes += writes_;
+    const ReplayTotals &done = finished_, &skipped = skipped_;
+    ReplayTotals totals;
+    totals.ticks = done.ticks + skipped.ticks + dram_.last_data();
+    totals.merged = done.merged + dram_.merged();
+    totals.precharges = done.precharges + skipped.precharges + dram_.precharges();
+    totals.refreshes = done.refreshes + skipped.refreshes + dram_.refreshes();
+    totals.active_ticks = done.active_ticks + skipped.active_ticks + dram_.active_ticks(dram_.last_data());
+    totals.closed_form_bytes = done.closed_form_bytes + skipped.closed_form_bytes;
+    totals.reads = reads_;
+    totals.writes = writes_;
     return totals;
 }
 

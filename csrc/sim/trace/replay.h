@@ -2,7 +2,11 @@
 //
 // A request longer than kLongSamples samples is cut short: once two samples of it have been sent, whole samples in its
 // middle cost what the second one did (closed form); its end is simulated again. A sample is several refresh intervals
-// long and covers every row it touches. Latencies are those of simulated bursts.
+// long and covers every row it touches. Latencies are those of simulated bursts. Where admission is in the order of each
+// channel every burst is simulated.
+//
+// A trace may hold several runs (`#!sim reset`): each starts at cycle 0 of a memory with all rows closed, and what they did
+// and how long they took is added up.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +48,9 @@ public:
     const StreamRecord& stream(size_t label) const { return streams_[label]; }
     StreamCounts counts(size_t label) const;
     ReplayTotals totals() const;
-    const LatencyHistogram& latency(size_t label) const { return dram_.latency(label); }  // of reads, in ticks
-    LatencyHistogram latency() const;                                                     // of all of them
+    LatencyHistogram latency(size_t label) const;  // of reads, in ticks
+    LatencyHistogram latency() const;              // of all of them
+    int64_t useful_bytes(size_t label) const;      // different ones of each run
     const Timeline& timeline() const { return timeline_; }
 
 private:
@@ -53,6 +58,11 @@ private:
         int64_t now = 0, precharges = 0, refreshes = 0, active_ticks = 0;
         StreamCounts counts;
         std::vector<UnitTotals> banks;
+    };
+    struct Finished {  // what earlier runs did by label
+        StreamCounts counts;
+        LatencyHistogram latency;
+        int64_t useful = 0;
     };
     struct LateMerge {  // bytes [low, high) that joined a burst not yet served; none left: done
         int64_t order;
@@ -65,6 +75,7 @@ private:
     void finish_merges(const Burst& burst, bool absorbed);
     void parse();
     void add(const TraceRequest& request);
+    void start_run(int64_t refresh_phase);
     void append(const TraceRequest& request, int64_t address, int64_t bytes);
     void add_long(const TraceRequest& request);
     void skip(const TraceRequest& request, const Snapshot& from, const Snapshot& to, int64_t samples);
@@ -77,12 +88,15 @@ private:
     std::vector<TraceRequest> batch_;
     std::vector<StreamRecord> streams_;
     std::vector<StreamCounts> skipped_counts_;
-    ReplayTotals skipped_;  // what the closed form stands for
+    ReplayTotals skipped_;   // what the closed form stands for
+    ReplayTotals finished_;  // earlier runs
+    std::vector<Finished> finished_streams_;
+    int64_t offset_ = 0;  // ticks that are added to those of the memory: earlier runs and closed forms
     Timeline timeline_;
     int64_t newest_order_ = -1;  // of the bursts served
     bool newest_absorbed_ = false;
     std::deque<LateMerge> late_merges_;  // by order
-    int64_t reads_ = 0, writes_ = 0;
+    int64_t reads_ = 0, writes_ = 0;     // of all runs
 };
 
 }  // namespace sparsecore::sim

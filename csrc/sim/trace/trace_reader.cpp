@@ -14,6 +14,7 @@ using core::Error;
 namespace {
 
 constexpr char kForm[] = "[CYCLE] R|W ADDRESS BYTES [LABEL], for example: R 0x1f40 64";
+constexpr char kDirective[] = "#!sim ";
 constexpr size_t kShown = 60;  // characters of a line in an error
 
 // Every whole line ends with '\n', which is of no class but Stop: loops over a class need no other bound.
@@ -130,16 +131,42 @@ size_t TraceReader::next(TraceRequest* out, size_t max) {
 
 const char* TraceReader::parse_line(const char* begin, TraceRequest& request, bool& found) {
     const char* p = skip_blanks(begin);
-    if (is(*p, Stop)) return end_line(begin, p);
-    request.cycle = -1;
+    if (is(*p, Stop)) {
+        const bool directive = std::strncmp(p, kDirective, sizeof kDirective - 1) == 0;
+        return end_line(begin, directive ? parse_directive(begin, p, request, found) : p);
+    }
+    request.cycle = request.reset = -1;
     if (is(*p, Decimal)) p = parse_cycle(begin, p, request.cycle);
     p = parse_direction(begin, p, request.write);
     p = parse_number(begin, p, request.address, "address");
     p = parse_number(begin, p, request.bytes, "number of bytes");
     if (request.address > capacity_ || request.bytes > capacity_ - request.address) reject_range(request);
     p = parse_label(begin, p, request);
+    request.apart = apart_;
+    apart_ = false;
     found = true;
     return end_line(begin, p);
+}
+
+const char* TraceReader::parse_directive(const char* begin, const char* hash, TraceRequest& request, bool& found) {
+    const char* word = skip_blanks(hash + sizeof kDirective - 1);
+    const char* p = word;
+    while (is(*p, Label)) ++p;
+    const std::string_view name(word, static_cast<size_t>(p - word));
+    if (name == "memory" || name == "set") return hash;  // a comment
+    if (name == "apart") {
+        apart_ = true;
+    } else if (name == "reset") {
+        request = TraceRequest{};
+        p = parse_number(begin, skip_blanks(p), request.reset, "ticks since a refresh");
+        last_cycle_ = 0;
+        found = true;
+    } else {
+        reject(begin, "an unknown directive", "reset, apart, memory or set after #!sim; a comment has a blank after the #");
+    }
+    p = skip_blanks(p);
+    if (!is(*p, Stop)) reject(begin, "more after the directive in");
+    return p;
 }
 
 const char* TraceReader::parse_cycle(const char* begin, const char* p, int64_t& cycle) {

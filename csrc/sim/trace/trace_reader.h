@@ -8,7 +8,10 @@
 //   LABEL    the stream: letters, digits and _ . - + / or any printable ASCII between double quotes; "read" or "write"
 //            when left out.
 // `#` starts a comment; empty lines are skipped; lines end with LF or CR LF, the last one may end with the text; a
-// UTF-8 byte order mark is skipped.
+// UTF-8 byte order mark is skipped. A line that starts with `#!sim ` is a directive:
+//   reset TICKS  a new run starts: cycle 0, all rows closed, so many ticks after the last refresh.
+//   apart        the next burst is sent even if it is equal to the one before it.
+//   memory, set  for whoever chooses the memory; skipped here.
 //
 //     while (more text) { reader.feed(text, size); while ((n = reader.next(batch, max)) > 0) replay(batch, n); }
 //     reader.finish(); while ((n = reader.next(batch, max)) > 0) replay(batch, n);
@@ -28,6 +31,8 @@ struct TraceRequest {
     int64_t address = 0, bytes = 0;
     int32_t label = 0;  // index in TraceReader::labels()
     bool write = false;
+    bool apart = false;     // not to be merged with what came before
+    int64_t reset = -1;     // not below 0: no request, but a new run that starts so many ticks after a refresh
 };
 
 constexpr int64_t kLargestNumber = int64_t{1} << 60;  // of a trace
@@ -55,6 +60,7 @@ public:
 
 private:
     const char* parse_line(const char* begin, TraceRequest& request, bool& found);
+    const char* parse_directive(const char* begin, const char* hash, TraceRequest& request, bool& found);
     const char* parse_cycle(const char* begin, const char* p, int64_t& cycle);
     const char* parse_number(const char* begin, const char* p, int64_t& value, const char* field) const;
     const char* parse_direction(const char* begin, const char* p, bool& write) const;
@@ -73,7 +79,7 @@ private:
     int64_t capacity_ = 0, lines_ = 0, last_cycle_ = 0;
     std::string source_, text_;
     size_t begin_ = 0, complete_ = 0;  // text_[begin_, complete_) are whole lines that wait, the rest is a started one
-    bool finished_ = false;
+    bool finished_ = false, apart_ = false;
     std::vector<std::string> labels_;
     std::array<int16_t, 2 * kMostLabels> slots_;  // hash table of labels, open addressing; -1: empty
     int32_t defaults_[2] = {-1, -1}, last_label_ = -1;
