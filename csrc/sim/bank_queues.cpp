@@ -138,10 +138,12 @@ BankQueues::Choice BankQueues::look(Soonest& soonest, int bank) const {
     if (bursts[0].row != device.row(bank) && may_close(bank) && soonest.reached(port_.precharge_ready(bank))) {
         return {Kind::Precharge, bank, 0};
     }
-    const bool ready[2] = {soonest.reached(port_.column_ready(bank, false)), soonest.reached(port_.column_ready(bank, true))};
+    bool tried[2] = {false, false};  // reads, writes
     for (size_t i = 0; i < bursts.size(); ++i) {
-        if (bursts[i].row != device.row(bank) || !ready[bursts[i].write]) continue;
-        return {bursts[i].write ? Kind::Write : Kind::Read, bank, i};
+        const bool write = bursts[i].write;
+        if (bursts[i].row != device.row(bank) || tried[write]) continue;
+        if (soonest.reached(port_.column_ready(bank, write))) return {write ? Kind::Write : Kind::Read, bank, i};
+        tried[write] = true;
     }
     return {};
 }
