@@ -10,8 +10,10 @@ import pytest
 from naive_dram import Burst, NaiveDram, Numbers
 
 from simulator import _sim
+from simulator.memory import load_memory, standard_names
+from simulator.memory.compiled import configuration
 
-BURST_BYTES = 32
+BURST_BYTES = 32  # of the random memories
 STREAMS = 3
 FIELDS = {  # of an address, with the counts that they number
     "channel": "channels",
@@ -196,9 +198,7 @@ def program_of(config: Config, requests: list[Request]) -> list[list[Burst]]:
         for line in request.lines:
             place = config.place(line)
             bank, row = config.bank(place), place["row"]
-            bursts.append(
-                Burst(order, request.time, line, request.write, request.stream, place["channel"], bank, row)
-            )
+            bursts.append(Burst(order, request.time, line, request.write, request.stream, place["channel"], bank, row))
             order += 1
         program.append(bursts)
     return program
@@ -210,8 +210,9 @@ def compiled_run(config: Config, requests: list[Request], phase: int) -> dict[st
     )
     dram.reset(phase)
     for request in requests:
-        addresses = np.array(request.lines, dtype=np.int64) * BURST_BYTES
-        dram.enqueue(request.time, addresses, BURST_BYTES, request.stream, request.write)
+        size = config.organisation["burst_bytes"]
+        addresses = np.array(request.lines, dtype=np.int64) * size
+        dram.enqueue(request.time, addresses, size, request.stream, request.write)
     finished: dict[int, tuple[int, int]] = {}
     while len(finished) < len(requests):
         done = dram.run_until(1 << 40)
@@ -238,11 +239,102 @@ def naive_run(config: Config, requests: list[Request], phase: int) -> dict[str, 
     }
 
 
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", range(8))
 def test_equal_to_the_naive_model_on_random_traces(part: int, seed: int) -> None:
-    for case in range(30):
+    for case in range(150):
         rng = random.Random(f"{seed} {part} {case}")
         config = random_config(rng)
         requests = random_requests(rng, config)
         phase = rng.randrange(config.timing["refi"]) if config.controller["refresh"] == 1 else 0
         assert compiled_run(config, requests, phase) == naive_run(config, requests, phase), f"case {case}: {config}"
+
+
+@pytest.mark.parametrize("name", standard_names())
+def test_equal_to_the_naive_model_on_the_shipped_memories(name: str, seed: int) -> None:
+    rng = random.Random(f"{seed} {name}")
+    config = Config(**configuration(load_memory(name)))
+    requests = [request for _ in range(4) for request in random_requests(rng, config)]
+    requests.sort(key=lambda request: request.time)
+    phase = rng.randrange(config.timing["refi"])
+    assert compiled_run(config, requests, phase) == naive_run(config, requests, phase)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a trace."""
+
+    cycle: int
+    write: bool
+    address: int
+    size: int
+    stream: int
+
+    def text(self) -> str:
+        return f"{self.cycle} {'W' if self.write else 'R'} {self.address:#x} {self.size} stream{self.stream}\n"
+
+
+def random_trace(rng: random.Random, config: Config) -> list[Line]:
+    requests, trace = random_requests(rng, config), []
+    for stream in range(STREAMS):  # so that labels are numbered as here
+        trace.append(Line(0, False, stream * BURST_BYTES, 1, stream))
+    for request in requests:
+        for line in request.lines:
+            size = rng.choice([1, BURST_BYTES, 3 * BURST_BYTES])
+            address = line * BURST_BYTES + rng.choice([0, rng.randrange(BURST_BYTES)])
+            size = min(size, config.lines * BURST_BYTES - address)
+            trace.append(Line(request.time, request.write, address, size, request.stream))
+    return trace
+
+
+def cut(config: Config, trace: list[Line], merge: bool) -> tuple[list[Burst], int]:
+    """Return the bursts of a trace, and how many were merged into the one just before them."""
+    program: list[Burst] = []
+    merged = 0
+    for item in trace:
+        for line in range(item.address // BURST_BYTES, (item.address + item.size - 1) // BURST_BYTES + 1):
+            if merge and program and (program[-1].line, program[-1].write) == (line, item.write):
+                merged += 1
+                continue
+            place = config.place(line)
+            bank = config.bank(place)
+            program.append(
+                Burst(len(program), item.cycle, line, item.write, item.stream, place["channel"], bank, place["row"])
+            )
+    return program, merged
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_replay_equals_the_naive_model(part: int, seed: int) -> None:
+    for case in range(120):
+        rng = random.Random(f"{seed} replay {part} {case}")
+        config = random_config(rng)
+        config.admission["program_order"] = 1
+        if config.lines < STREAMS:
+            continue
+        trace, merge = random_trace(rng, config), rng.random() < 0.7
+        replay = _sim.Replay(
+            config.organisation, config.timing, config.controller, config.admission, config.address_map, merge, "trace"
+        )
+        replay.feed("".join(item.text() for item in trace).encode())
+        replay.finish()
+        record = replay.record()
+
+        naive = NaiveDram(config.organisation, config.timing, config.controller, config.admission)
+        program, merged = cut(config, trace, merge)
+        naive.run(program)
+        moved = [burst for burst in program if not burst.absorbed]
+        waits = [burst.last - burst.accepted for burst in program if not burst.write]
+        assert record["merged"] == merged
+        assert record["ticks"] == max(burst.last for burst in moved)
+        assert (record["reads"], record["writes"]) == tuple(
+            sum(burst.write is write for burst in moved) for write in (False, True)
+        )
+        assert (record["precharges"], record["refreshes"]) == (naive.count("precharges"), naive.count("refreshes"))
+        assert record["latency"]["count"] == len(waits)
+        assert record["latency"]["max"] == max(waits)
+        assert record["latency"]["mean"] == pytest.approx(sum(waits) / len(waits))
+        for stream, found in enumerate(record["streams"]):
+            names = {"bursts": "bursts", "absorbed": "absorbed", "activates": "activations", "row_hits": "hits"}
+            assert {name: found[name] for name in names} == {
+                name: naive.stream_count(counted, stream) for name, counted in names.items()
+            }
