@@ -25,7 +25,7 @@ class Row:
 
     Parameters
     ----------
-    value, unit, source, tolerance, operations, assumptions, known_miss: of the target ("" where it has none).
+    published, unit, source, tolerance, operations, assumptions, known_miss: of the target ("" where it has none).
     low, high: ours: equal, or an interval. error: ours / published - 1; None for an interval.
     constants: calibrated constants that ours is computed with. note, parts: what is printed beside it.
     verdict: "pass", "known miss" or "MISS" of a counted row; otherwise "shown" of a calibration, and whether the
@@ -36,7 +36,7 @@ class Row:
     topic: str
     what: str
     class_: Class
-    value: float
+    published: float
     unit: str
     source: str
     low: float
@@ -139,7 +139,7 @@ def _row(target: Target, topic: Topic, given: dict[str, object], bench: Bench) -
         topic=topic.name,
         what=target.what,
         class_=target.class_,
-        value=target.value,
+        published=target.value,
         unit=target.unit,
         source=target.source,
         low=ours.low,
@@ -173,6 +173,8 @@ def _moved(rows: Iterable[Row], ready: dict[str, _Ready], bench: Bench) -> Itera
         for name in row.constants:
             moved = bench.with_moved({name: 1 + PERTURBATION})
             target, _, given = ready[row.name]
-            after = MEASURES[target.measure](moved, **given).low
-            if after != row.low:
-                yield Moved(name, 1 + PERTURBATION, row.name, row.low, after)
+            after = MEASURES[target.measure](moved, **given)
+            for before, now in ((row.low, after.low), (row.high, after.high)):
+                if before != now:
+                    yield Moved(name, 1 + PERTURBATION, row.name, before, now)
+                    break

@@ -38,7 +38,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.name,
         what,
         row.class_,
-        f"{_number(row.value)} {row.unit}",
+        f"{_number(row.published)} {row.unit}",
         _interval(row.low, row.high, row.unit),
         "" if row.error is None else f"{100 * row.error:+.1f} %".replace("+0.0", "0.0").replace("-0.0", "0.0"),
         row.tolerance,
