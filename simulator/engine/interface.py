@@ -17,13 +17,29 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
+from simulator.errors import UnsupportedError
 from simulator.memory import DramCounts, Memory, MemorySpec, Traffic, default_model, dram_energy, load_memory
 from simulator.memory.ideal import IDEAL, IdealMemory, IdealSpec
 from simulator.settings import Settings
+from simulator.tech import Area, TechnologySettings
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp
 
-__all__ = ["Cost", "Design", "DesignSettings", "DramSettings", "Energy", "Op", "Rows", "UnitCycles", "row_bytes"]
+__all__ = [
+    "FIDELITIES",
+    "Cost",
+    "Design",
+    "DesignSettings",
+    "DramSettings",
+    "Energy",
+    "Fidelity",
+    "Op",
+    "Rows",
+    "UnitCycles",
+    "row_bytes",
+]
 
+Fidelity = Literal["analytical", "event", "authors"]
+FIDELITIES: tuple[Fidelity, ...] = ("analytical", "event", "authors")
 Op = AttentionOp | LinearOp | OtherOp
 Rows = npt.NDArray[np.int64]
 REFRESH_PHASES = 4
@@ -66,6 +82,7 @@ class DesignSettings(Settings):
     name: str
     description: str
     clock_ghz: float = Field(gt=0)
+    technology: TechnologySettings = TechnologySettings(node_nm=None, vdd=None)
     dram: DramSettings
 
 
@@ -160,9 +177,11 @@ class Design(ABC):
     written_streams: ClassVar[frozenset[str]]
     energy_units: ClassVar[dict[str, tuple[str, ...]]]  # components of the energy by the unit that spends them
     prunes: ClassVar[bool] = True  # False: ops come in their dense form
+    fidelities: ClassVar[tuple[Fidelity, ...]] = ("event",)  # those that it has; `estimate` serves the other ones
 
     def __init__(self, settings: Any, seed: int = 0) -> None:
         self.seed = seed
+        self.fidelity: Fidelity = "event"
         self.clock_ghz: float = settings.clock_ghz
         self.memory_spec: MemorySpec | IdealSpec
         self.memory: Memory | IdealMemory
@@ -199,6 +218,10 @@ class Design(ABC):
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of everything but the DRAM, by component."""
 
+    def areas(self) -> tuple[Area, ...]:
+        """Return the parts of the design with their areas; none where nothing is known about them."""
+        return ()
+
     def dense(self, op: Op) -> Op:
         """Return `op` as a design that does not prune has to run it; called only where `prunes` is False."""
         return op
@@ -216,14 +239,48 @@ class Design(ABC):
         """Return the cost of `op` started at `cycle`; equal ops are simulated once.
 
         An op starts with all rows of the DRAM closed. Where it falls between two refreshes follows from `cycle`,
-        rounded to a quarter of tREFI, so that at most four runs of equal ops differ.
+        rounded to a quarter of tREFI, so that at most four runs of equal ops differ. At other fidelities than "event"
+        neither matters: see `estimated`.
         """
+        if self.fidelity != "event":
+            return self.estimated(op, rows, self.fidelity)
         refi = self.memory_spec.timing_ns["refi"]
         phase = int(cycle / self.clock_ghz % refi / refi * REFRESH_PHASES) if refi else 0
         key = (self.signature(op, rows), phase)
         if key not in self._known:
             self.memory.reset((phase + 0.5) / REFRESH_PHASES)
             self._known[key] = self.simulate(op, rows)
+        return self._known[key]
+
+    def use(self, fidelity: Fidelity) -> None:
+        """Make `cost` answer at `fidelity`.
+
+        Raises
+        ------
+        UnsupportedError: the design does not have it.
+        """
+        if fidelity not in self.fidelities:
+            raise UnsupportedError(
+                f"{type(self).__name__} has no {fidelity} model",
+                where=f"--fidelity {fidelity}",
+                expected=" or ".join(self.fidelities),
+            )
+        self.fidelity = fidelity
+
+    def estimate(self, op: Op, rows: Rows | None, fidelity: Fidelity) -> Cost:
+        """Return the cost of `op` by a closed form; called only with the design's `fidelities`, but not with "event".
+
+        Raises
+        ------
+        UnsupportedError: the op does not fit the design, or the formula cannot express it.
+        """
+        raise UnsupportedError(f"{type(self).__name__} has no {fidelity} model", where=f"--fidelity {fidelity}")
+
+    def estimated(self, op: Op, rows: Rows | None, fidelity: Fidelity) -> Cost:
+        """Return `estimate`, once for equal ops."""
+        key = (fidelity, self.signature(op, rows))
+        if key not in self._known:
+            self._known[key] = self.estimate(op, rows, fidelity)
         return self._known[key]
 
     def unit_energy_pj(self, unit: str, energies: Mapping[str, Energy]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulator.settings import Settings
-from simulator.tech import constant
+from simulator.tech import AS_PUBLISHED, Technology
 
 __all__ = ["Arithmetic", "ArithmeticSettings"]
 
@@ -27,14 +27,15 @@ class Arithmetic:
     """A multiplier's energy grows with the square of its width, an adder's linearly."""
 
     settings: ArithmeticSettings
+    technology: Technology = AS_PUBLISHED
 
     def _pj(self, name: str) -> float:
-        return constant(getattr(self.settings, name), f"energy.{name}", "pJ").value
+        return self.technology.constant(getattr(self.settings, name), f"energy.{name}", "pJ").value
 
     @property
     def source(self) -> str:
         """Where the energies come from."""
-        return constant(self.settings.multiply_8bit, "energy.multiply_8bit").source
+        return self.technology.constant(self.settings.multiply_8bit, "energy.multiply_8bit").source
 
     def add_pj(self, bits: int) -> float:
         """Energy of an addition or comparison: e_add(8) x bits / 8."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from simulator.settings import Settings
-from simulator.tech import SramMacro, sram_macro
+from simulator.tech import AS_PUBLISHED, SramMacro, Technology
 
 __all__ = ["Sram", "SramSettings"]
 
@@ -31,11 +31,12 @@ class Sram:
 
     Parameters
     ----------
-    settings: sizes. line_bits: lanes of the array x element width.
+    settings: sizes. line_bits: lanes of the array x element width. technology: node and supply of the macros.
     """
 
     settings: SramSettings
     line_bits: int
+    technology: Technology = AS_PUBLISHED
 
     @property
     def lines(self) -> int:
@@ -51,7 +52,7 @@ class Sram:
     def macro(self) -> SramMacro:
         """The macro of the CACTI table that it is made of."""
         s = self.settings
-        return sram_macro(s.table, s.macro_bytes, s.port_bits, where="key macro_bytes, port_bits")
+        return self.technology.macro(s.table, s.macro_bytes, s.port_bits, where="key macro_bytes, port_bits")
 
     @property
     def macros(self) -> int:

@@ -60,6 +60,7 @@ class TopKSettings(Settings):
     """A top-k engine; `output_hidden`: the pass that writes the chosen items out overlaps the next selection."""
 
     parallelism: int = Field(ge=1)
+    fifo_depth: int = Field(64, ge=1, description="words in FIFO_L and in FIFO_R, of `parallelism` items")
     cycles_per_round: int = Field(ge=0)
     output_hidden: bool
 

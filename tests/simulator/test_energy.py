@@ -217,7 +217,7 @@ def test_nothing_costs_nothing() -> None:
 
 
 def test_on_chip_parts_are_counts_times_constants() -> None:
-    design = make("spatten")[0]
+    design = make("spatten", {"technology.node_nm": None})[0]  # every constant as published
     events = {
         "qk_macs": 1e3,
         "pv_macs": 2e3,
@@ -230,20 +230,34 @@ def test_on_chip_parts_are_counts_times_constants() -> None:
         "value_bits_written": 128.0,
         "fetched_bits": 256.0,
     }
-    parts = design.on_chip_energy(Cost(1000, events=events))
+    parts = design.on_chip_energy(Cost(1000, busy_cycles={"qk": 400, "pv": 500, "topk": 7}, events=events))
     mac = 0.2 * (12 / 8) ** 2 + 0.03 * 3
     softmax = 3.7 + 5 * (3.7 + 0.9) + 0.9 + 16 * 0.06
+    # Operands and products of 12 and 24 bits, then a tree over 64 lanes; over 8 rows with 64 accumulators of 32 bits.
+    qk_bits = 512 * (24 + 24 + sum((24 + i) / 2**i for i in range(1, 7)))
+    pv_bits = 512 * (24 + 24 + sum((24 + i) / 2**i for i in range(1, 4))) + 64 * 32
+    softmax_bits, topk_bits = 87 * 8 * 32, 2 * 16 * (12 + 10) * 5
+    register, clock = 0.008999495, 0.007936518
+    idle = qk_bits * 600 + pv_bits * 500 + softmax_bits * 1000 + topk_bits * (993 + 1000)
+    side = sum(area.mm2 for area in design.areas()) ** 0.5
+    logic_mm2 = sum(
+        area.mm2 for area in design.areas() if "sram" not in area.component and "fifo" not in area.component
+    )
+    fifo_macros = (32 * 64 * (8 + 16) + 2 * 2 * 64 * 16 * 22 / 8) / 2048
     expected = {
-        "logic.qk": 1e3 * mac,
-        "logic.pv": 2e3 * mac,
+        "logic.qk": 1e3 * mac + qk_bits * 400 * register,
+        "logic.pv": 2e3 * mac + pv_bits * 500 * register,
         "logic.softmax": 10 * softmax,
-        "logic.topk": 100 * 0.045,
+        "logic.topk": 100 * 0.045 + topk_bits * 7 * register,
         "logic.topk_value": 50 * 0.045,
         "logic.importance": 30 * 0.12,
+        "logic.wires": 256 * 0.438441 / 4 * side,
+        "logic.idle_clocks": idle * clock,
+        "logic.leakage": logic_mm2 * 12.259 * 1000,
         "sram.key": 10 * 9.7 + 20 * 3.7,
         "sram.value": 9.7,
         "sram.fetch_fifo": 2 * (3.1 + 6.1),
-        "sram.leakage": 2 * 48 * 3.7 * 1000,
+        "sram.leakage": (2 * 48 * 3.7 + fifo_macros * 1.9) * 1000,
     }
     assert {name: part.pj for name, part in parts.items()} == pytest.approx(expected)
     assert all(part.source and part.group == name.split(".")[0] for name, part in parts.items())

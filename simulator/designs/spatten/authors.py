@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,10 @@ from simulator.settings import Settings
 from simulator.units.topk import quick_select_mean
 from simulator.workload.ir import AttentionOp
 
-__all__ = ["AuthorsSettings", "HeadRow", "LayerCycles", "Program", "rows_of"]
+if TYPE_CHECKING:
+    from simulator.designs.spatten.settings import SpAttenSettings  # which has AuthorsSettings
+
+__all__ = ["AuthorsSettings", "HeadRow", "LayerCycles", "Program", "program_cycles", "rows_of"]
 
 TRANSACTION_BYTES = 32
 SCORES = 1 + 1 + 9  # SRAM, multiplier, reduction tree
@@ -162,6 +165,13 @@ def _emptying(n: int, parallelism: int) -> npt.NDArray[np.float64]:
         means[size] = size // parallelism + ROUND + total / size
         total += means[size]
     return means
+
+
+def program_cycles(op: AttentionOp, settings: SpAttenSettings, channels: int) -> LayerCycles:
+    """Return what the program says for `op` on a machine with these settings; raises as `rows_of` and `layer`."""
+    own = settings.authors
+    program = Program(channels, settings.array.multipliers, own.topk_parallelism, own.topk_rounds)
+    return program.layer(rows_of(op, own))
 
 
 def rows_of(op: AttentionOp, settings: AuthorsSettings) -> list[HeadRow]:

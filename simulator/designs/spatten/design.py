@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from simulator.designs.spatten.analytical import Estimate
 from simulator.designs.spatten.attention import STREAMS, AttentionRun
+from simulator.designs.spatten.authors import program_cycles
 from simulator.designs.spatten.decide import Decisions
-from simulator.designs.spatten.energy import on_chip_energy
+from simulator.designs.spatten.energy import OnChip
 from simulator.designs.spatten.layout import Layout
 from simulator.designs.spatten.machine import Machine
 from simulator.designs.spatten.settings import SpAttenSettings
-from simulator.engine.interface import Cost, Design, Energy, Op, Rows
+from simulator.engine.analytical import Dram, IdealDram
+from simulator.engine.interface import Cost, Design, Energy, Fidelity, Op, Rows
 from simulator.memory import Traffic
+from simulator.memory.ideal import IdealSpec
+from simulator.tech import Area
 from simulator.units import Fetcher
 from simulator.workload.ir import AttentionOp, Kind
 
@@ -29,8 +35,9 @@ class SpAtten(Design):
     folder = Path(__file__).parent
     streams = STREAMS
     written_streams = frozenset(("output", "new_key_value"))
+    fidelities = ("event", "analytical", "authors")
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
-        "fetcher": ("sram.fetch_fifo",),
+        "fetcher": ("sram.fetch_fifo", "logic.wires"),
         "qk": ("logic.qk", "sram.key"),
         "softmax": ("logic.softmax", "logic.importance"),
         "topk": ("logic.topk",),
@@ -43,6 +50,7 @@ class SpAtten(Design):
         super().__init__(settings, seed)
         self.settings = settings
         self.machine = Machine(settings)
+        self.on_chip = OnChip(self.machine, self.clock_ghz)
 
     def run_ahead_bursts(self, settings: SpAttenSettings) -> int:
         """Return the space of the data FIFOs in bursts."""
@@ -99,6 +107,35 @@ class SpAtten(Design):
         active, opened = run.engine.memory_active_cycles, self.memory.open_cycles(cycles)
         return Cost(cycles, active, opened, busy, operations, traffic, events, units)
 
+    def estimate(self, op: Op, rows: Rows | None, fidelity: Fidelity) -> Cost:
+        """Return the cost by closed forms; at "authors" the time is that of the authors' program, and the counts ours.
+
+        Raises
+        ------
+        UnsupportedError: as `simulate`; at "authors", what the program cannot express.
+        """
+        assert isinstance(op, AttentionOp)
+        channels = self.memory_spec.organisation.channels
+        program = program_cycles(op, self.settings, channels) if fidelity == "authors" else None
+        if program is None:
+            self.machine.check_fits(op)
+        decisions = Decisions.of(op)
+        if not op.keys or not decisions.groups:
+            return Cost(program.total if program else self.machine.token_head_cycles(op))
+        values = [self.chosen(group.values, op.keys, group.index + 1) for group in decisions.groups]
+        found = Estimate(self.machine, self._dram, op, self._layout(op, rows, decisions), decisions, values)
+        traffic = found.traffic
+        low_rows = op.keys * sum(group.low_bit_queries > 0 for group in decisions.groups)
+        return found.cost(self._events(op, decisions, low_rows, traffic), program)
+
+    @cached_property
+    def _dram(self) -> Dram | IdealDram:
+        """The closed forms of the memory."""
+        ahead = self.memory.run_ahead_bursts
+        if isinstance(self.memory_spec, IdealSpec):
+            return IdealDram(self.memory_spec, ahead)
+        return Dram(self.memory_spec, self.clock_ghz, ahead)
+
     def _layout(self, op: AttentionOp, rows: Rows | None, decisions: Decisions) -> Layout:
         if self._compact(op):
             positions, count = np.arange(op.keys, dtype=np.int64), op.keys
@@ -139,7 +176,11 @@ class SpAtten(Design):
 
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of arrays, softmax, top-k, SRAM and FIFOs."""
-        return on_chip_energy(self.machine, cost, self.clock_ghz)
+        return self.on_chip.energy(cost)
+
+    def areas(self) -> tuple[Area, ...]:
+        """Return the area part by part."""
+        return self.on_chip.areas
 
     def inputs(self, op: Op) -> dict[str, tuple[str, Kind, str]]:
         """Return the choices that the workload leaves open."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from simulator.designs.spatten.settings import SpAttenSettings
 from simulator.errors import UnsupportedError
+from simulator.tech import Technology
 from simulator.units import MultiplierArray, Softmax, Sram, TopK
 from simulator.workload.ir import AttentionOp
 
@@ -31,7 +32,8 @@ class Machine:
     @property
     def sram(self) -> Sram:
         """The buffer of K, and that of V."""
-        return Sram(self.settings.sram, self.settings.array.multipliers * self.settings.array.element_bits)
+        line_bits = self.settings.array.multipliers * self.settings.array.element_bits
+        return Sram(self.settings.sram, line_bits, Technology(self.settings.technology))
 
     @property
     def topk(self) -> TopK:

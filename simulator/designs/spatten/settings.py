@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from simulator.designs.spatten.authors import AuthorsSettings
 from simulator.engine.interface import DesignSettings
 from simulator.settings import Settings
+from simulator.tech import SiliconSettings
 from simulator.units import ArithmeticSettings, FetcherSettings, SoftmaxSettings, SramSettings, TopKSettings
 
 __all__ = ["SpAttenSettings"]
@@ -67,3 +69,5 @@ class SpAttenSettings(DesignSettings):
     write: WriteSettings
     fifo: FifoSettings
     energy: ArithmeticSettings
+    authors: AuthorsSettings
+    silicon: SiliconSettings

@@ -84,8 +84,8 @@ class SystolicRun:
         self._fetch = FetchQueue(self.engine)
         self._buffer = Buffer(self.engine, buffer_bytes - plan.score_bytes, op.kv_heads + 1)
         keys = softmax.cycles(op.keys)
-        self.softmax = Station(self.engine, lambda _: keys, softmax.latency, self._after_softmax, _QUEUE)
-        self.work = Station(self.engine, self._occupied, array.drain_cycles(), self._after_array, _QUEUE)
+        self.softmax = Station(self.engine, lambda _: keys, softmax.latency, self._after_softmax, _QUEUE, "softmax")
+        self.work = Station(self.engine, self._occupied, array.drain_cycles(), self._after_array, _QUEUE, "array")
         self._left = [plan.queries] * op.kv_heads
 
     def run(self, output_bits: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,11 +12,14 @@ from simulator.designs.systolic.settings import SystolicSettings
 from simulator.engine.interface import Cost, Design, Energy, Op, Rows
 from simulator.memory import Traffic
 from simulator.memory.stream import StreamTimer
-from simulator.tech import sram_macro
+from simulator.tech import Area, Constant, Silicon, SramMacro, Technology
 from simulator.units import Arithmetic, Fetcher, Softmax, SystolicArray
+from simulator.units.arithmetic import DIVIDER_BITS, EXPONENT_ORDER
 from simulator.workload.ir import AttentionOp, LinearOp
 
 __all__ = ["Systolic"]
+
+ACCUMULATOR_BITS = 32  # partial sums, and values in the softmax (fp32)
 
 
 class Systolic(Design):
@@ -37,6 +41,10 @@ class Systolic(Design):
         self.array = SystolicArray(settings.array.rows, settings.array.columns)
         self.softmax = Softmax(settings.softmax)
         self.streaming = StreamTimer(self.memory)
+        technology = Technology(settings.technology)
+        self.arithmetic = Arithmetic(settings.energy, technology)
+        self.silicon = Silicon(settings.silicon, technology)
+        self.on_chip_energy(Cost(0))  # a constant or a node that does not fit is named here, not after a run
 
     def run_ahead_bursts(self, settings: SystolicSettings) -> int:
         """Return the space of the data FIFOs in bursts."""
@@ -131,18 +139,55 @@ class Systolic(Design):
 
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of array, softmax and buffer."""
-        settings, events = self.settings, cost.events
-        arithmetic = Arithmetic(settings.energy)
-        s = settings.sram
-        macro = sram_macro(s.table, s.macro_bytes, s.port_bits, "sram")
+        settings, events, s = self.settings, cost.events, self.settings.sram
+        macro, time_ns = self._macro, cost.cycles / self.clock_ghz
         access = events.get("bits_written", 0.0) * macro.write_pj + events.get("bits_read", 0.0) * macro.read_pj
-        leakage = -(-s.bytes // s.macro_bytes) * macro.leakage_mw * cost.cycles / self.clock_ghz
-        mac = arithmetic.multiply_add_pj(settings.array.element_bits)
+        mac = self.arithmetic.multiply_add_pj(settings.array.element_bits)
+        register, leakage = self.silicon.register_pj(), self._leakage
+        source = self.arithmetic.source
+
+        def unit(name: str, event: str, pj: float) -> Energy:
+            clocked = self._registers[name] * cost.busy_cycles.get(name, 0) * register.value
+            return Energy.plain(events.get(event, 0.0) * pj + clocked, "logic", source)
+
+        idle = sum(bits * max(0, cost.cycles - cost.busy_cycles.get(name, 0)) for name, bits in self._registers.items())
+        low, high = leakage.low * time_ns, leakage.high * time_ns
+        standing = -(-s.bytes // s.macro_bytes) * macro.leakage_mw * time_ns
         return {
-            "logic.array": Energy.plain(events.get("macs", 0.0) * mac, "logic", arithmetic.source),
-            "logic.softmax": Energy.plain(
-                events.get("probabilities", 0.0) * arithmetic.probability_pj(), "logic", arithmetic.source
-            ),
+            "logic.array": unit("array", "macs", mac),
+            "logic.softmax": unit("softmax", "probabilities", self.arithmetic.probability_pj()),
             "sram.buffer": Energy.plain(access / s.port_bits, "sram", macro.source),
-            "sram.leakage": Energy.plain(leakage, "sram", macro.source),
+            "logic.idle_clocks": Energy.plain(idle * self.silicon.idle_register_pj(), "logic", register.source),
+            "logic.leakage": Energy(leakage.value * time_ns, "logic", leakage.source, leakage.kind, low, high),
+            "sram.leakage": Energy.plain(standing, "sram", macro.source),
         }
+
+    @property
+    def _macro(self) -> SramMacro:
+        s = self.settings.sram
+        return self.silicon.technology.macro(s.table, s.macro_bytes, s.port_bits, "sram")
+
+    @cached_property
+    def _registers(self) -> dict[str, float]:
+        """Register bits: two operands and a partial sum in every cell; a word in each stage of the softmax."""
+        bits, cells = self.settings.array.element_bits, self.array.multipliers
+        softmax = self.softmax.latency * self.softmax.settings.parallelism * ACCUMULATOR_BITS
+        return {"array": float(cells * (3 * bits + ACCUMULATOR_BITS)), "softmax": float(softmax)}
+
+    @cached_property
+    def _leakage(self) -> Constant:
+        return self.silicon.leakage(self.areas())
+
+    def areas(self) -> tuple[Area, ...]:
+        """Return the area of array, softmax and buffer."""
+        bits, cells, silicon = self.settings.array.element_bits, self.array.multipliers, self.silicon
+        lanes = self.softmax.settings.parallelism * (1 + EXPONENT_ORDER)
+        return (
+            silicon.multipliers("array.multipliers", cells, bits),
+            silicon.adders("array.adders", cells, ACCUMULATOR_BITS),
+            silicon.registers("array.registers", self._registers["array"]),
+            silicon.floating("softmax.floating_point", lanes, lanes),
+            silicon.adders("softmax.dividers", self.softmax.settings.parallelism * DIVIDER_BITS, DIVIDER_BITS),
+            silicon.registers("softmax.registers", self._registers["softmax"]),
+            silicon.sram("buffer.sram", self._macro, -(-self.settings.sram.bytes // self.settings.sram.macro_bytes)),
+        )

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from simulator.engine.interface import DesignSettings
 from simulator.settings import Settings
+from simulator.tech import SiliconSettings
 from simulator.units import ArithmeticSettings, FetcherSettings, SoftmaxSettings
 
 __all__ = ["SystolicSettings"]
@@ -38,3 +39,4 @@ class SystolicSettings(DesignSettings):
     linear_bits: int = Field(ge=1, le=64, description="stored width of weights and activations of linear layers")
     output_bits: int = Field(ge=1, le=64, description="stored width of the attention output")
     energy: ArithmeticSettings
+    silicon: SiliconSettings

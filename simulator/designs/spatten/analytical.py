@@ -1,0 +1,306 @@
+"""The analytical model of SpAtten: one attention op in closed form (docs/simulator.md, "Fidelity").
+
+The time is the largest, over the DRAM, the four stations, the two buffers and the credits, of what comes before the
+resource's first work, its work for all heads, and what is left after its last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import add
+
+import numpy as np
+
+from simulator.designs.spatten.attention import STREAMS
+from simulator.designs.spatten.authors import LayerCycles
+from simulator.designs.spatten.decide import Decisions, HeadGroup
+from simulator.designs.spatten.layout import Layout
+from simulator.designs.spatten.machine import Machine
+from simulator.engine.analytical import Bound, Dram, Footprint, IdealDram, longest
+from simulator.engine.interface import Cost, Rows
+from simulator.memory import Traffic
+from simulator.workload.ir import AttentionOp
+
+__all__ = ["Estimate", "Moved"]
+
+READ = ("query", "key_high", "key_low", "value")
+MOST_ADDRESSES = 1 << 16  # of V rows that are looked at one by one; beyond, those of the first head stand for all
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one stream moves for the whole op, and for one head."""
+
+    traffic: Traffic
+    all: Footprint
+    head: Footprint
+
+    @staticmethod
+    def of(size: int, everything: Footprint, heads: int) -> Moved:
+        """Return the traffic of `everything`, `size` useful bytes in `heads` equal parts."""
+        bursts, opened = round(everything.total_bursts), round(everything.total_rows)
+        traffic = Traffic(size, bursts, opened, max(bursts - opened, 0))
+        return Moved(traffic, everything, everything * (1 / heads))
+
+
+def _sum(footprints: Iterable[Footprint]) -> Footprint:
+    return reduce(add, footprints)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Cycles on the way of one query through an idle machine.
+
+    keys: until Q and K are there. scored, decided: from then to the first score and the first decision. again: until a
+    query that needs the low bits is decided. values: until V is there. fetched: from the decision to that, with the
+    selection, where V waits for it. rest: from then to the end of the output in the DRAM.
+    """
+
+    keys: float
+    scored: float
+    decided: float
+    again: float
+    values: float
+    fetched: float
+    rest: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One op on one machine.
+
+    Parameters
+    ----------
+    value_rows: for every head group, which of the kept rows of V are fetched.
+    """
+
+    machine: Machine
+    dram: Dram | IdealDram
+    op: AttentionOp
+    layout: Layout
+    decisions: Decisions
+    value_rows: list[Rows]
+
+    # What is moved.
+
+    @cached_property
+    def moved(self) -> dict[str, Moved]:
+        """What each stream moves; heads lie at equal places of their regions, so that one stands for all but in V."""
+        write = self.machine.settings.write
+        layout, groups, op = self.layout, self.decisions.groups, self.op
+        first = groups[0]
+        low = [group for group in groups if group.low_bit_queries]
+        found = {
+            "query": self._same(layout.query, first.queries * layout.query_bytes, groups),
+            "key_high": self._same(layout.high, layout.high_bytes, groups),
+            "value": self._values(),
+        }
+        if low:
+            found["key_low"] = self._same(layout.low, layout.low_bytes, low)
+        if write.outputs:
+            found["output"] = self._same(layout.output, first.queries * layout.output_bytes, groups)
+        if op.phase == "generate" and write.new_key_value:
+            found["new_key_value"] = self._appended()
+        return found
+
+    def _appended(self) -> Moved:
+        groups, rows = self.decisions.groups, self.layout.appended
+        parts = [
+            self._same(lambda index, plane=plane: rows(index)[plane][0], size, groups)  # type: ignore[misc]
+            for plane, (_, size) in enumerate(rows(groups[0].index))
+        ]
+        size = sum(part.traffic.useful_bytes for part in parts)
+        return Moved.of(size, _sum(part.all for part in parts), len(groups))
+
+    def _same(self, addresses: Callable[[int], Rows], row_bytes: int, groups: Sequence[HeadGroup]) -> Moved:
+        first = addresses(groups[0].index)
+        starts = np.array([addresses(group.index)[0] for group in groups])
+        everything = self.dram.spread(self.dram.footprint(first, row_bytes), starts)
+        return Moved.of(len(first) * row_bytes * len(groups), everything, len(groups))
+
+    def _values(self) -> Moved:
+        groups, size = self.decisions.groups, self.layout.value_bytes
+        rows = sum(map(len, self.value_rows))
+        if rows > MOST_ADDRESSES or rows == len(groups) * self.op.keys:
+            one = self.dram.footprint(self.layout.values(groups[0].index, self.value_rows[0]), size)
+            starts = np.array([self.layout.values(group.index, self.value_rows[0])[0] for group in groups])
+            everything = self.dram.spread(one, starts) * (rows / (len(self.value_rows[0]) * len(groups)))
+        else:
+            pairs = zip(groups, self.value_rows, strict=True)
+            addresses = np.concatenate([self.layout.values(group.index, chosen) for group, chosen in pairs])
+            everything = self.dram.footprint(addresses, size)
+        return Moved.of(rows * size, everything, len(groups))
+
+    def _cycles(self, *names: str) -> float:
+        """Cycles that the DRAM takes for one head's part of some streams."""
+        parts = [self.moved[name].head for name in names if name in self.moved]
+        return self.dram.cycles(_sum(parts)) if parts else 0.0
+
+    def _all_cycles(self, *names: str) -> float:
+        """Cycles that the DRAM takes for all heads' part of some streams, with its stalls."""
+        return self.dram.cycles(_sum(self.moved[name].all for name in names if name in self.moved), self._stalls)
+
+    @cached_property
+    def dram_cycles(self) -> float:
+        """Cycles that the DRAM takes for everything."""
+        return self._all_cycles(*self.moved)
+
+    @cached_property
+    def _stalls(self) -> float:
+        """Cycles in which the window of bursts under way stops the fetcher.
+
+        A request as long as the window is alone in it: an idle read with a row conflict. An output waits until its
+        channel has no reads left, while the window fills behind it: an idle write and an idle read, as far as the
+        bursts of a head fill the window, for every head that frees a place for the keys of a later one. The rows of new
+        tokens lie at the same place of all regions: their banks' time, less what the first decision takes longer than
+        the keys that are fetched meanwhile.
+        """
+        dram, heads = self.dram, len(self.decisions.groups)
+        places = min(self._slots(self.machine.lines(self.op.keys, self.op.head_dim)), heads)
+        reads = [moved.head.total_bursts for name, moved in self.moved.items() if name in READ]
+        alone = sum(bursts >= dram.run_ahead for bursts in reads) * (dram.idle_read + dram.conflict)
+        filled = min(sum(reads) / dram.run_ahead, 1.0)
+        behind = filled * (dram.idle_write + dram.idle_read) if "output" in self.moved else 0.0
+        new = dram.bounds(self.moved["new_key_value"].all)["banks"] if "new_key_value" in self.moved else 0.0
+        hidden = max(self._path.decided - (places - 1) * self._cycles("query", "key_high"), 0.0)
+        return heads * alone + (heads - places) * behind + max(new - hidden, 0.0)
+
+    # How long it takes.
+
+    @cached_property
+    def intervals(self) -> tuple[int, int, int, int]:
+        """Cycles a query of Q x K, softmax, local-V selection and probabilities x V."""
+        machine, op, select = self.machine, self.op, self.decisions.local_select
+        scores, outputs = machine.array.cycles(op.keys, op.head_dim), machine.array.cycles(op.local_values, op.head_dim)
+        return scores, machine.softmax.cycles(op.keys), machine.topk.cycles(*select) if select else 0, outputs
+
+    @property
+    def queries(self) -> int:
+        """Queries of all heads."""
+        return sum(group.queries for group in self.decisions.groups)
+
+    @property
+    def passes(self) -> int:
+        """Queries of all heads, those that are computed again twice."""
+        return self.queries + sum(group.low_bit_queries for group in self.decisions.groups)
+
+    @cached_property
+    def bound(self) -> Bound:
+        """The resource that sets the time."""
+        return longest(self._bounds())
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the op."""
+        bound = self.bound
+        selections = self.machine.token_head_cycles(self.op)
+        return round(max(bound.total, bound.total - self._written + selections))
+
+    @property
+    def _written(self) -> float:
+        """Cycles from the last output to its end in the DRAM."""
+        return self.dram.idle_write + self._cycles("output") if "output" in self.moved else 0.0
+
+    @cached_property
+    def _path(self) -> _Path:
+        """The parts of the way of one query."""
+        op, machine = self.op, self.machine
+        scores, shares, chosen, outputs = self.intervals
+        qk, pv = machine.array.score_latency(op.head_dim), machine.array.output_latency(op.head_dim)
+        read = self.dram.idle_read
+        decided = 1 + qk + shares + machine.softmax.latency
+        values = read + self._cycles("value")
+        again = scores + decided - 1 if "key_low" in self.moved else 0.0
+        batches = machine.settings.pipeline.undecided * machine.softmax.queries_in_fifo(op.keys)
+        if again and self.decisions.groups[0].queries <= batches:  # else the low bits arrive before the last query
+            again += read + self._cycles("key_low")
+        return _Path(
+            keys=read + self._cycles("query", "key_high"),
+            scored=1 + qk,
+            decided=decided,
+            again=again,
+            values=values,
+            fetched=chosen + max(values + 1 - outputs, 0) if self.decisions.local_select else 0.0,
+            rest=outputs + pv + self._written,
+        )
+
+    def _bounds(self) -> Iterator[Bound]:
+        way, groups = self._path, self.decisions.groups
+        scores, shares, chosen, outputs = self.intervals
+        first, last = (way.again if group.low_bit_queries else 0.0 for group in (groups[0], groups[-1]))
+        left = last + way.fetched + way.rest  # after the first decision on the last query
+        yield Bound("qk", way.keys + 1 - scores, self.passes * scores, way.decided - 1 + left)
+        yield Bound("softmax", way.keys + way.scored, self.passes * shares, way.decided - way.scored - shares + left)
+        yield Bound("topk_value", way.keys + way.decided + first, self.queries * chosen, left - last - chosen)
+        before = way.keys + way.decided + first + way.fetched
+        yield Bound("pv", before, self.queries * outputs, way.rest - outputs)
+        yield from self._memory_bounds(left)
+        yield from self._buffer_bounds(left)
+
+    # What it costs.
+
+    @property
+    def traffic(self) -> dict[str, Traffic]:
+        """Traffic of every stream of the design."""
+        return {name: self.moved[name].traffic if name in self.moved else Traffic() for name in STREAMS}
+
+    def cost(self, events: dict[str, float], program: LayerCycles | None = None) -> Cost:
+        """Return the whole cost; with `program` its time is what the authors' program says."""
+        traffic, (scores, shares, chosen, outputs) = self.traffic, self.intervals
+        cycles = program.total if program else self.cycles
+        active = min(round(self.dram_cycles + self.dram.idle_read), cycles)
+        busy = {
+            "fetcher": active,
+            "qk": self.passes * scores,
+            "softmax": self.passes * shares,
+            "topk_value": self.queries * chosen,
+            "pv": self.queries * outputs,
+            "topk": self.machine.token_head_cycles(self.op),
+        }
+        if program:
+            fill = program.fill
+            busy = {"fetcher": program.dram, "qk": fill, "softmax": fill, "topk_value": 0, "pv": fill}
+            busy["topk"] = round(program.topk)
+        operations = {
+            "fetcher": sum(t.bursts for t in traffic.values()),
+            "qk": round(2 * events["qk_macs"]),
+            "softmax": round(events["probabilities"]),
+            "topk_value": round(events["value_comparisons"]),
+            "pv": round(2 * events["pv_macs"]),
+            "topk": round(events["comparisons"]),
+        }
+        busy = {name: min(count, cycles) for name, count in busy.items()}
+        opened = self.dram.open_cycles(cycles, self.dram_cycles, 2 * len(self.decisions.groups))
+        return Cost(cycles, active, opened, busy, operations, traffic, events)
+
+    def _memory_bounds(self, left: float) -> Iterator[Bound]:
+        """The DRAM until the last K or V, and what is left then; and until its last write."""
+        way, read = self._path, self.dram.idle_read
+        values = self._cycles("value")
+        behind = way.decided if self.decisions.local_select else max(values, way.decided)
+        after = behind + (self.decisions.groups[-1].queries - 1) * max(self.intervals) + left
+        for work, rest in ((self._all_cycles(*READ) - values, after), (self.dram_cycles, self.dram.idle_write)):
+            total = read + work + rest
+            yield Bound("dram", read, work + self.dram.refreshed(total) - total, rest)
+
+    def _buffer_bounds(self, left: float) -> Iterator[Bound]:
+        """The two buffers: a head holds its places from the fetch to the last decision, or to its last output."""
+        way, op, groups = self._path, self.op, self.decisions.groups
+        queries = (groups[0].queries - 1) * max(self.intervals)
+        held = way.keys + way.decided + queries + (way.again if "key_low" in self.moved else 0.0)
+        slots = self._slots(self.machine.lines(op.keys, op.head_dim))
+        yield self._loop("key buffer", slots, len(groups), held, left)
+        slots = self._slots(self.machine.lines(max(group.values for group in groups), op.head_dim))
+        held = way.values + queries + way.rest - self._written
+        yield self._loop("value buffer", slots, len(groups), held, way.keys + way.decided + self._written)
+
+    def _slots(self, lines: int) -> int:
+        sram = self.machine.sram
+        return max(min(sram.lines // max(lines, 1), sram.settings.outstanding), 1)
+
+    @staticmethod
+    def _loop(name: str, slots: int, heads: int, held: float, after: float) -> Bound:
+        """Heads that hold one of `slots` places for `held` cycles each."""
+        return Bound(name, held, max(heads - slots, 0) / slots * held, after)
