@@ -10,8 +10,8 @@ from typing import Any
 from simulator.designs.registry import Parameter, Resolved, make
 from simulator.engine.accounting import Ledger
 from simulator.engine.host import Host, parse_host
-from simulator.engine.interface import Design
-from simulator.errors import InvalidValueError, UnsupportedError
+from simulator.engine.interface import FIDELITIES, Design, Fidelity
+from simulator.errors import InvalidValueError, UnknownNameError, UnsupportedError, nearest
 from simulator.result import InputField, Result
 from simulator.workload.describe import describe
 from simulator.workload.ir import Workload
@@ -29,6 +29,7 @@ def run(
     host: str = "none",
     strict: bool = False,
     seed: int = 0,
+    fidelity: Fidelity = "event",
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Simulate a workload on a design.
@@ -42,21 +43,32 @@ def run(
     host: what runs the ops that the design does not: "none", or "name:GFLOPS,GB/s" for a roofline.
     strict: make it an error if any op is left to nobody.
     seed: of every random choice (positions that the workload does not give). Equal seeds give equal results.
+    fidelity: "event"; "analytical": a closed form of every op; "authors": the time by the formula of SpAtten's authors,
+        for SpAtten and what that can express.
     progress: called with ops done and ops in all.
 
     Raises
     ------
-    UnknownNameError: no such design or memory. ConfigError: an unknown or mistyped key.
+    UnknownNameError: no such design, memory or fidelity. ConfigError: an unknown or mistyped key.
     FileMissingError, CorruptFileError, FormatVersionError: the saved workload, or as `read_workload` for a model.
-    UnsupportedError: an op does not fit the design, or `strict` and something is not modelled.
+    UnsupportedError: an op does not fit the design, or `strict` and something is not modelled; a fidelity that the
+        design does not have, or whose formula cannot express an op.
     InvalidValueError: `host` is not understood, or a seed below 0.
     """
     if seed < 0:
         raise InvalidValueError(f"the seed is {seed}", where="seed", expected="0 or more")
+    if fidelity not in FIDELITIES:
+        raise UnknownNameError(
+            f"no fidelity named {fidelity!r}",
+            where="--fidelity",
+            expected=", ".join(FIDELITIES),
+            hint=nearest(fidelity, FIDELITIES),
+        )
     if not isinstance(workload, Workload):
         workload = read_workload(os.fspath(workload))
     roofline = parse_host(host)
     design, resolved = make(arch, set, memory, seed)
+    design.use(fidelity)
     ledger = Ledger(workload, design, roofline)
     if strict:
         _refuse_left_out(ledger, resolved)
@@ -93,7 +105,7 @@ def _result(ledger: Ledger, resolved: Resolved, seed: int) -> Result:
         schedule=ledger.executed.schedule,
         seed=seed,
         clock_ghz=design.clock_ghz,
-        fidelity="event",
+        fidelity=design.fidelity,
         scopes=ledger.scopes(),
         layers=ledger.layers(),
         units=ledger.units(),

@@ -50,6 +50,13 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Make an op that nothing runs an error.")] = False,
     require_measured: options.RequireMeasured = False,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    fidelity: Annotated[
+        str,
+        typer.Option(
+            help="event, analytical (closed forms, at once), or authors (the formula released with SpAtten, for BERT).",
+            autocompletion=starting_with(lambda: ["analytical", "event", "authors"]),
+        ),
+    ] = "event",
     json: Annotated[str | None, typer.Option(help="Write the results as JSON; - is stdout, instead of tables.")] = None,
     csv: Annotated[str | None, typer.Option(help="Write the results as CSV; - is stdout, as for --json.")] = None,
     html: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,
@@ -70,7 +77,7 @@ def run(
     workload = _part(options.read(model, request), phase)
     if require_measured:
         options.refuse_assumptions(workload)
-    chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed}
+    chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed, "fidelity": fidelity}
     results = [_simulate(workload, name, {**chosen, "set": settings[name]}, quiet) for name in arch]
     # Files first: a reader of stdout that stops early, such as `head`, costs none of them.
     _write_files(results, json, csv, html)
