@@ -102,7 +102,7 @@ class AttentionRun:
         self._order: deque[_Query] = deque()  # queries without a decision, oldest first
         self._to_select: deque[_Query] = deque()
         self._to_values: deque[_Query] = deque()
-        self._decision = Account()
+        self._decision = Account("decision", trace)
         self._connect()
 
     def _connect(self) -> None:
@@ -149,6 +149,8 @@ class AttentionRun:
         """Return what every unit did in the cycles that `run` returned."""
         barrier = self.machine.token_head_cycles(self.op)
         waited = self._compute_end if barrier else 0
+        if self.engine.trace is not None and barrier:
+            self.engine.trace.append(("topk", waited, waited + barrier, "token and head selection"))
         return {
             "fetcher": self._fetch.account.close(cycles),
             "qk": self.qk.account.close(cycles),
@@ -218,7 +220,7 @@ class AttentionRun:
             return None
         opens = head.started % self._request_size == 0
         if opens and not self._requests:
-            return HELD
+            return None if self._recompute else HELD  # it waits for low bits
         return self._new_query(head, opens)
 
     def _new_query(self, head: _Head, opens: bool) -> _Query:
