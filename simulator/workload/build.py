@@ -263,7 +263,7 @@ def _attention(
     keys, heads, queries = now.keys[layer], now.heads[layer], now.queries(layer)
     local = min(keys, kept(now.targets[layer], plan.value_keep)) if now.prunes else keys
     low_bits = bits.key_lsb if now.prunes else 0
-    share = plan.lsb_share if low_bits else 0.0
+    share = plan.first_lsb_share if now.phase == "generate" and now.step == 0 else plan.lsb_share
     return AttentionOp(
         layer=layer,
         sequence=sequence,
@@ -277,7 +277,7 @@ def _attention(
         head_dim=model.head_dim,
         values=(expected_union(keys, local, queries),) * heads,
         local_values=local,
-        lsb_queries=tuple(ops.low_bit_queries(share, queries) for _ in range(heads)),
+        lsb_queries=tuple(ops.low_bit_queries(share if low_bits else 0.0, queries) for _ in range(heads)),
         query_bits=bits.query,
         key_msb_bits=bits.key_msb + bits.key_lsb - low_bits,
         key_lsb_bits=low_bits,

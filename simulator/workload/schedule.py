@@ -99,6 +99,7 @@ class _ScheduleFile(_Strict):
     head_keep_ramp: Ramp | None = None
     value_keep: Ratios = [1.0]
     lsb_share: Shares = [0.0]
+    lsb_share_first: Shares | None = None
     bits: BitWidths = BitWidths()
     phases: list[Literal["summarise", "generate"]] = ["summarise", "generate"]
     protect: Annotated[int, Field(ge=0)] = 0
@@ -113,9 +114,8 @@ class _ScheduleFile(_Strict):
                 raise ValueError(f"{name} and {name}_ramp are both given: one is enough")
             if ratios is not None and any(b > a for a, b in pairwise(ratios)):
                 raise ValueError(f"{name} {ratios} rises: what a layer has pruned does not come back in a later one")
-        counts = {
-            name: len(getattr(self, name) or [1]) for name in ("token_keep", "head_keep", "value_keep", "lsb_share")
-        }
+        lists = ("token_keep", "head_keep", "value_keep", "lsb_share", "lsb_share_first")
+        counts = {name: len(getattr(self, name) or [1]) for name in lists}
         layers = self.layers or max(counts.values())
         if wrong := [f"{name} has {count}" for name, count in counts.items() if count not in (1, layers)]:
             raise ValueError(f"{', '.join(wrong)} entries: expected 1 or one for each of {layers} layers")
@@ -124,12 +124,16 @@ class _ScheduleFile(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class LayerPlan:
-    """Per layer: what is kept of the original tokens, of the heads and of the kept K rows; share of low-bit queries."""
+    """Per layer: what is kept of the original tokens, of the heads and of the kept K rows; share of low-bit queries.
+
+    first_lsb_share is that of the first generated token.
+    """
 
     token_keep: float
     head_keep: float
     value_keep: float
     lsb_share: float
+    first_lsb_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,8 @@ class Schedule:
         tokens = file.token_keep_ramp.ratios(layers) if file.token_keep_ramp else self._spread(file.token_keep, layers)
         heads = file.head_keep_ramp.ratios(layers) if file.head_keep_ramp else self._spread(file.head_keep, layers)
         values, low = self._spread(file.value_keep, layers), self._spread(file.lsb_share, layers)
-        return tuple(LayerPlan(*ratios) for ratios in zip(tokens, heads, values, low, strict=True))
+        first = low if file.lsb_share_first is None else self._spread(file.lsb_share_first, layers)
+        return tuple(LayerPlan(*ratios) for ratios in zip(tokens, heads, values, low, first, strict=True))
 
     @staticmethod
     def _spread(ratios: list[float] | None, layers: int) -> tuple[float, ...]:
