@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from simulator.engine.event import Engine
+from simulator.engine.event import Engine, Span
 from simulator.engine.interface import UnitCycles
 
 __all__ = ["BLOCKED", "BUSY", "HELD", "STARVED", "Account", "Held", "Unit"]
@@ -28,11 +28,17 @@ HELD = Held()
 
 
 class Account:
-    """The cycles of a unit by what it did. `state` holds from cycle `since` on, which lies ahead while it works."""
+    """The cycles of a unit by what it did. `state` holds from cycle `since` on, which lies ahead while it works.
 
-    __slots__ = ("_counts", "_last", "since", "state")
+    Parameters
+    ----------
+    name: of the unit. trace: if given, gets every run of busy cycles.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_counts", "_last", "_name", "_trace", "since", "state")
+
+    def __init__(self, name: str = "", trace: list[Span] | None = None) -> None:
+        self._name, self._trace = name, trace
         self._counts = [0, 0, 0]
         self._last = 0  # the end of the last cycle that was not starved
         self.since = 0
@@ -47,14 +53,18 @@ class Account:
         """Say that `state` holds from `now` on, or from the end of the work under way."""
         if now > self.since:
             self._counts[self.state] += now - self.since
+            if self.state == BUSY and self._trace is not None:
+                self._trace.append((self._name, self.since, now, ""))
             self.since = now
             if self.state != STARVED:
                 self._last = now
         self.state = state
 
-    def work(self, now: int, cycles: int, before: int = 0) -> None:
+    def work(self, now: int, cycles: int, before: int = 0, what: object = "") -> None:
         """Count `cycles` of work from `now` on; `before` cycles that were counted as starved were work as well."""
         self.note(now, STARVED)
+        if self._trace is not None:
+            self._trace.append((self._name, now - before, now + cycles, str(what)))
         self._counts[BUSY] += cycles + before
         self._counts[STARVED] -= before
         self._last = self.since = now + cycles
@@ -94,8 +104,8 @@ class Unit(Generic[Item]):
         more: Callable[[], bool],
         ahead: Callable[[Item, int], int] | None = None,
     ) -> None:
-        self.account = Account()
-        self._engine, self._name, self._rank = engine, name, rank
+        self.account = Account(name, engine.trace)
+        self._engine, self._rank = engine, rank
         self._source, self._service, self._ahead = source, service, ahead
         self._latency, self._room, self._deliver, self._more = latency, room, deliver, more
         self._results: deque[tuple[int, Item]] = deque()
@@ -148,12 +158,10 @@ class Unit(Generic[Item]):
     def _start(self, item: Item, now: int) -> None:
         cycles = self._service(item)
         done = 0 if self._ahead is None else min(max(self._ahead(item, self._idle_since), 0), cycles - 1)
-        self.account.work(now, cycles - done, done)
+        self.account.work(now, cycles - done, done, item)
         self._free_at = self._idle_since = now + cycles - done
         due = self._free_at + self._latency
         self._results.append((due, item))
-        if self._engine.trace is not None:
-            self._engine.trace.append((self._name, now - done, self._free_at, str(item)))
         self._engine.at(due, self._step, self._rank)
         if self._more():
             self._call(self._free_at)

@@ -43,7 +43,7 @@ class Station:
 
     Parameters
     ----------
-    capacity: batches that may wait in front of the unit.
+    capacity: batches that may wait in front of the unit. name: for a trace of the engine.
     forward: called with the batch and an action to call once it is accepted.
     """
 
@@ -54,8 +54,10 @@ class Station:
         latency: int,
         forward: Callable[[Batch, Action], None],
         capacity: int = 1,
+        name: str = "",
     ) -> None:
         self.busy_cycles = 0
+        self._name = name
         self._engine = engine
         self._interval = interval
         self._latency = latency
@@ -89,6 +91,8 @@ class Station:
         start = max(batch.first, self._free_at)
         self._free_at = max(start + batch.items * interval, batch.last + interval)
         self.busy_cycles += batch.items * interval
+        if self._engine.trace is not None:
+            self._engine.trace.append((self._name, start, start + batch.items * interval, _said(batch)))
         self._serving = True
         batch.first, batch.last = start + interval + self._latency, self._free_at + self._latency
         # In a cycle in which both happen, the hand-over is first: a refusal must be known before the next batch starts.
@@ -112,6 +116,10 @@ class Station:
         if not self._refusals and not self._serving:
             self._free_at = max(self._free_at, self._engine.now)
             self._serve()
+
+
+def _said(batch: Batch) -> str:
+    return f"{batch.items} queries" if batch.items > 1 else "a block"
 
 
 class Buffer:
@@ -170,8 +178,8 @@ class FetchQueue:
         in_order: bool = False,
         held: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.account = Account()
-        self.writer = Account()
+        self.account = Account("fetcher", engine.trace)
+        self.writer = Account("writer", engine.trace)
         self._engine, self._rank, self._in_order, self._held = engine, rank, in_order, held
         self._limit = engine.memory.run_ahead_bursts
         self._burst = engine.memory.spec.organisation.burst_bytes
