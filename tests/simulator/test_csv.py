@@ -359,3 +359,30 @@ def test_requests_run_on_a_design(tmp_path: Path) -> None:
     assert result.scopes["total"].cycles == result.scopes["attention"].cycles
     dense = api.run(str(tmp_path / "requests.csv"), "systolic")
     assert dense.scopes["attention"].operations == 6 * 2 * 64 * 2 * 993
+
+
+def test_the_authors_program_sees_every_row(tmp_path: Path, seed: int) -> None:
+    """Its formula restated over the rows of a file, with heads that differ: bert.cpp of the authors' repository."""
+    from simulator import api
+
+    rng = random.Random(seed)
+    for case in range(5):
+        dim, rows, cycles = rng.choice([32, 64, 128]), [], 0
+        wide = 512 // dim
+        for layer in range(rng.randint(1, 4)):
+            length = rng.randint(1, 300)
+            words = 0
+            for head in range(rng.randint(1, 5)):
+                kept = rng.choice([length, rng.randint(1, length)])
+                widths = [rng.choice([4, 6, 8, 12, -1]) for _ in range(2)]
+                counts = {"sentence_length_L": length, "key_value_query_fetch_num": kept, "embedding_length_D": dim}
+                bits = {"quant_key_bit": widths[0], "quant_value_bit": widths[1]}
+                rows.append(row(BERT_ROW, layer_id=layer, head_id=head, **counts, **bits))
+                words = -(-kept // wide)
+                for width in widths:
+                    stored = 4 if width == 4 else 8
+                    cycles += -(-(words * wide * dim * stored // 256) // 16)
+                cycles += length * words
+            cycles += 11 + 87 + words + 2 + 3
+        result = api.run(written(tmp_path, text(*rows)), "spatten", fidelity="authors")
+        assert result.cycles == cycles, f"seed {seed}, case {case}"

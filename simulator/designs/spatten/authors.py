@@ -16,7 +16,7 @@ C++ library, and whose pivot may lie one element behind the array; here their me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -168,10 +168,14 @@ def _emptying(n: int, parallelism: int) -> npt.NDArray[np.float64]:
 
 
 def program_cycles(op: AttentionOp, settings: SpAttenSettings, channels: int) -> LayerCycles:
-    """Return what the program says for `op` on a machine with these settings; raises as `rows_of` and `layer`."""
+    """Return what the program says for `op` on a machine with these settings; raises as `rows_of` and `layer`.
+
+    A layer drains once, behind its last head: not where the next op has more of them.
+    """
     own = settings.authors
     program = Program(channels, settings.array.multipliers, own.topk_parallelism, own.topk_rounds)
-    return program.layer(rows_of(op, own))
+    layer = program.layer(rows_of(op, own))
+    return replace(layer, drain=0) if op.continues else layer
 
 
 def rows_of(op: AttentionOp, settings: AuthorsSettings) -> list[HeadRow]:
