@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
+from simulator.engine.event import Span
 from simulator.errors import UnsupportedError
 from simulator.memory import DramCounts, Memory, MemorySpec, Traffic, default_model, dram_energy, load_memory
 from simulator.memory.ideal import IDEAL, IdealMemory, IdealSpec
 from simulator.settings import Settings
-from simulator.tech import Area, TechnologySettings
+from simulator.tech import Area, Technology, TechnologySettings
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp
 
 __all__ = [
@@ -141,7 +142,8 @@ class Cost:
     taken as starved (`unit_cycles`).
 
     `events` are what the design's energy is computed from; `dram_active_cycles` those with requests under way,
-    `dram_open_cycles` those with an open row, summed over the ranks of all (pseudo-)channels.
+    `dram_open_cycles` those with an open row, summed over the ranks of all (pseudo-)channels. `latencies` are those of
+    each stream's reads, _sim.LatencyHistogram in ticks of the memory; none where it was not simulated burst by burst.
     """
 
     cycles: int
@@ -152,6 +154,7 @@ class Cost:
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     events: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, UnitCycles] = field(default_factory=dict)
+    latencies: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def unit_cycles(self) -> dict[str, UnitCycles]:
         """Return what every unit did; busy units that `units` does not know waited for the rest of the time."""
@@ -183,6 +186,7 @@ class Design(ABC):
         self.seed = seed
         self.fidelity: Fidelity = "event"
         self.clock_ghz: float = settings.clock_ghz
+        self.technology = Technology(settings.technology)
         self.memory_spec: MemorySpec | IdealSpec
         self.memory: Memory | IdealMemory
         if settings.dram.standard == IDEAL:
@@ -191,6 +195,8 @@ class Design(ABC):
         else:
             self.memory_spec = spec = load_memory(settings.dram.standard, settings.dram.channels)
             self.memory = Memory(spec, self.clock_ghz, self.streams, self.run_ahead_bursts(settings))
+        self.memory_name: str = settings.dram.standard
+        self.spans: list[Span] | None = None  # if set, gets what the units do when, and every op is simulated again
         self._known: dict[object, Cost] = {}
 
     @abstractmethod
@@ -247,10 +253,16 @@ class Design(ABC):
         refi = self.memory_spec.timing_ns["refi"]
         phase = int(cycle / self.clock_ghz % refi / refi * REFRESH_PHASES) if refi else 0
         key = (self.signature(op, rows), phase)
-        if key not in self._known:
+        watched = self.spans is not None or self.memory.recorder is not None
+        if watched or key not in self._known:
             self.memory.reset((phase + 0.5) / REFRESH_PHASES)
-            self._known[key] = self.simulate(op, rows)
+            self._known[key] = self._with_latencies(self.simulate(op, rows))
         return self._known[key]
+
+    def _with_latencies(self, cost: Cost) -> Cost:
+        if isinstance(self.memory, Memory) and cost.traffic and self.memory.traffic() == dict(cost.traffic):
+            return replace(cost, latencies=self.memory.latencies())
+        return cost
 
     def use(self, fidelity: Fidelity) -> None:
         """Make `cost` answer at `fidelity`.
@@ -266,6 +278,10 @@ class Design(ABC):
                 expected=" or ".join(self.fidelities),
             )
         self.fidelity = fidelity
+
+    def share_costs(self, other: Design) -> None:
+        """Take the costs that `other` found, whose timing is the same: another node or supply changes energies only."""
+        self._known = other._known
 
     def estimate(self, op: Op, rows: Rows | None, fidelity: Fidelity) -> Cost:
         """Return the cost of `op` by a closed form; called only with the design's `fidelities`, but not with "event".

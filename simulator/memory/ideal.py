@@ -66,6 +66,7 @@ class IdealMemory:
         self.clock_ghz = spec.clock_ghz
         self.streams = streams
         self.run_ahead_bursts = run_ahead_bursts
+        self.recorder: None = None  # there is no DRAM whose requests could be recorded
         self.reset()
 
     @property

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.memory.compiled import compiled, configuration
+from simulator.memory.recorder import Recorder
 from simulator.memory.spec import MemorySpec
 
 __all__ = ["Finished", "Memory", "Traffic"]
 
 Addresses = npt.NDArray[np.int64]
+CHANNEL_RATE = 1  # bursts that a crossbar passes to a channel in a tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ class Memory:
         self.clock_ghz = clock_ghz
         self.streams = streams
         self.run_ahead_bursts = run_ahead_bursts
+        self.recorder: Recorder | None = None  # if set, gets every request
         self._ticks_per_cycle = spec.clock_ghz / clock_ghz
         # A crossbar passes one burst per channel and cycle, and a full channel holds back no other.
-        admission = {"program_order": 0, "channel_rate": 1, "run_ahead": run_ahead_bursts}
+        admission = {"program_order": 0, "channel_rate": CHANNEL_RATE, "run_ahead": run_ahead_bursts}
         self._dram = compiled().Dram(**configuration(spec, admission), streams=len(streams))
 
     @property
@@ -84,7 +87,10 @@ class Memory:
 
     def reset(self, refresh_phase: float = 0.0) -> None:
         """Start a new run at cycle 0 with all rows closed, `refresh_phase` x tREFI after the last refresh."""
-        self._dram.reset(int(refresh_phase * self.spec.timing_ticks["refi"]))
+        phase = int(refresh_phase * self.spec.timing_ticks["refi"])
+        self._dram.reset(phase)
+        if self.recorder is not None:
+            self.recorder.reset(phase)
 
     def submit(self, cycle: int, addresses: Addresses, row_bytes: int, stream: int, write: bool = False) -> int:
         """Add a request for rows of `row_bytes` bytes at `addresses`, in that order; return its id.
@@ -93,8 +99,10 @@ class Memory:
         ------
         InvalidValueError: an address outside the memory, or a cycle in the past.
         """
-        tick = math.ceil(round(cycle * self._ticks_per_cycle, 6))
-        request: int = self._dram.enqueue(max(tick, self._dram.now), addresses, row_bytes, stream, write)
+        tick = max(math.ceil(round(cycle * self._ticks_per_cycle, 6)), self._dram.now)
+        request: int = self._dram.enqueue(tick, addresses, row_bytes, stream, write)
+        if self.recorder is not None:
+            self.recorder.request(tick, addresses, row_bytes, stream, write)
         return request
 
     def run_until(self, cycle: int) -> list[Finished]:
@@ -105,6 +113,12 @@ class Memory:
             Finished(request, math.floor(round(first / ratio, 6)), math.ceil(round(last / ratio, 6)))
             for request, first, last in self._dram.run_until(tick)
         ]
+
+    @property
+    def admission_settings(self) -> dict[str, str]:
+        """How bursts enter the controllers, as the settings of `simulate dram`."""
+        numbers = {"order": "channel", "channel_rate": CHANNEL_RATE, "run_ahead": self.run_ahead_bursts}
+        return {f"admission.{name}": str(value) for name, value in numbers.items()}
 
     def traffic(self) -> dict[str, Traffic]:
         """Return the counts of every stream since the last reset."""

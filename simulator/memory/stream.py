@@ -70,7 +70,9 @@ class StreamTimer:
 
 
 def _simulate(memory: Memory | IdealMemory, size: int, write: bool) -> StreamTime:
+    recorder, memory.recorder = memory.recorder, None  # a measurement, not a request of the design
     memory.reset(0.5)  # half way between two refreshes
     memory.submit(0, np.zeros(1, dtype=np.int64), size, 0, write)
     finished = memory.run_until(_END)
+    memory.recorder = recorder
     return StreamTime(finished[0].last, memory.traffic()[memory.streams[0]])

@@ -17,10 +17,9 @@ from simulator.designs.spatten.energy import OnChip
 from simulator.designs.spatten.layout import Layout
 from simulator.designs.spatten.machine import Machine
 from simulator.designs.spatten.settings import SpAttenSettings
-from simulator.engine.analytical import Dram, IdealDram
+from simulator.engine.analytical import Dram, IdealDram, closed_forms
 from simulator.engine.interface import Cost, Design, Energy, Fidelity, Op, Rows
 from simulator.memory import Traffic
-from simulator.memory.ideal import IdealSpec
 from simulator.tech import Area
 from simulator.units import Fetcher
 from simulator.workload.ir import AttentionOp, Kind
@@ -90,7 +89,8 @@ class SpAtten(Design):
         if not op.keys or not decisions.groups:
             return Cost(self.machine.token_head_cycles(op))
         values = [self.chosen(group.values, op.keys, group.index + 1) for group in decisions.groups]
-        run = AttentionRun(self.machine, self.memory, op, self._layout(op, rows, decisions), decisions, values)
+        layout = self._layout(op, rows, decisions)
+        run = AttentionRun(self.machine, self.memory, op, layout, decisions, values, self.spans)
         cycles = run.run()
         traffic = self.memory.traffic()
         units = run.units(cycles)
@@ -131,10 +131,7 @@ class SpAtten(Design):
     @cached_property
     def _dram(self) -> Dram | IdealDram:
         """The closed forms of the memory."""
-        ahead = self.memory.run_ahead_bursts
-        if isinstance(self.memory_spec, IdealSpec):
-            return IdealDram(self.memory_spec, ahead)
-        return Dram(self.memory_spec, self.clock_ghz, ahead)
+        return closed_forms(self.memory_spec, self.clock_ghz, self.memory.run_ahead_bursts)
 
     def _layout(self, op: AttentionOp, rows: Rows | None, decisions: Decisions) -> Layout:
         if self._compact(op):

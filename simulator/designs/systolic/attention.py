@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from simulator.engine.event import Action, Engine
+from simulator.engine.event import Action, Engine, Span
 from simulator.engine.interface import row_bytes
 from simulator.engine.stations import Batch, Buffer, FetchQueue, Station
 from simulator.errors import UnsupportedError
@@ -67,7 +67,7 @@ class SystolicRun:
     """One dense attention op; `run` may be called once.
 
     Heads are loaded in order. The array prefers probabilities x V of a block that is ready to Q x K^T of a later one,
-    so that the softmax of a block overlaps with Q x K^T of the next.
+    so that the softmax of a block overlaps with Q x K^T of the next. trace: gets what units did when.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class SystolicRun:
         array: SystolicArray,
         softmax: Softmax,
         buffer_bytes: int,
+        trace: list[Span] | None = None,
     ) -> None:
         self.op, self.plan, self.array = op, plan, array
-        self.engine = Engine(memory)
+        self.engine = Engine(memory, trace)
         self._fetch = FetchQueue(self.engine)
         self._buffer = Buffer(self.engine, buffer_bytes - plan.score_bytes, op.kv_heads + 1)
         keys = softmax.cycles(op.keys)

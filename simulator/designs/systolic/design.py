@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from simulator.designs.systolic.analytical import AttentionEstimate, StreamEstimate
 from simulator.designs.systolic.attention import STREAMS, HeadPlan, SystolicRun
 from simulator.designs.systolic.settings import SystolicSettings
-from simulator.engine.interface import Cost, Design, Energy, Op, Rows
+from simulator.engine.analytical import Dram, IdealDram, closed_forms
+from simulator.engine.interface import Cost, Design, Energy, Fidelity, Op, Rows
 from simulator.memory import Traffic
 from simulator.memory.stream import StreamTimer
 from simulator.tech import Area, Constant, Silicon, SramMacro, Technology
@@ -34,6 +37,7 @@ class Systolic(Design):
         "softmax": ("logic.softmax",),
     }
     prunes = False
+    fidelities = ("event", "analytical")
 
     def __init__(self, settings: SystolicSettings, seed: int = 0) -> None:
         super().__init__(settings, seed)
@@ -82,7 +86,7 @@ class Systolic(Design):
     def _attention(self, op: AttentionOp) -> Cost:
         bits, size = self.settings.array.element_bits, self.settings.sram.bytes
         plan = HeadPlan.of(op, size, self.array.rows, bits)
-        run = SystolicRun(self.memory, op, plan, self.array, self.softmax, size)
+        run = SystolicRun(self.memory, op, plan, self.array, self.softmax, size, self.spans)
         cycles = run.run(self.settings.output_bits)
         active = run.engine.memory_active_cycles
         pairs = op.kv_heads * plan.queries * op.keys
@@ -100,12 +104,10 @@ class Systolic(Design):
             "bits_written": float((operands + 2 * pairs) * bits),
             "bits_read": float(read * bits),
         }
-        busy = {"fetcher": active, "array": run.work.busy_cycles, "softmax": run.softmax.busy_cycles}
-        traffic = self.memory.traffic()
         operations = {"fetcher": sum(t.bursts for t in traffic.values()), "array": 2 * macs, "softmax": pairs}
-        return Cost(cycles, active, self.memory.open_cycles(cycles), busy, operations, traffic, events)
+        return replace(cost, operations=operations, events=events)
 
-    def _linear(self, op: LinearOp) -> Cost:
+    def _linear(self, op: LinearOp, streaming: StreamTimer | StreamEstimate) -> Cost:
         """Double-buffered: max(array, DRAM) + drain, with all weights read once for each block of rows that fits."""
         width, inner, outputs = self.settings.linear_bits, op.in_features, op.out_features
         row = -(-inner * width // 8)
@@ -115,9 +117,9 @@ class Systolic(Design):
         occupied = whole * self.array.occupied_cycles(block, inner, outputs)
         occupied += self.array.occupied_cycles(rest, inner, outputs) if rest else 0
         moves = {
-            "weight": self.streaming.time(-(-inner * outputs * width // 8) * blocks),
-            "activation": self.streaming.time(op.tokens * row),
-            "linear_output": self.streaming.time(op.tokens * -(-outputs * width // 8), True),
+            "weight": streaming.time(-(-inner * outputs * width // 8) * blocks),
+            "activation": streaming.time(op.tokens * row),
+            "linear_output": streaming.time(op.tokens * -(-outputs * width // 8), True),
         }
         dram = sum(move.cycles for move in moves.values())
         macs = op.tokens * inner * outputs
