@@ -18,8 +18,9 @@ import numpy.typing as npt
 from simulator.memory import MemorySpec
 from simulator.memory.ideal import IdealSpec
 
-__all__ = ["Bound", "Dram", "Footprint", "IdealDram", "longest"]
+__all__ = ["Bound", "Dram", "Footprint", "IdealDram", "closed_forms", "longest"]
 
+SAMPLE_LINES = 1 << 15  # 1 MiB: whole rows of many banks
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -169,6 +170,14 @@ class Dram:
         bursts, rows = (numbers.reshape(self._shape) for numbers in counts)
         return Footprint(bursts, bursts if self.spec.controller.rows == "closed" else rows)
 
+    def contiguous(self, start: int, size: int) -> Footprint:
+        """Return what `size` contiguous bytes touch; of more than SAMPLE_LINES bursts the first ones stand for all."""
+        burst = self.spec.organisation.burst_bytes
+        lines = (start + size - 1) // burst - start // burst + 1
+        sampled = min(lines, SAMPLE_LINES)
+        first = np.array([start // burst * burst], dtype=np.int64)
+        return self.footprint(first, sampled * burst) * (lines / sampled)
+
     def _decoded(self, lines: Ints) -> tuple[Ints, Ints]:
         """Return the bank, numbered through all units, and the row of each line."""
         o = self.spec.organisation
@@ -267,6 +276,10 @@ class IdealDram:
         bursts = float(len(addresses) * -(-row_bytes // self.spec.burst_bytes))
         return Footprint(np.full((1, 1, 1), bursts), np.zeros((1, 1, 1)))
 
+    def contiguous(self, start: int, size: int) -> Footprint:
+        """Return the bursts of `size` contiguous bytes."""
+        return self.footprint(np.array([start]), size)
+
     def open_cycles(self, cycles: int, active: float, visits: int) -> float:
         """Return 0: there are no rows."""
         return 0.0
@@ -283,3 +296,8 @@ class IdealDram:
     def cycles(self, moved: Footprint, stalls: float = 0.0) -> float:
         """Return the cycles on the data path, on which nothing stalls but the fetcher's window."""
         return max(self.bounds(moved).values())
+
+
+def closed_forms(spec: MemorySpec | IdealSpec, clock_ghz: float, run_ahead: int) -> Dram | IdealDram:
+    """Return the closed forms of a memory."""
+    return IdealDram(spec, run_ahead) if isinstance(spec, IdealSpec) else Dram(spec, clock_ghz, run_ahead)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -81,14 +80,43 @@ class Systolic(Design):
         if isinstance(op, AttentionOp):
             return self._attention(op) if op.keys and op.queries and op.heads else Cost(0)
         assert isinstance(op, LinearOp)
-        return self._linear(op) if op.tokens else Cost(0)
+        return self._linear(op, self.streaming) if op.tokens else Cost(0)
+
+    def estimate(self, op: Op, rows: Rows | None, fidelity: Fidelity) -> Cost:
+        """Return the cost of an op in its dense form, by closed forms; raises as `simulate`."""
+        if isinstance(op, AttentionOp):
+            return self._estimated_attention(op) if op.keys and op.queries and op.heads else Cost(0)
+        assert isinstance(op, LinearOp)
+        return self._linear(op, StreamEstimate(self._dram)) if op.tokens else Cost(0)
+
+    @cached_property
+    def _dram(self) -> Dram | IdealDram:
+        return closed_forms(self.memory_spec, self.clock_ghz, self.memory.run_ahead_bursts)
+
+    def _plan(self, op: AttentionOp) -> HeadPlan:
+        return HeadPlan.of(op, self.settings.sram.bytes, self.array.rows, self.settings.array.element_bits)
+
+    def _estimated_attention(self, op: AttentionOp) -> Cost:
+        size, output = self.settings.sram.bytes, self.settings.output_bits
+        found = AttentionEstimate(self._dram, op, self._plan(op), self.array, self.softmax, size, output)
+        cycles, heads = found.cycles, op.kv_heads
+        active = min(round(self._dram.idle_read + found.dram_cycles), cycles)
+        busy = {"fetcher": active, "array": heads * found.array_cycles, "softmax": heads * found.softmax_cycles}
+        opened = self._dram.open_cycles(cycles, found.dram_cycles, 2 * heads)
+        traffic = {name: found.traffic.get(name, Traffic()) for name in self.streams}
+        return self._counted(op, found.plan, Cost(cycles, active, opened, busy, traffic=traffic))
 
     def _attention(self, op: AttentionOp) -> Cost:
-        bits, size = self.settings.array.element_bits, self.settings.sram.bytes
-        plan = HeadPlan.of(op, size, self.array.rows, bits)
-        run = SystolicRun(self.memory, op, plan, self.array, self.softmax, size, self.spans)
+        plan = self._plan(op)
+        run = SystolicRun(self.memory, op, plan, self.array, self.softmax, self.settings.sram.bytes, self.spans)
         cycles = run.run(self.settings.output_bits)
-        active = run.engine.memory_active_cycles
+        active, opened = run.engine.memory_active_cycles, self.memory.open_cycles(cycles)
+        busy = {"fetcher": active, "array": run.work.busy_cycles, "softmax": run.softmax.busy_cycles}
+        return self._counted(op, plan, Cost(cycles, active, opened, busy, traffic=self.memory.traffic()))
+
+    def _counted(self, op: AttentionOp, plan: HeadPlan, cost: Cost) -> Cost:
+        """Return `cost` with the operations and events of an attention op."""
+        bits, traffic = self.settings.array.element_bits, cost.traffic
         pairs = op.kv_heads * plan.queries * op.keys
         macs = 2 * pairs * op.head_dim
         operands = op.kv_heads * (2 * op.keys + plan.queries) * op.head_dim
