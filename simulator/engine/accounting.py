@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from simulator.engine.host import Host
-from simulator.engine.interface import Cost, Design, Energy, Op, UnitCycles
-from simulator.memory import Traffic
+from simulator.engine.interface import Cost, Design, Energy, Op, Rows, UnitCycles
+from simulator.memory import MemorySpec, Traffic
 from simulator.result import EnergyItem, LayerResult, ScopeResult, StreamResult, UnitResult, UnmodelledItem
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp, Workload
 
-__all__ = ["SCOPES", "Ledger", "bottleneck"]
+__all__ = ["SCOPES", "Ledger", "Observer", "bottleneck"]
 
 Scope = Literal["attention", "linear", "other"]
 SCOPES: tuple[Scope, ...] = ("attention", "linear", "other")
@@ -34,15 +34,26 @@ class _Group:
     on_host: int = 0
     tokens: int = 0
     heads: int = 0
+    continued: int = 0
     context: int = 0
     busy: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Unit:
-    cycles: UnitCycles = UnitCycles()
+    cycles: UnitCycles = field(default_factory=UnitCycles)
     operations: int = 0
     energy_pj: float = 0.0
+
+
+class Observer(Protocol):
+    """Is told about every op that the design runs."""
+
+    def before(self, op: Op) -> None:
+        """Called before `op` is simulated."""
+
+    def after(self, op: Op, rows: Rows | None, start: int, cost: Cost) -> None:
+        """Called with what `op`, which started at cycle `start`, cost."""
 
 
 @dataclass(slots=True)
@@ -51,18 +62,20 @@ class Ledger:
 
     Parameters
     ----------
-    workload: as given. design: what runs it. host: what runs the rest, or None.
+    workload: as given. design: what runs it. host: what runs the rest, or None. observers: of the ops on the design.
     """
 
     workload: Workload
     design: Design
     host: Host | None = None
+    observers: tuple[Observer, ...] = ()
     cycles: int = 0
     energies: dict[str, Energy] = field(default_factory=dict)
     open_choices: dict[str, tuple[str, Kind, str]] = field(default_factory=dict)
     _layers: dict[tuple[str, int | None], _Group] = field(default_factory=lambda: defaultdict(_Group))
     _units: dict[str, _Unit] = field(default_factory=lambda: defaultdict(_Unit))
     _traffic: dict[str, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
+    _latencies: dict[str, Any] = field(default_factory=dict)  # _sim.LatencyHistogram
     _left_out: dict[str, list[Op]] = field(default_factory=lambda: defaultdict(list))
     _scope_pj: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
     _scopes_of: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
@@ -97,6 +110,7 @@ class Ledger:
     def _describe(group: _Group, op: Op) -> None:
         if isinstance(op, AttentionOp):
             group.tokens, group.heads = group.tokens + op.keys, group.heads + len(op.heads)
+            group.continued += op.continues
             group.context += op.context
         else:
             group.tokens += op.tokens
@@ -105,7 +119,11 @@ class Ledger:
         rows = None
         if isinstance(op, AttentionOp) and op.key_ids is not None:
             rows = workload.arrays[op.key_ids].astype("int64")
+        for observer in self.observers:
+            observer.before(op)
         cost = self.design.cost(op, rows, self.cycles)
+        for observer in self.observers:
+            observer.after(op, rows, self.cycles, cost)
         self.cycles += cost.cycles
         self.open_choices.update(self.design.inputs(op))
         group.cycles += cost.cycles
@@ -126,6 +144,8 @@ class Ledger:
             self._traffic[name] += traffic
             if traffic.bursts:
                 self._scopes_of[name][scope] = None
+        for name, latency in cost.latencies.items():
+            self._latencies.setdefault(name, type(latency)()).merge(latency)
         for name, cycles in cost.unit_cycles().items():
             unit = self._units[name]
             unit.cycles += cycles
@@ -152,7 +172,7 @@ class Ledger:
             cycles=g.cycles if own else None,
             time_s=g.seconds if whole else None,
             tokens_mean=g.tokens / g.count,
-            heads_mean=g.heads / g.count if attention else None,
+            heads_mean=g.heads / (g.count - g.continued) if attention else None,
             context_mean=g.context / g.count if attention else None,
             operations=g.operations,
             dram_useful_bytes=g.useful_bytes,
@@ -216,10 +236,16 @@ class Ledger:
             rate = fetched / seconds / 1e9 if seconds else 0.0
             hits = t.row_hits / t.bursts if t.bursts else None
             writes, scopes = name in self.design.written_streams, tuple(self._scopes_of[name])
-            result[name] = StreamResult(
-                t.useful_bytes, fetched, t.bursts, t.activations, hits, rate, rate / peak, writes, scopes
-            )
+            counts = (t.useful_bytes, fetched, t.bursts, t.activations, hits, rate, rate / peak, writes, scopes)
+            result[name] = StreamResult(*counts, *self._latency_ns(name))
         return result
+
+    def _latency_ns(self, stream: str) -> tuple[float | None, ...]:
+        """Return mean, median, 99th percentile and maximum of a stream's read latencies."""
+        spec, latency = self.design.memory_spec, self._latencies.get(stream)
+        if latency is None or not latency.count or not isinstance(spec, MemorySpec):
+            return (None,) * 4
+        return tuple(spec.ns(v) for v in (latency.mean, latency.quantile(0.5), latency.quantile(0.99), latency.max))
 
     def energy_items(self) -> dict[str, EnergyItem]:
         """Return the energy by component."""

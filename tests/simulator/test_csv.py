@@ -194,6 +194,8 @@ def test_bert_rows_are_of_the_summarisation(tmp_path: Path) -> None:
 
 
 def test_unequal_heads_of_a_layer(tmp_path: Path) -> None:
+    from simulator import api
+
     kept = [40, 40, 30, 40]
     rows = [row(BERT_ROW, head_id=head, key_value_query_fetch_num=keys) for head, keys in enumerate(kept)]
     workload = read(tmp_path, *rows)
@@ -203,6 +205,8 @@ def test_unequal_heads_of_a_layer(tmp_path: Path) -> None:
         ((3,), 40, False),
     ]
     assert workload.operations() == sum(2 * 64 * 2 * keys * keys for keys in kept)
+    (layer,) = api.run(workload, "spatten").layers
+    assert (layer.heads_mean, layer.context_mean) == (4, 50)
     (dense,) = workload.dense().attention
     assert (dense.heads, dense.keys, dense.continues) == ((0, 1, 2, 3), 50, False)
     each = [row(row(BERT_ROW, head_id=head), if_topk=True, topk=30) for head in range(3)]
