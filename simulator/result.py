@@ -17,17 +17,22 @@ from typing import Any, Literal
 from simulator.codec import decode, encode, json_schema
 from simulator.errors import CorruptFileError
 from simulator.files import check_version, parse_json, read_bytes, read_json, write_atomic
+from simulator.timeline import Timeline, TimelineSpan
 from simulator.workload.ir import Kind, ModelInfo
 
 __all__ = [
     "FORMAT",
     "SCHEMA_VERSION",
+    "AreaItem",
     "EnergyItem",
     "InputField",
     "LayerResult",
     "Result",
+    "RuleResult",
     "ScopeResult",
     "StreamResult",
+    "TechnologyPoint",
+    "TechnologyResult",
     "Timeline",
     "TimelineSpan",
     "UnitResult",
@@ -132,34 +137,6 @@ class StreamResult:
 
 
 @dataclass(frozen=True, slots=True)
-class TimelineSpan:
-    """A unit worked on one thing from cycle `start` to cycle `end` of its op."""
-
-    unit: str
-    start: int
-    end: int
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """What the units did when, in one op: of a layer, from cycle `start` to cycle `end` of its `cycles`.
-
-    The spans of a unit do not overlap. dropped: spans left out because there were too many.
-    """
-
-    layer: int | None
-    name: str
-    phase: str
-    cycles: int
-    start: int
-    end: int
-    units: tuple[str, ...]
-    spans: tuple[TimelineSpan, ...]
-    dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class EnergyItem:
     """Energy of one component, with where its energy per event comes from.
 
@@ -174,6 +151,59 @@ class EnergyItem:
     low_pj: float | None = None
     high_pj: float | None = None
     by_scope: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AreaItem:
+    """Area of one part of the design in mm2, with where the area of its units comes from."""
+
+    component: str
+    mm2: float
+    source: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class TechnologyPoint:
+    """A node, supplies and a clock, and what the design's part of the workload takes there.
+
+    Parameters
+    ----------
+    node_nm: None where every constant stays at the node it is published for. logic_vdd, sram_vdd: in V.
+    time_s, energy_pj, power_w: of everything that the design ran; by group (dram, sram, logic). area_mm2: None where
+        the design does not say. The DRAM is another chip: node and supply leave it as it is.
+    """
+
+    node_nm: float | None
+    logic_vdd: float
+    sram_vdd: float
+    clock_ghz: float
+    time_s: float
+    energy_pj: dict[str, float]
+    power_w: dict[str, float]
+    area_mm2: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult:
+    """How one kind of constant follows the node, between which nodes in nm, and whether this run is outside of them."""
+
+    name: str
+    rule: str
+    low_nm: float
+    high_nm: float
+    extrapolated: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class TechnologyResult:
+    """The technology that was simulated, and the design's own, which is the same unless `rescaled`."""
+
+    used: TechnologyPoint
+    native: TechnologyPoint
+    rescaled: bool
+    rules: tuple[RuleResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +243,7 @@ class Result:
     peak_gops, peak_gbps: the design's roofs: operations of its multiplier arrays (2 per multiply-add) and DRAM bytes,
     both in 1e9 per second; None where the design does not say.
     timeline: what the units did in one op, where that was asked for.
+    area: the parts of the design. technology: node, supply and clock, as simulated and as the design has them.
     """
 
     design: str
@@ -235,6 +266,8 @@ class Result:
     peak_gops: float | None = None
     peak_gbps: float | None = None
     timeline: Timeline | None = None
+    area: tuple[AreaItem, ...] = ()
+    technology: TechnologyResult | None = None
     schema_version: str = SCHEMA_VERSION
 
     @property
