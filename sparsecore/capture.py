@@ -162,6 +162,7 @@ class _Parts:
         values, low = (keys,) * len(heads), (0,) * len(heads)
         if run is not None:
             values, low = (tuple(x[layer, row, list(heads)].tolist()) for x in (run.values, run.low_queries))
+        query_bits, key_msb_bits, key_lsb_bits, value_bits = self._widths()
         return AttentionOp(
             layer=layer,
             sequence=now.first + row,
@@ -176,21 +177,26 @@ class _Parts:
             values=values,
             local_values=keys if run is None else run.local_values(layer, row),
             lsb_queries=low,
-            **self._widths(),
+            query_bits=query_bits,
+            key_msb_bits=key_msb_bits,
+            key_lsb_bits=key_lsb_bits,
+            value_bits=value_bits,
             token_select=_select(keys, now.counts[layer + 1][row] if layer + 1 < self.info.layers else keys),
             head_select=self._head_select(run, layer, row),
             key_ids=self._key_ids(now, layer, row),
             kind=cast("dict[str, Kind]", dict.fromkeys(_DECISIONS, "measured") | {"bits": self._bits_kind()}),
+            protected=min(keys, int(self.handle is not None and self.handle.schedule.protect_first)),
         )
 
-    def _widths(self) -> dict[str, int]:
+    def _widths(self) -> tuple[int, int, int, int]:
+        """Return the stored bits of Q, of K's high and low parts, and of V."""
         schedule = self.handle.schedule if self.handle is not None else None
         if schedule is None or schedule.msb_bits is None:
             # No query was asked whether it needs the low bits: K is read in one pass.
             key = self.bits.key_msb + self.bits.key_lsb
-            return _named_widths(self.bits.query, key, 0, self.bits.value)
+            return self.bits.query, key, 0, self.bits.value
         value = schedule.value_bits or element_bits(self.info.dtype)
-        return _named_widths(schedule.msb_bits + schedule.lsb_bits, schedule.msb_bits, schedule.lsb_bits, value)
+        return schedule.msb_bits + schedule.lsb_bits, schedule.msb_bits, schedule.lsb_bits, value
 
     def _bits_kind(self) -> Kind:
         return "measured" if self.handle is not None and self.handle.schedule.msb_bits is not None else "assumed"
@@ -212,10 +218,6 @@ class _Parts:
             kept = torch.searchsorted(real, now.run.tokens(layer, row))
             self.arrays[name] = kept.to(torch.int32).numpy()
         return name
-
-
-def _named_widths(query: int, key_msb: int, key_lsb: int, value: int) -> dict[str, int]:
-    return {"query_bits": query, "key_msb_bits": key_msb, "key_lsb_bits": key_lsb, "value_bits": value}
 
 
 def _select(candidates: int, kept: int) -> tuple[int, int] | None:
