@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-from simulator.designs.registry import Parameter, Resolved, make
-from simulator.engine.accounting import Ledger
+from simulator.designs.registry import Parameter, Resolved, make, resolve
+from simulator.engine.accounting import Ledger, Observer
 from simulator.engine.host import Host, parse_host
 from simulator.engine.interface import FIDELITIES, Design, Fidelity
+from simulator.engine.technology import area_items, native_run, operating_point, rescaled, technology_result
 from simulator.errors import InvalidValueError, UnknownNameError, UnsupportedError, nearest
 from simulator.result import InputField, Result
 from simulator.workload.describe import describe
@@ -30,6 +32,13 @@ def run(
     strict: bool = False,
     seed: int = 0,
     fidelity: Fidelity = "event",
+    node: float | None = None,
+    vdd: float | None = None,
+    clock_ghz: float | None = None,
+    extrapolate: bool = False,
+    trace: str | os.PathLike[str] | None = None,
+    dram_trace: str | os.PathLike[str] | None = None,
+    timeline: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Simulate a workload on a design.
@@ -45,6 +54,11 @@ def run(
     seed: of every random choice (positions that the workload does not give). Equal seeds give equal results.
     fidelity: "event"; "analytical": a closed form of every op; "authors": the time by the formula of SpAtten's authors,
         for SpAtten and what that can express.
+    node, vdd, clock_ghz: process node in nm, supply in V and clock in GHz instead of the design's own; the result shows
+        both. extrapolate: allow a node outside those for which the constants are published.
+    trace: write the timeline of the units to this file, for Perfetto. dram_trace: write the requests to the memory, for
+        `simulate dram`; compressed if the name ends in .gz. timeline: keep what the units did in the longest attention
+        op in the result. All three are of the event engine alone.
     progress: called with ops done and ops in all.
 
     Raises
@@ -52,8 +66,9 @@ def run(
     UnknownNameError: no such design, memory or fidelity. ConfigError: an unknown or mistyped key.
     FileMissingError, CorruptFileError, FormatVersionError: the saved workload, or as `read_workload` for a model.
     UnsupportedError: an op does not fit the design, or `strict` and something is not modelled; a fidelity that the
-        design does not have, or whose formula cannot express an op.
-    InvalidValueError: `host` is not understood, or a seed below 0.
+        design does not have, or whose formula cannot express an op; `trace` or `dram_trace` without the event engine.
+    InvalidValueError: a node outside the published ones without `extrapolate`, `host` is not understood, or a seed
+        below 0.
     """
     if seed < 0:
         raise InvalidValueError(f"the seed is {seed}", where="seed", expected="0 or more")
@@ -67,13 +82,41 @@ def run(
     if not isinstance(workload, Workload):
         workload = read_workload(os.fspath(workload))
     roofline = parse_host(host)
-    design, resolved = make(arch, set, memory, seed)
+    asked = operating_point(set, node, vdd, clock_ghz, extrapolate)
+    design, resolved = make(arch, {**(set or {}), **asked}, memory, seed)
     design.use(fidelity)
     ledger = Ledger(workload, design, roofline)
     if strict:
         _refuse_left_out(ledger, resolved)
-    ledger.run(progress)
-    return _result(ledger, resolved, seed)
+    longest = LongestOp()
+    with _watching(ledger, trace, dram_trace, str(resolved.document.data["name"])) as watches:
+        ledger.observers = (*watches, longest)
+        ledger.run(progress)
+    native = ledger
+    if rescaled(asked, resolve(arch, set), resolved):
+        native = native_run(workload, ledger, arch, set, memory, seed)
+    result = _result(ledger, native, resolved, seed)
+    return replace(result, timeline=timeline_of(design, longest)) if timeline else result
+
+
+@contextmanager
+def _watching(
+    ledger: Ledger, trace: str | os.PathLike[str] | None, dram_trace: str | os.PathLike[str] | None, name: str
+) -> Iterator[list[Observer]]:
+    """Yield what writes the traces that are asked for; they are complete when the block ends."""
+    design, title = ledger.design, f"{name} on {ledger.workload.name}"
+    watches: list[Observer] = []
+    with ExitStack() as stack:
+        if dram_trace is not None:
+            watches.append(stack.enter_context(recorded(design, os.fspath(dram_trace), title)))
+        if trace is None:
+            yield watches
+            return
+        if design.fidelity != "event":
+            raise UnsupportedError(f"the fidelity {design.fidelity} has no timeline", where="--trace", expected="event")
+        events = PerfettoTrace(title, design.clock_ghz)
+        yield [*watches, SpanWatch(design, events)]
+        events.save(trace)
 
 
 def _refuse_left_out(ledger: Ledger, resolved: Resolved) -> None:
@@ -94,7 +137,7 @@ def _refuse_left_out(ledger: Ledger, resolved: Resolved) -> None:
         )
 
 
-def _result(ledger: Ledger, resolved: Resolved, seed: int) -> Result:
+def _result(ledger: Ledger, native: Ledger, resolved: Resolved, seed: int) -> Result:
     design, workload, data = ledger.design, ledger.workload, resolved.document.data
     return Result(
         design=str(data["name"]),
@@ -116,6 +159,8 @@ def _result(ledger: Ledger, resolved: Resolved, seed: int) -> Result:
         notes=_notes(ledger),
         peak_gops=design.peak_gops,
         peak_gbps=design.memory_spec.peak_gb_per_s,
+        area=area_items(design),
+        technology=technology_result(ledger, native),
     )
 
 

@@ -57,6 +57,14 @@ def run(
             autocompletion=starting_with(lambda: ["analytical", "event", "authors"]),
         ),
     ] = "event",
+    node: Annotated[
+        float | None, typer.Option(help="Process node in nm: logic, SRAM and wires by their own rules.")
+    ] = None,
+    vdd: Annotated[float | None, typer.Option(help="Supply in V instead of the node's nominal one.")] = None,
+    clock_ghz: Annotated[float | None, typer.Option(help="Clock in GHz instead of the design's.")] = None,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Allow a node outside those of the published constants.")
+    ] = False,
     json: Annotated[str | None, typer.Option(help="Write the results as JSON; - is stdout, instead of tables.")] = None,
     csv: Annotated[str | None, typer.Option(help="Write the results as CSV; - is stdout, as for --json.")] = None,
     html: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,
@@ -78,6 +86,7 @@ def run(
     if require_measured:
         options.refuse_assumptions(workload)
     chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed, "fidelity": fidelity}
+    chosen |= {"node": node, "vdd": vdd, "clock_ghz": clock_ghz, "extrapolate": extrapolate}
     results = [_simulate(workload, name, {**chosen, "set": settings[name]}, quiet) for name in arch]
     # Files first: a reader of stdout that stops early, such as `head`, costs none of them.
     _write_files(results, json, csv, html)

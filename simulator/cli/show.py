@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simulator.cli import options
 from simulator.report.tables import DataTable
 from simulator.result import load_results
+
+if TYPE_CHECKING:
+    from simulator.designs.registry import Resolved
 
 __all__ = ["show"]
 
@@ -31,7 +34,8 @@ def show(
         else:
             print_results(load_results(what), options.console(), details=True)
         return
-    print_table(_memory(what) if _is_memory(what) else _parameters(what), options.console())
+    for table in (_memory(what),) if _is_memory(what) else _design(what):
+        print_table(table, options.console())
 
 
 def _is_replay(path: str) -> bool:
@@ -71,10 +75,18 @@ def _memory(name: str) -> DataTable:
     return parameters_table(title, parameters_of(spec), remarks, first)
 
 
-def _parameters(arch: str) -> DataTable:
+def _design(arch: str) -> tuple[DataTable, ...]:
+    """The parameters, and the area part by part."""
     from simulator.designs.registry import make
+    from simulator.engine.technology import area_items
+    from simulator.report.tables import area_table
 
-    _, resolved = make(arch)
+    design, resolved = make(arch)
+    items = area_items(design)
+    return (_parameters(resolved), area_table(items)) if items else (_parameters(resolved),)
+
+
+def _parameters(resolved: Resolved) -> DataTable:
     rows = tuple((item.name, str(item.value), item.kind, item.source) for item in resolved.parameters)
     data = resolved.document.data
     return DataTable(

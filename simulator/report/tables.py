@@ -6,10 +6,19 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from simulator.report.text import bytes_text, count, energy, number, percent, rate, ratio, seconds
-from simulator.result import Result, ScopeResult
+from simulator.report.text import area, bytes_text, count, energy, number, percent, rate, ratio, seconds, si
+from simulator.result import AreaItem, Result, ScopeResult, TechnologyPoint
 
-__all__ = ["DECISIONS", "DataTable", "assumption_line", "comparison_table", "decisions", "distinct", "tables_of"]
+__all__ = [
+    "DECISIONS",
+    "DataTable",
+    "area_table",
+    "assumption_line",
+    "comparison_table",
+    "decisions",
+    "distinct",
+    "tables_of",
+]
 
 SCOPES = ("attention", "linear", "other", "total")
 # The fields of a workload that a pruning run decides, as `Workload.kinds` names them.
@@ -85,6 +94,8 @@ def tables_of(result: Result) -> tuple[DataTable, ...]:
         _units(result),
         _streams(result),
         _energy(result),
+        _area(result),
+        _technology(result),
         _unmodelled(result),
         _layers(result),
         _inputs(result),
@@ -176,6 +187,59 @@ def _energy(result: Result) -> DataTable:
         rows.append(("total", "", energy(total), "", "", "", ""))
     columns = ("component", "group", "energy", "share", "range of the constants", "kind", "source of the constants")
     return DataTable("Energy", columns, tuple(rows), align="llrrlll", brief=4)
+
+
+def _area(result: Result) -> DataTable:
+    """By unit; the parts are in the JSON and in `simulate show ARCH`."""
+    units: dict[str, list[AreaItem]] = {}
+    for item in result.area:
+        units.setdefault(item.component.partition(".")[0], []).append(item)
+    total = sum(item.mm2 for item in result.area)
+    rows = [
+        (name, area(sum(i.mm2 for i in items)), percent(sum(i.mm2 for i in items) / total), _sources(items))
+        for name, items in units.items()
+    ]
+    if rows:
+        rows.append(("total", area(total), "", ""))
+    note = "bottom-up; control, clock tree and wiring are not counted" if rows else ""
+    return DataTable("Area", ("unit", "area", "share", "source"), tuple(rows), note, "lrrl", brief=3)
+
+
+def _sources(items: Iterable[AreaItem]) -> str:
+    return "; ".join(dict.fromkeys(item.source for item in items))
+
+
+def area_table(items: Sequence[AreaItem]) -> DataTable:
+    """Return every part with its area and source."""
+    rows = [(item.component, area(item.mm2), str(item.kind), item.source) for item in items]
+    rows.append(("total", area(sum(item.mm2 for item in items)), "", ""))
+    return DataTable("Area", ("part", "area", "kind", "source"), tuple(rows), align="lrll")
+
+
+def _technology(result: Result) -> DataTable:
+    """The design's own technology, and beside it the one that was asked for."""
+    technology = result.technology
+    if technology is None:
+        return DataTable("Technology", (), ())
+    points = (technology.native, technology.used) if technology.rescaled else (technology.native,)
+    cells = [_technology_cells(point) for point in points]
+    rows = tuple((name, *(cell[name] for cell in cells)) for name in cells[0])
+    outside = [rule.name for rule in technology.rules if rule.extrapolated]
+    note = f"EXTRAPOLATED beyond the published nodes: {', '.join(outside)}" if outside else ""
+    return DataTable("Technology", ("", "native", "rescaled")[: 1 + len(points)], rows, note)
+
+
+def _technology_cells(point: TechnologyPoint) -> dict[str, str]:
+    groups = ("logic", "sram", "dram")
+    return {
+        "node": "as published" if point.node_nm is None else f"{point.node_nm:g} nm",
+        "supply of logic, SRAM": f"{point.logic_vdd:.3g} V, {point.sram_vdd:.3g} V",
+        "clock": f"{point.clock_ghz:g} GHz",
+        "time": seconds(point.time_s),
+        **{f"{group} energy": energy(point.energy_pj.get(group, 0.0)) for group in groups},
+        **{f"{group} power": si(point.power_w.get(group, 0.0), "W") for group in groups},
+        "area": "not modelled" if point.area_mm2 is None else area(point.area_mm2),
+    }
 
 
 def _has_range(low: float | None, high: float | None) -> bool:

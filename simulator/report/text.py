@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["bytes_text", "count", "energy", "number", "percent", "rate", "ratio", "seconds", "si"]
+__all__ = ["area", "bytes_text", "count", "energy", "number", "percent", "rate", "ratio", "seconds", "si"]
 
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
 NOT_MEASURED = "–"
@@ -49,6 +49,11 @@ def seconds(value: float | None) -> str:
 def energy(pj: float | None) -> str:
     """Return an energy given in picojoules."""
     return si(None if pj is None else pj * 1e-12, "J")
+
+
+def area(mm2: float) -> str:
+    """Return an area in square millimetres."""
+    return f"{mm2:.3g} mm2"
 
 
 def bytes_text(value: float | None) -> str:

@@ -67,7 +67,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 def test_a_result_of_the_first_minor_version_still_loads() -> None:
     document = json.loads(make_result().to_json())
     document["schema_version"] = "1.0"
-    new = {"starved_cycles", "blocked_cycles", "idle_cycles", "bottleneck", "timeline"}
+    new = {"starved_cycles", "blocked_cycles", "idle_cycles", "bottleneck", "timeline", "area", "technology"}
     new |= {f"read_latency{part}_ns" for part in ("", "_p50", "_p99", "_max")}
     items = [document, *document["units"].values(), *document["streams"].values(), *document["layers"]]
     removed = {name for item in items for name in new if item.pop(name, document) is not document}
