@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kLongSamples = 4;
 constexpr int64_t kLeastSample = int64_t{4} << 20;  // bytes
-constexpr int64_t kRefreshesInSample = 8;
+constexpr int64_t kRefreshesInSample = 24;  // one more or less in the sample is below 0.5 % of its time
 constexpr int64_t kProgramHigh = 8192, kProgramLow = 4096;  // requests waiting to be sent
 constexpr size_t kBatch = 1024;
 
