@@ -172,14 +172,7 @@ def build(
     UnsupportedError: a family whose layers are not described.
     """
     family = family_named(model.family)
-    if seq_len < 1 or batch < 1 or generate < 0:
-        raise InvalidValueError(
-            f"seq_len {seq_len}, batch {batch}, generate {generate}", expected="seq_len and batch >= 1, generate >= 0"
-        )
-    if generate and family.encoder:
-        raise InvalidValueError(
-            f"a {model.family} model generates no tokens", where="--generate", expected="0", hint="use --seq-len"
-        )
+    _check_lengths(family, seq_len, batch, generate)
     job = _Job(model, family, schedule, schedule.plan(model.layers), seq_len, batch, generate, patterns)
     ops = _Ops()
     for now in (_summarise(job), *(_generate(job, step) for step in range(generate))):
@@ -199,6 +192,17 @@ def build(
         source=source,
         notes=tuple(notes),
     )
+
+
+def _check_lengths(family: Family, seq_len: int, batch: int, generate: int) -> None:
+    if seq_len < 1 or batch < 1 or generate < 0:
+        raise InvalidValueError(
+            f"seq_len {seq_len}, batch {batch}, generate {generate}", expected="seq_len and batch >= 1, generate >= 0"
+        )
+    if generate and family.encoder:
+        raise InvalidValueError(
+            f"a {family.name} model generates no tokens", where="--generate", expected="0", hint="use --seq-len"
+        )
 
 
 def _heads(job: _Job, prunes: bool) -> list[int]:

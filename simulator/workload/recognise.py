@@ -50,6 +50,8 @@ def from_config(config: Mapping[str, Any], where: str, parameters: int = 0, dtyp
             raise ConfigError(f"{key} is {value!r}", where=where, expected="an integer of 1 or more")
         return value
 
+    if family.patches is not None:
+        _check_patches(config, where)
     hidden, heads = size("hidden"), size("heads")
     return _model_info(
         family.name,
@@ -60,11 +62,18 @@ def from_config(config: Mapping[str, Any], where: str, parameters: int = 0, dtyp
         hidden=hidden,
         # GPT-2 configs leave n_inner out where it is four times the hidden size.
         intermediate=size("intermediate", 4 * hidden if family.name == "gpt2" else None),
-        vocab=size("vocab", 0),
+        vocab=size("vocab", 0) if family.patches is None else len(config.get("id2label") or ()),
         parameters=parameters,
         dtype=dtype or _dtype(config.get("dtype") or config.get("torch_dtype")),
         where=where,
     )
+
+
+def _check_patches(config: Mapping[str, Any], where: str) -> None:
+    """Raise UnsupportedError for images that are not cut into patches of 16 x 16 pixels in three colours."""
+    for key, known in (("patch_size", 16), ("num_channels", 3)):
+        if config.get(key, known) != known:
+            raise UnsupportedError(f"{key} is {config[key]!r}", where=where, expected=str(known))
 
 
 def _dtype(name: object) -> str:
@@ -156,6 +165,8 @@ def _from_shapes(
     where: str,
 ) -> ModelInfo:
     first, vocabulary = f"{prefix}{family.prefix(0)}", f"{prefix}{family.vocabulary}.weight"
+    if vocabulary not in tensors:
+        vocabulary = f"{family.vocabulary}.weight"  # a classifier stands beside the model
 
     def shape(name: str) -> tuple[int, int]:
         tensor = tensors.get(name)

@@ -170,13 +170,13 @@ def write_requests(workload: Workload, path: Path) -> None:
     UnsupportedError: both phases, several sequences, or a decision that the format has no column for.
     """
     phases = {op.phase for op in workload.attention}
-    if len(phases) != 1 or (phases == {"generate"} and len(workload.sequences) > 1):
+    rows = list(chain.from_iterable(_rows(op, str(path)) for op in workload.attention)) if len(phases) == 1 else []
+    if not rows or (phases == {"generate"} and len(workload.sequences) > 1):
         raise UnsupportedError(
             "a file of requests holds the summarisation, or the generation of one sequence",
             where=str(path),
             hint="choose a workload of one phase, such as gpt2-medium@wikitext2",
         )
-    rows = list(chain.from_iterable(_rows(op, str(path)) for op in workload.attention))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()

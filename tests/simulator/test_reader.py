@@ -84,6 +84,18 @@ def llama(q_norm: bool = False) -> Arrays:
     return {**tensors, f"{start}self_attn.q_norm.weight": zeros(8)} if q_norm else tensors
 
 
+def vit() -> Arrays:
+    projection = "vit.embeddings.patch_embeddings.projection.weight"
+    tensors = {"classifier.weight": zeros(10, 32), projection: zeros(32, 3, 16, 16)}
+    start = "vit.encoder.layer.0."
+    for name in ("attention.attention.query", "attention.attention.key", "attention.attention.value"):
+        tensors[f"{start}{name}.weight"] = zeros(32, 32)
+    tensors[f"{start}attention.output.dense.weight"] = zeros(32, 32)
+    tensors[f"{start}intermediate.dense.weight"] = zeros(64, 32)
+    tensors[f"{start}output.dense.weight"] = zeros(32, 64)
+    return tensors
+
+
 def written(tmp_path: Path, tensors: Arrays, name: str = "model.safetensors") -> str:
     save_file(tensors, tmp_path / name)
     return str(tmp_path / name)
@@ -104,6 +116,7 @@ def numbers(model: ModelInfo) -> tuple[object, ...]:
         (gpt2(), 2, ("gpt2", 3, 2, 2, 8, 16, 64)),
         (llama(), 4, ("llama", 1, 4, 1, 8, 32, 48)),
         (llama(q_norm=True), None, ("llama", 1, 4, 1, 8, 32, 48)),
+        (vit(), 4, ("vit", 1, 4, 4, 8, 32, 64)),
     ],
 )
 def test_sizes_from_names_and_shapes(
@@ -113,7 +126,7 @@ def test_sizes_from_names_and_shapes(
     assert numbers(workload.model) == expected
     assert workload.model.parameters == sum(array.size for array in tensors.values())
     assert workload.model.dtype == "f16"
-    assert workload.model.vocab in {50, 70, 90, 100}
+    assert workload.model.vocab in {10, 50, 70, 90, 100}
     assert workload.source.endswith("model.safetensors")
 
 
@@ -248,6 +261,18 @@ def test_configs_of_other_families(tmp_path: Path) -> None:
         model = read_workload(str(tmp_path), ReadRequest(seq_len=4, generate=0)).model
         assert (model.layers, model.heads, model.kv_heads, model.intermediate) == (2, 4, kv_heads, mlp)
     assert model.dtype == "bf16"
+
+
+def test_vision_transformers_have_patches_of_16(tmp_path: Path) -> None:
+    config = {**BERT_CONFIG, "model_type": "vit", "patch_size": 16, "id2label": {str(i): "a" for i in range(7)}}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    workload = read_workload(str(path))
+    assert (workload.model.vocab, workload.sequences[0].tokens) == (7, 197)
+    assert {op.protected for op in workload.attention} == {1}
+    path.write_text(json.dumps({**config, "patch_size": 32}))
+    with pytest.raises(UnsupportedError, match="patch_size is 32"):
+        read_workload(str(path))
 
 
 def test_damaged_safetensors(tmp_path: Path) -> None:
