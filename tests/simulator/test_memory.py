@@ -34,50 +34,101 @@ def replay(memory: Memory, addresses: np.ndarray, size: int, write: bool = False
 
 def row_stride(spec: MemorySpec) -> int:
     """Bytes between neighbouring rows of one bank (the row is the highest slice of the map)."""
-    o = spec.organisation
-    return o.channels * o.pseudo_channels * o.bank_groups * o.banks_per_group * o.page_bytes
+    return spec.capacity_bytes // spec.organisation.rows
 
 
-def test_idle_read_latency_is_activation_plus_column_access() -> None:
-    t = load_memory("hbm2").timing_ticks
-    assert replay(memory_of(), np.array([0]), 32) == SECOND_SLOT + t["rcd_read"] + t["cl"] + t["burst"]
-    assert replay(memory_of(), np.array([0]), 32, write=True) == SECOND_SLOT + t["rcd_write"] + t["cwl"] + t["burst"]
+# Closed forms, in ticks
 
 
-def test_read_of_the_open_row_and_of_another_row_of_its_bank() -> None:
-    memory, t = memory_of(), load_memory("hbm2").timing_ticks
-    other = row_stride(memory.spec)
-    for address, closing in ((32 * 128, 0), (other, t["rp"] + t["rcd_read"])):
-        memory.reset()
-        memory.submit(0, np.array([0]), 32, 0)
-        memory.run_until(END)
-        memory.submit(1000, np.array([address % (2 * other)]), 32, 0)
-        latency = memory.run_until(END)[0].last - 1000
-        assert latency == closing + t["cl"] + t["burst"]
+def in_ticks(spec: MemorySpec, run_ahead: int = 4096) -> Memory:
+    """The memory behind a design with the memory's own clock."""
+    return Memory(spec, spec.clock_ghz, ("read", "write"), run_ahead)
 
 
-def test_sequential_reads_reach_the_peak_minus_refresh() -> None:
-    spec = load_memory("hbm2", 16)
-    size = 32 << 20
-    cycles = replay(memory_of(spec), np.arange(0, size, 4096), 4096)
-    share = size / cycles / spec.peak_bytes_per_tick
+def effect(spec: MemorySpec, ready: int, slots: int, aligned: bool = True) -> int:
+    """The tick in which a command of so many slots takes effect that must not do so before `ready`, and is alone."""
+    start = ready - slots + 1
+    if aligned and spec.controller.command_align == 2:
+        start += start % 2
+    return start + slots - 1
+
+
+def idle_access(spec: MemorySpec, write: bool, other_row: bool) -> int:
+    """Ticks from the acceptance of an access to the end of its data."""
+    t, slots = spec.timing_ticks, spec.controller.slots
+    now = int(spec.controller.queues == "per_bank")  # it moves into its bank's queue first
+    if other_row:
+        opened = effect(spec, now + slots.precharge - 1, slots.precharge, aligned=False) + t["rp"]
+    else:
+        opened = now + slots.activate - 1
+    row = effect(spec, opened, slots.activate)
+    if write:
+        return effect(spec, row + t["rcd_write"], slots.write) + t["cwl"] + t["burst"]
+    return effect(spec, row + t["rcd_read"], slots.read) + t["cl"] + t["burst"] + spec.controller_numbers["delay"]
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("name", standard_names())
+def test_idle_access_of_a_closed_bank_and_of_another_row(name: str, write: bool) -> None:
+    spec = load_memory(name, settings={"controller.refresh": "none"})
+    memory = in_ticks(spec)
+    for address, other_row in ((0, False), (row_stride(spec), True)):
+        start = 2000 if other_row else 0
+        memory.submit(start, np.array([address]), 32, int(write), write)
+        assert memory.run_until(END)[0].last - start == idle_access(spec, write, other_row)
+
+
+@pytest.mark.parametrize("name", standard_names())
+def test_idle_read_of_an_open_row(name: str) -> None:
+    spec = load_memory(name, settings={"controller.refresh": "none"})
+    memory, c = in_ticks(spec), spec.controller
+    for start in (0, 2000):
+        memory.submit(start, np.array([0]), 32, 0)
+        latency = memory.run_until(END)[0].last - start
     t = spec.timing_ticks
-    # A refresh costs tRFC and closing and reopening the rows; reopening overlaps with nothing else at most.
-    reopen = t["ras"] + t["rp"] + t["rcd_read"] + t["cl"]
-    assert 1 - (t["rfc"] + reopen) / t["refi"] - 0.005 < share < 1 - t["rfc"] / t["refi"] + 0.001
+    first = (c.queues == "per_bank") + c.slots.read - 1
+    assert latency == effect(spec, first, c.slots.read) + t["cl"] + t["burst"] + spec.controller_numbers["delay"]
 
 
-def test_without_refresh_sequential_reads_reach_the_peak() -> None:
-    spec = quiet()
-    cycles = replay(memory_of(spec), np.arange(0, 8 << 20, 4096), 4096)
-    assert (8 << 20) / cycles / spec.peak_bytes_per_tick > 0.995
+@pytest.mark.parametrize(
+    "name", ["hbm2", "hbm2-ramulator", "hbm2-legacy", "hbm3", "ddr4-3200", "ddr5-4800", "gddr6-14"]
+)
+def test_sequential_reads_reach_the_peak_minus_refresh(name: str) -> None:
+    """All that a refresh takes is tRFC, closing the rows before it and reopening them after it."""
+    spec = load_memory(name)
+    t, rows = spec.timing_ticks, 4096
+    size = int(12 * t["refi"] * spec.peak_bytes_per_tick) // rows * rows
+    addresses = np.arange(0, size, rows)
+    ticks = replay(in_ticks(spec), addresses, rows)
+    at_peak = size / spec.peak_bytes_per_tick
+    without = replay(in_ticks(spec.with_settings({"controller.refresh": "none"})), addresses, rows)
+    assert at_peak <= without < 1.01 * at_peak
+    each = (ticks - without) / (ticks // t["refi"])
+    reopen = t["ras"] + t["rp"] + t["rcd_read"] + t["cl"] + t["burst"] + 4 * (t["faw"] + t["ppd"])
+    assert t["rfc"] <= each <= t["rfc"] + reopen
 
 
-def random_share(spec: MemorySpec, seed: int) -> float:
-    rng = np.random.default_rng(seed)
-    addresses = rng.integers(0, GIB // 32, 100_000) * 32
-    cycles = replay(memory_of(spec, 1 << 20), addresses, 32)
-    return 32 * len(addresses) / cycles / spec.peak_bytes_per_tick
+def most_random_bursts(spec: MemorySpec) -> float:
+    """Bursts per tick, each with an activation of its own, that all channels can move."""
+    o, t, slots = spec.organisation, spec.timing_ticks, spec.controller.slots
+    row_commands = slots.activate * (1 + (t["aad"] > 0)) + slots.precharge
+    if spec.controller.command_bus == "shared":
+        row_commands += slots.read
+    units = o.pseudo_channels * o.ranks
+    data = o.pseudo_channels / max(t["burst"], t["ccd_short"])
+    by_rows = [4 / max(t["faw"], 4 * t["rrd_short"]), spec.banks / t["rc"]]
+    return o.channels * min(data, units * min(by_rows), 1 / row_commands)
+
+
+@pytest.mark.parametrize("name", standard_names())
+def test_random_bursts_are_bounded(name: str, seed: int) -> None:
+    """By the data bus, tFAW or tRRD, tRC or the command bus, whichever is the slowest."""
+    spec = load_memory(name, settings={"controller.refresh": "none"})
+    bursts, size = 30_000, spec.organisation.burst_bytes
+    addresses = np.random.default_rng(seed).integers(0, GIB // size, bursts) * size
+    rate = bursts / replay(in_ticks(spec, 1 << 16), addresses, size)
+    bound = most_random_bursts(spec)
+    assert 0.6 * bound < rate < 1.01 * bound
 
 
 def test_random_bursts_are_limited_by_the_row_command_bus(seed: int) -> None:
@@ -94,11 +145,40 @@ def test_random_bursts_are_limited_by_tfaw_where_the_row_bus_is_wide(seed: int) 
     assert 0.85 * bound < random_share(spec, seed) <= bound * 1.001
 
 
-def test_a_stride_of_one_row_takes_trc_each() -> None:
-    spec = quiet()
+def random_share(spec: MemorySpec, seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    addresses = rng.integers(0, GIB // 32, 100_000) * 32
+    cycles = replay(memory_of(spec, 1 << 20), addresses, 32)
+    return 32 * len(addresses) / cycles / spec.peak_bytes_per_tick
+
+
+@pytest.mark.parametrize("name", standard_names())
+def test_a_stride_of_one_row_takes_trc_each(name: str) -> None:
+    spec = load_memory(name, settings={"controller.refresh": "none"})
     t, count = spec.timing_ticks, 200
-    cycles = replay(memory_of(spec), np.arange(count) * row_stride(spec), 32)
-    assert cycles == SECOND_SLOT + (count - 1) * (t["ras"] + t["rp"]) + t["rcd_read"] + t["cl"] + t["burst"]
+    ticks = replay(in_ticks(spec), np.arange(count) * row_stride(spec), 32) - idle_access(spec, False, False)
+    each = max(t["rc"], t["rcd_read"] + t["rtp"] + t["rp"])
+    rounding = spec.controller.command_align - 1
+    assert (count - 1) * each <= ticks <= (count - 1) * (each + 3 * rounding)
+
+
+def test_a_burst_of_another_rank_waits_for_trtrs() -> None:
+    two = {"organisation.ranks": "2", "address_map": "r16 b2 c7 g2 k1 o6", "controller.refresh": "none"}
+    spec = load_memory("ddr4-3200", settings=two)
+    t = spec.timing_ticks
+    assert t["rtrs"] > 0
+    memory = in_ticks(spec)
+    group, rank = 128, 64  # bytes to the next one
+    for other, gap in ((rank, t["burst"] + t["rtrs"]), (group, t["ccd_short"])):
+        memory.reset()
+        for address in (0, other):  # opens the rows
+            memory.submit(0, np.array([address]), 64, 0)
+        for address in (0, other):
+            memory.submit(1000, np.array([address]), 64, 0)
+        done: dict[int, int] = {}
+        while len(done) < 4:
+            done.update({item.request: item.first for item in memory.run_until(END)})
+        assert done[3] - done[2] == gap
 
 
 def test_write_to_read_turnaround() -> None:
@@ -124,6 +204,37 @@ def test_traffic_is_conserved_and_below_the_peak(seed: int) -> None:
         assert counts.bursts == len(lines)  # ascending rows: neighbours share a burst at most once
         assert counts.row_hits == counts.bursts - counts.activations
         assert counts.bursts * burst <= cycles * memory.peak_bytes_per_cycle
+
+
+def gather(rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Return the addresses of 10-50 % of some thousand rows, in ascending order, and their size."""
+    size, rows = int(rng.choice([64, 96, 128, 192, 256])), 8192
+    kept = rng.choice(rows, int(rng.uniform(0.1, 0.5) * rows), replace=False)
+    return np.sort(kept) * size, size
+
+
+@pytest.mark.parametrize("name", ["hbm2", "hbm2-dramsim3", "ddr4-3200", "lpddr5-6400"])
+def test_shuffling_a_kept_set_never_helps(name: str, seed: int) -> None:
+    rng, spec = np.random.default_rng(seed), load_memory(name)
+    for _ in range(5):
+        ascending, size = gather(rng)
+        memory = in_ticks(spec)
+        straight = replay(memory, ascending, size)
+        in_order = memory.traffic()["read"]
+        shuffled = replay(memory, rng.permutation(ascending), size)
+        mixed = memory.traffic()["read"]
+        assert straight <= shuffled
+        assert in_order.activations <= mixed.activations
+        assert in_order.bursts <= mixed.bursts
+
+
+@pytest.mark.parametrize("coarse", ["r15 h3 p1 b2 g2 c5 o5", "r15 b2 g2 h3 p1 c5 o5"])
+def test_a_finer_interleave_never_helps_a_stride_of_one_bank(coarse: str) -> None:
+    times = []
+    for text in (coarse, "r15 b2 c5 g2 p1 h3 o5", "r15 b2 c4 g2 p1 h3 c1 o5"):
+        spec = load_memory("hbm2", settings={"address_map": text})
+        times.append(replay(in_ticks(spec), np.arange(300) * row_stride(spec), 32))
+    assert times == sorted(times)
 
 
 def test_equal_however_the_time_is_cut(seed: int) -> None:
