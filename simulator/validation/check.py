@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulator.errors import UnknownNameError, nearest
-from simulator.validation import definitions, power, ranges, speed
+from simulator.validation import area, definitions, power, ranges, speed
 from simulator.validation.bench import Bench
 from simulator.validation.measured import MEASURES, Measured, Part, arguments
 from simulator.validation.targets import Class, Target, Topic
 
 __all__ = ["PERTURBATION", "Moved", "Row", "Validation", "validate_targets"]
 
-_REGISTERED = (definitions, power, ranges, speed)  # importing them fills MEASURES
+_REGISTERED = (area, definitions, power, ranges, speed)  # importing them fills MEASURES
 PERTURBATION = 0.1
 Verdict = Literal["pass", "known miss", "MISS", "shown", "inside", "outside"]
 
@@ -121,8 +121,13 @@ def _chosen(topics: Sequence[Topic], only: Sequence[str]) -> list[str]:
 
 
 def _constant(target: Target, _: Topic, given: dict[str, object]) -> Callable[[Bench], float]:
-    """Return how the constant of a calibration follows: published / ours."""
-    return lambda bench: target.value / MEASURES[target.measure](bench, **given).low
+    """Return how the constant of a calibration follows: published / ours, both without what is not scaled."""
+
+    def value(bench: Bench) -> float:
+        ours = MEASURES[target.measure](bench, **given)
+        return (target.value - ours.fixed) / (ours.low - ours.fixed)
+
+    return value
 
 
 def _row(target: Target, topic: Topic, given: dict[str, object], bench: Bench) -> Row:
@@ -133,7 +138,7 @@ def _row(target: Target, topic: Topic, given: dict[str, object], bench: Bench) -
     parts = ours.parts
     if target.class_ == "calibration":
         value = bench.constant(target.name)
-        parts = (*parts, Part.of("constant: published / ours", value, "x"))
+        parts = (*parts, Part.of("constant", value, "x"))
     return Row(
         name=target.name,
         topic=topic.name,

@@ -37,12 +37,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Ours: a value (low == high) or an interval, how it was computed where that is not obvious, and parts of it."""
+    """Ours.
+
+    Parameters
+    ----------
+    low, high: equal, or an interval. note: how it was computed, where that is not obvious.
+    parts: what is printed beside it. fixed: the part of it that a constant calibrated on it does not scale.
+    """
 
     low: float
     high: float
     note: str = ""
     parts: tuple[Part, ...] = ()
+    fixed: float = 0.0
 
     @staticmethod
     def of(value: float, note: str = "", parts: tuple[Part, ...] = ()) -> Measured:

@@ -16,6 +16,15 @@ __all__ = ["calibrated_watt", "watt"]
 # What the paper counts: row activations, reads and writes (section V-A). Refresh and standby are in ours besides.
 COUNTED_DRAM = ("dram.activation", "dram.movement", "dram.io")
 
+# The energies of a design by module of Fig. 13. Leakage and the clocks of idle units are in none.
+MODULE_ENERGY = {
+    "qk": ("logic.qk", "sram.key"),
+    "pv": ("logic.pv", "sram.value"),
+    "softmax": ("logic.softmax", "logic.importance"),
+    "topk": ("logic.topk", "logic.topk_value"),
+    "fetcher": ("logic.wires", "sram.fetch_fifo"),
+}
+
 
 def _items_watt(result: Result, items: Iterable[EnergyItem]) -> float:
     """Return the power of some items over the time of attention."""
@@ -58,12 +67,26 @@ def group_watt(bench: Bench, case: str, design: str, group: Literal["logic", "sr
     return Measured.of(watt(bench.run(case, design), group), f"at the activity of {case}")
 
 
+def _over(values: dict[str, float]) -> Measured:
+    """Return the interval that the cases span, each of them beside it."""
+    parts = tuple(Part.of(case, value) for case, value in values.items())
+    return Measured(min(values.values()), max(values.values()), parts=parts)
+
+
 @measure
 def total_watt(bench: Bench, cases: list[str], design: str) -> Measured:
     """Everything, from the least to the most of the cases."""
-    values = {case: watt(bench.run(case, design), "logic", "sram", "dram") for case in cases}
-    parts = tuple(Part.of(case, value) for case, value in values.items())
-    return Measured(min(values.values()), max(values.values()), parts=parts)
+    return _over({case: watt(bench.run(case, design), "logic", "sram", "dram") for case in cases})
+
+
+@measure
+def module_watt(
+    bench: Bench, cases: list[str], design: str, module: Literal["qk", "pv", "softmax", "topk", "fetcher"]
+) -> Measured:
+    """One module of the paper's Fig. 13, from the least to the most of the cases."""
+    results = {case: bench.run(case, design) for case in cases}
+    names = MODULE_ENERGY[module]
+    return _over({case: _items_watt(r, (r.energy[name] for name in names)) for case, r in results.items()})
 
 
 def calibrated_watt(bench: Bench, result: Result) -> dict[str, float]:

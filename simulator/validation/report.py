@@ -77,7 +77,8 @@ def remarks(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
 
 def _served(row: Row, rows: Sequence[Row]) -> str:
     served = [other.name for other in rows if row.name in other.constants]
-    return f"published / ours; serves {', '.join(served) or 'none of the rows shown'}"
+    rows_served = ", ".join(served) or "none of the rows shown"
+    return f"published / ours, both less what is not scaled; serves {rows_served}"
 
 
 def _by_text(texts: dict[str, str]) -> list[str]:

@@ -23,7 +23,14 @@ from simulator.settings import Settings
 __all__ = ["CLASSES", "COUNTED", "Class", "Target", "Tolerance", "TOPICS", "Topic", "load_topic", "shipped_topics"]
 
 Class = Literal["definition", "prediction", "calibration", "input unpublished"]
-TOPICS = ("machine", "workloads", "time", "power", "averages")  # files of `targets/`, in the order of the report
+TOPICS = (
+    "machine",
+    "workloads",
+    "time",
+    "power",
+    "area",
+    "averages",
+)  # files, in the order of the report
 CLASSES: tuple[Class, ...] = ("definition", "prediction", "calibration", "input unpublished")
 COUNTED: tuple[Class, ...] = ("definition", "prediction")
 
