@@ -76,6 +76,7 @@ class _Named:
     use: _Use
 
 
+_ALIASES = {"gpt2-small": "gpt2"}  # the papers' name -> that of the file and of the Hugging Face model
 _FILES = resources.files("simulator.workload") / "builtin"
 
 
@@ -100,7 +101,7 @@ def _named() -> dict[str, _Named]:
 
 def builtin_workloads() -> tuple[str, ...]:
     """Return every name that stands for a workload: of a model, or of one of its uses (MODEL@WHAT)."""
-    return tuple(sorted((*builtin_models(), *_named())))
+    return tuple(sorted((*builtin_models(), *_ALIASES, *_named())))
 
 
 @cache
@@ -118,7 +119,7 @@ def describe_builtin(name: str) -> str:
     """Return in words what the built-in workload `name` is."""
     named = _named().get(name)
     if named is None:
-        model = _model(name)
+        model = _model(_ALIASES.get(name, name))
         return f"{model.seq_len} tokens" + (f", then {model.generate} generated" if model.generate else "")
     assumed = f", {named.use.seq_len} tokens: an assumed length" if named.entry.assumed_length else ""
     return named.use.about + assumed
@@ -132,7 +133,7 @@ def read_builtin(name: str, request: ReadRequest) -> Workload:
     InvalidValueError: an option that does not fit, or a length out of range.
     """
     named = _named().get(name)
-    model = _model(named.model if named else name)
+    model = _model(named.model if named else _ALIASES.get(name, name))
     lengths = (model.seq_len, model.generate)
     if named is None:
         return from_sizes(model.info, request, name, model.source, None, lengths)

@@ -28,6 +28,8 @@ def test_every_name_is_a_workload() -> None:
         assert workload.source
         assert workload.model in model_sizes()
         assert describe_builtin(name)
+    small = [read_workload(name, ReadRequest(seq_len=12, generate=2)) for name in ("gpt2", "gpt2-small")]
+    assert small[0].attention == small[1].attention
 
 
 def test_the_tasks_of_bert() -> None:
@@ -140,7 +142,7 @@ def test_bad_names_and_options() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'bert-base@squad~assumed'"):
         read_workload("bert-base@squad")
     with pytest.raises(UnknownNameError, match="gpt2-small@wikitext2"):
-        read_workload("gpt2-small")
+        read_workload("gpt2-small@wikitxt2")
     with pytest.raises(InvalidValueError, match="--schedule changes nothing"):
         read_workload("gpt2-medium@wikitext2", ReadRequest(schedule="none"))
     with pytest.raises(InvalidValueError, match="is a generation"):
