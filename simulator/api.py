@@ -13,6 +13,7 @@ from simulator.engine.accounting import Ledger, Observer
 from simulator.engine.host import Host, parse_host
 from simulator.engine.interface import FIDELITIES, Design, Fidelity
 from simulator.engine.technology import area_items, native_run, operating_point, rescaled, technology_result
+from simulator.engine.watch import LongestOp, SpanWatch, recorded, timeline_of
 from simulator.errors import InvalidValueError, UnknownNameError, UnsupportedError, nearest
 from simulator.result import InputField, Result
 from simulator.workload.describe import describe
@@ -104,6 +105,8 @@ def _watching(
     ledger: Ledger, trace: str | os.PathLike[str] | None, dram_trace: str | os.PathLike[str] | None, name: str
 ) -> Iterator[list[Observer]]:
     """Yield what writes the traces that are asked for; they are complete when the block ends."""
+    from simulator.report.perfetto import PerfettoTrace
+
     design, title = ledger.design, f"{name} on {ledger.workload.name}"
     watches: list[Observer] = []
     with ExitStack() as stack:

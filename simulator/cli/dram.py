@@ -20,7 +20,7 @@ __all__ = ["dram"]
 
 def dram(
     trace: options.Trace = None,
-    memory: options.Memory = "hbm2",
+    memory: options.TraceMemory = None,
     set_: options.SetMemory = [],  # noqa: B006 - typer copies it
     no_merge: options.NoMerge = False,
     energy: Annotated[
@@ -44,7 +44,7 @@ def dram(
         return
     for path, option in ((json, "--json"), (html, "--html")):
         options.writable(path, option)
-    spec = options.read_memory(memory, set_)
+    spec = options.memory_of_trace(trace, memory, set_)
     if show_energy and json != "-" and not quiet:
         _show_energy(spec, energy)
     if trace is None:

@@ -23,7 +23,7 @@ def export(
     to: Annotated[str, typer.Option(help="dramsim3 or ramulator2.", autocompletion=options.starting_with(_tools))],
     out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write into.")],
     trace: options.Trace = None,
-    memory: options.Memory = "hbm2",
+    memory: options.TraceMemory = None,
     set_: options.SetMemory = [],  # noqa: B006 - typer copies it
     no_merge: options.NoMerge = False,
     quiet: options.Quiet = False,
@@ -36,7 +36,7 @@ def export(
 
     if trace is None:
         raise InvalidValueError("no trace is given", where="simulate export", expected="a file, or - for stdin")
-    spec = options.read_memory(memory, set_)
+    spec = options.memory_of_trace(trace, memory, set_)
     total = options.size_of(trace)
     with Bar(f"exporting to {to}", quiet or total is None) as bar:
         done = export_trace(spec, trace, to, out, not no_merge, lambda read: bar.step(read, total or 0))

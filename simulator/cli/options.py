@@ -24,7 +24,6 @@ __all__ = [
     "Generate",
     "Heads",
     "Input",
-    "Memory",
     "Model",
     "NoMerge",
     "Quiet",
@@ -33,12 +32,13 @@ __all__ = [
     "SeqLen",
     "SetMemory",
     "Trace",
+    "TraceMemory",
     "TrustPickle",
     "Unquantised",
     "console",
+    "memory_of_trace",
     "parse_settings",
     "read",
-    "read_memory",
     "refuse_assumptions",
     "size_of",
     "writable",
@@ -98,9 +98,13 @@ Trace = Annotated[
         metavar="TRACE", help="A file of requests, also compressed by gzip, or - for stdin.", show_default=False
     ),
 ]
-Memory = Annotated[
-    str,
-    typer.Option(help="A shipped memory or a YAML file.", autocompletion=starting_with(_memories)),
+TraceMemory = Annotated[
+    str | None,
+    typer.Option(
+        help="A shipped memory or a YAML file [default: what the trace says, as those of `simulate run --dram-trace` "
+        "do; else hbm2].",
+        autocompletion=starting_with(_memories),
+    ),
 ]
 SetMemory = Annotated[
     list[str],
@@ -163,10 +167,21 @@ def parse_settings(given: Iterable[str], archs: Sequence[str]) -> dict[str, dict
     return settings
 
 
-def read_memory(name: str, given: Iterable[str]) -> MemorySpec:
-    """Return the memory `name` with the values of --set; see `simulator.memory.load_memory` for the errors."""
-    from simulator.memory import load_memory
+def memory_of_trace(trace: str | None, name: str | None, given: Iterable[str]) -> MemorySpec:
+    """Return the memory to replay a trace on: `name`, or what its head says, or hbm2, with the values of --set.
 
+    Of a head that says another memory than `name` only the admission holds. See `simulator.memory.load_memory` for the
+    errors.
+    """
+    from simulator.memory import load_memory
+    from simulator.memory.recorder import TraceHead, read_head
+
+    head = TraceHead() if trace is None else read_head(trace)
+    settings = head.settings if name in (None, head.memory) else head.admission
+    return load_memory(name or head.memory or "hbm2", settings={**settings, **_memory_settings(given)})
+
+
+def _memory_settings(given: Iterable[str]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for text in given:
         key, equals, value = (part.strip() for part in text.partition("="))
@@ -175,7 +190,7 @@ def read_memory(name: str, given: Iterable[str]) -> MemorySpec:
         if key in settings:
             raise ConfigError(f"the key {key!r} is given twice", where="--set")
         settings[key] = value
-    return load_memory(name, settings=settings)
+    return settings
 
 
 def size_of(path: str) -> int | None:

@@ -68,6 +68,12 @@ def run(
     json: Annotated[str | None, typer.Option(help="Write the results as JSON; - is stdout, instead of tables.")] = None,
     csv: Annotated[str | None, typer.Option(help="Write the results as CSV; - is stdout, as for --json.")] = None,
     html: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,
+    trace: Annotated[
+        str | None, typer.Option(help="Write what each unit did when, for ui.perfetto.dev or chrome://tracing (JSON).")
+    ] = None,
+    dram_trace: Annotated[
+        str | None, typer.Option(help="Write the requests to the DRAM; `simulate dram` repeats them. .gz: compressed.")
+    ] = None,
     details: Annotated[bool, typer.Option("--details", help="Print layers and inputs as well.")] = False,
     config: options.Config = None,
     heads: options.Heads = None,
@@ -79,14 +85,17 @@ def run(
     settings = options.parse_settings(set_, arch)
     if json == csv == "-":
         raise InvalidValueError("two formats cannot share stdout", where="--json -, --csv -", hint="a file for one")
-    for path, option in ((json, "--json"), (csv, "--csv"), (html, "--html")):
+    traces = {"--trace": trace, "--dram-trace": dram_trace}
+    for option, path in {"--json": json, "--csv": csv, "--html": html, **traces}.items():
         options.writable(path, option)
+    _one_design_a_trace(traces, arch)
     request = ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle, unquantised)
     workload = _part(options.read(model, request), phase)
     if require_measured:
         options.refuse_assumptions(workload)
     chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed, "fidelity": fidelity}
     chosen |= {"node": node, "vdd": vdd, "clock_ghz": clock_ghz, "extrapolate": extrapolate}
+    chosen |= {"trace": trace, "dram_trace": dram_trace, "timeline": html is not None}
     results = [_simulate(workload, name, {**chosen, "set": settings[name]}, quiet) for name in arch]
     # Files first: a reader of stdout that stops early, such as `head`, costs none of them.
     _write_files(results, json, csv, html)
@@ -98,6 +107,14 @@ def run(
         from simulator.report.terminal import print_results
 
         print_results(results, options.console(), details)
+
+
+def _one_design_a_trace(traces: dict[str, str | None], archs: list[str]) -> None:
+    for option, path in traces.items():
+        if path == "-":
+            raise InvalidValueError("a trace does not go to stdout", where=option, expected="a file name")
+        if path is not None and len(archs) > 1:
+            raise InvalidValueError("a trace is of one design", where=option, expected="one --arch")
 
 
 def _part(workload: Workload, phase: str) -> Workload:

@@ -23,8 +23,8 @@ CHANNEL_RATE = 1  # bursts that a crossbar passes to a channel in a tick
 class Traffic:
     """What one stream moved: bytes asked for, bursts, row activations, and bursts that found their row open.
 
-    A row hit is a burst that is not the first one after an activation of its row. Reads of lines that still waited to be
-    written are answered by the controller and count nowhere.
+    A row hit is a burst that is not the first one after an activation of its row. Reads of lines that still waited to
+    be written are answered by the controller and count nowhere.
     """
 
     useful_bytes: int = 0
@@ -71,6 +71,7 @@ class Memory:
         self.run_ahead_bursts = run_ahead_bursts
         self.recorder: Recorder | None = None  # if set, gets every request
         self._ticks_per_cycle = spec.clock_ghz / clock_ghz
+        self._known: list[tuple[int, int, int]] = []  # completions that are still to be returned
         # A crossbar passes one burst per channel and cycle, and a full channel holds back no other.
         admission = {"program_order": 0, "channel_rate": CHANNEL_RATE, "run_ahead": run_ahead_bursts}
         self._dram = compiled().Dram(**configuration(spec, admission), streams=len(streams))
@@ -89,6 +90,7 @@ class Memory:
         """Start a new run at cycle 0 with all rows closed, `refresh_phase` x tREFI after the last refresh."""
         phase = int(refresh_phase * self.spec.timing_ticks["refi"])
         self._dram.reset(phase)
+        self._known.clear()
         if self.recorder is not None:
             self.recorder.reset(phase)
 
@@ -100,6 +102,9 @@ class Memory:
         InvalidValueError: an address outside the memory, or a cycle in the past.
         """
         tick = max(math.ceil(round(cycle * self._ticks_per_cycle, 6)), self._dram.now)
+        if self._ticks_per_cycle != 1:  # otherwise no tick lies between the last action and this one
+            while done := self._dram.run_until(tick):
+                self._known += done
         request: int = self._dram.enqueue(tick, addresses, row_bytes, stream, write)
         if self.recorder is not None:
             self.recorder.request(tick, addresses, row_bytes, stream, write)
@@ -108,10 +113,11 @@ class Memory:
     def run_until(self, cycle: int) -> list[Finished]:
         """Advance to `cycle`, or to the first completion before it; return the requests whose data times are known."""
         tick = math.floor(round(cycle * self._ticks_per_cycle, 6))
-        ratio = self._ticks_per_cycle
+        ratio, done = self._ticks_per_cycle, self._known or self._dram.run_until(tick)
+        self._known = []
         return [
             Finished(request, math.floor(round(first / ratio, 6)), math.ceil(round(last / ratio, 6)))
-            for request, first, last in self._dram.run_until(tick)
+            for request, first, last in done
         ]
 
     @property

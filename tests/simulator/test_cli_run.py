@@ -337,7 +337,8 @@ def test_shell_completion() -> None:
     done = process(**{**asked, "COMP_CWORD": "3"}, COMP_WORDS="simulate run --arch spatten")
     assert set(done.stdout.split()) >= {"spatten", "spatten-eighth"}
     done = process(**{**asked, "COMP_CWORD": "3"}, COMP_WORDS="simulate\nbert-base\n--arch\nspatten-")
-    assert done.stdout.split() == ["spatten-eighth"], "the short form completes, too"
+    assert "spatten-eighth" in done.stdout.split(), "the short form completes, too"
+    assert all(name.startswith("spatten-") for name in done.stdout.split())
     typed = "simulate bert-base --schedule spatten-b"
     done = process(_SIMULATE_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS=typed)
     assert "spatten-bert" in done.stdout
