@@ -60,6 +60,7 @@ class ScopeResult:
     operations: executed, 2 per multiply-add. operations_dense: the same with cascade pruning off.
     dram_useful_bytes, dram_fetched_bytes: asked for by the units, and moved in whole bursts.
     operations_share, bytes_share: this scope's part of the workload's operations and of its compulsory bytes.
+    analytical_s: the time by closed forms, whatever the result's fidelity; None where the design has none.
     """
 
     modelled_by: ModelledBy
@@ -72,6 +73,7 @@ class ScopeResult:
     energy_pj: float | None
     operations_share: float
     bytes_share: float
+    analytical_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,7 @@ class Result:
     ----------
     design, design_description: its name and one line on it. parameters: all its parameters after `--set`.
     workload, model, schedule: what ran. seed: of everything random in the run.
-    clock_ghz: cycles to seconds. fidelity: "event".
+    clock_ghz: cycles to seconds. fidelity: "event", "analytical" or "authors".
     scopes: "attention", "linear", "other", and "total" only if nothing is left out.
     layers, units, streams, energy: the parts. not_modelled: what is left out. inputs: with their kinds.
     peak_gops, peak_gbps: the design's roofs: operations of its multiplier arrays (2 per multiply-add) and DRAM bytes,

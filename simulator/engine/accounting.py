@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from simulator.engine.host import Host
@@ -25,6 +25,7 @@ class _Group:
 
     cycles: int = 0
     seconds: float = 0.0
+    estimated: float = 0.0  # seconds by closed form, where the design has one
     operations: int = 0
     useful_bytes: int = 0
     fetched_bytes: int = 0
@@ -99,7 +100,8 @@ class Ledger:
                 self._on_design(scope, group, op, workload)
             elif self.host is not None:
                 group.on_host += 1
-                group.seconds += self.host.seconds(op.operations, op.bytes)
+                seconds = self.host.seconds(op.operations, op.bytes)
+                group.seconds, group.estimated = group.seconds + seconds, group.estimated + seconds
             else:
                 group.left_out += 1
                 self._left_out[_name(op)].append(op)
@@ -124,6 +126,8 @@ class Ledger:
         cost = self.design.cost(op, rows, self.cycles)
         for observer in self.observers:
             observer.after(op, rows, self.cycles, cost)
+        if "analytical" in self.design.fidelities:
+            group.estimated += self.design.seconds(self.design.estimated(op, rows, "analytical").cycles)
         self.cycles += cost.cycles
         self.open_choices.update(self.design.inputs(op))
         group.cycles += cost.cycles
@@ -190,11 +194,18 @@ class Ledger:
             groups = [group for (name, _), group in self._layers.items() if name == scope]
             work = sum(g.operations for g in groups)
             share = (executed.operations(scope) / operations, executed.bytes(scope) / size)
-            result[scope] = self._scope(groups, work, dense.operations(scope), share)
+            result[scope] = self._with_estimate(self._scope(groups, work, dense.operations(scope), share), groups)
         if not any(g.left_out for g in self._layers.values()):
             groups = list(self._layers.values())
-            result["total"] = self._scope(groups, sum(g.operations for g in groups), dense.operations(), (1.0, 1.0))
+            total = self._scope(groups, sum(g.operations for g in groups), dense.operations(), (1.0, 1.0))
+            result["total"] = self._with_estimate(total, groups)
         return result
+
+    def _with_estimate(self, scope: ScopeResult, groups: list[_Group]) -> ScopeResult:
+        """Return `scope` with the time of the analytical model, where the design has one."""
+        if scope.time_s is None or "analytical" not in self.design.fidelities:
+            return scope
+        return replace(scope, analytical_s=sum(group.estimated for group in groups))
 
     @staticmethod
     def _scope(groups: list[_Group], operations: int, dense: int, share: tuple[float, float]) -> ScopeResult:

@@ -15,10 +15,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from simulator.memory import MemorySpec
+from simulator.memory import MemorySpec, Traffic
 from simulator.memory.ideal import IdealSpec
+from simulator.memory.stream import StreamTime
 
-__all__ = ["Bound", "Dram", "Footprint", "IdealDram", "closed_forms", "longest"]
+__all__ = ["Bound", "Dram", "Footprint", "IdealDram", "StreamEstimate", "closed_forms", "longest"]
 
 SAMPLE_LINES = 1 << 15  # 1 MiB: whole rows of many banks
 Ints = npt.NDArray[np.int64]
@@ -215,6 +216,12 @@ class Dram:
             total = total + Footprint(*moved) * float(count)
         return total
 
+    def same_rows(self, starts: Ints, others: Ints) -> npt.NDArray[np.bool_]:
+        """Return pair by pair whether regions that start there lie in the same row number of the same bank number."""
+        burst, banks = self.spec.organisation.burst_bytes, self.spec.organisation.banks_per_group
+        (bank, row), (other, other_row) = (self._decoded(addresses // burst) for addresses in (starts, others))
+        return (bank % banks == other % banks) & (row == other_row)
+
     def bounds(self, moved: Footprint) -> dict[str, float]:
         """Return by name the least cycles in which the DRAM moves what `moved` says, without refresh.
 
@@ -280,6 +287,10 @@ class IdealDram:
         """Return the bursts of `size` contiguous bytes."""
         return self.footprint(np.array([start]), size)
 
+    def same_rows(self, starts: Ints, others: Ints) -> npt.NDArray[np.bool_]:
+        """Return False: there are no rows."""
+        return np.zeros(len(starts), dtype=bool)
+
     def open_cycles(self, cycles: int, active: float, visits: int) -> float:
         """Return 0: there are no rows."""
         return 0.0
@@ -301,3 +312,20 @@ class IdealDram:
 def closed_forms(spec: MemorySpec | IdealSpec, clock_ghz: float, run_ahead: int) -> Dram | IdealDram:
     """Return the closed forms of a memory."""
     return IdealDram(spec, run_ahead) if isinstance(spec, IdealSpec) else Dram(spec, clock_ghz, run_ahead)
+
+
+@dataclass(frozen=True)
+class StreamEstimate:
+    """Contiguous transfers: the bound of the DRAM behind an idle access, longer by the refreshes."""
+
+    dram: Dram | IdealDram
+
+    def time(self, size: int, write: bool = False) -> StreamTime:
+        """Return the cost of reading or writing `size` contiguous bytes from address 0 on."""
+        if not size:
+            return StreamTime(0, Traffic())
+        moved = self.dram.contiguous(0, size)
+        idle = self.dram.idle_write if write else self.dram.idle_read
+        bursts, opened = round(moved.total_bursts), round(moved.total_rows)
+        cycles = round(self.dram.refreshed(idle + self.dram.cycles(moved)))
+        return StreamTime(cycles, Traffic(size, bursts, opened, max(bursts - opened, 0)))
