@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -139,7 +140,7 @@ def _text(path: Path) -> str:
 
 def _rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not blank with their line numbers."""
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         try:
             cells = next(reader)
