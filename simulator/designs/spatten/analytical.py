@@ -19,7 +19,7 @@ from simulator.designs.spatten.decide import Decisions, HeadGroup
 from simulator.designs.spatten.layout import Layout
 from simulator.designs.spatten.machine import Machine
 from simulator.engine.analytical import Bound, Dram, Footprint, IdealDram, longest
-from simulator.engine.interface import Cost, Rows
+from simulator.engine.interface import Cost, Rows, UnitCycles
 from simulator.memory import Traffic
 from simulator.workload.ir import AttentionOp
 
@@ -92,11 +92,11 @@ class Estimate:
         layout, groups, op = self.layout, self.decisions.groups, self.op
         first = groups[0]
         low = [group for group in groups if group.low_bit_queries]
-        found = {
-            "query": self._same(layout.query, first.queries * layout.query_bytes, groups),
-            "key_high": self._same(layout.high, layout.high_bytes, groups),
-            "value": self._values(),
-        }
+        queries = self._same(layout.query, first.queries * layout.query_bytes, groups)
+        values = self._values()
+        if self.decisions.values_in_advance:
+            values = self._beside_queries(values, queries)
+        found = {"query": queries, "key_high": self._same(layout.high, layout.high_bytes, groups), "value": values}
         if low:
             found["key_low"] = self._same(layout.low, layout.low_bytes, low)
         if write.outputs:
@@ -115,23 +115,38 @@ class Estimate:
         return Moved.of(size, _sum(part.all for part in parts), len(groups))
 
     def _same(self, addresses: Callable[[int], Rows], row_bytes: int, groups: Sequence[HeadGroup]) -> Moved:
-        first = addresses(groups[0].index)
-        starts = np.array([addresses(group.index)[0] for group in groups])
-        everything = self.dram.spread(self.dram.footprint(first, row_bytes), starts)
-        return Moved.of(len(first) * row_bytes * len(groups), everything, len(groups))
+        first, heads = addresses(groups[0].index), sorted({group.index for group in groups})
+        own = [head for head in heads if len(addresses(head))]  # rows of two heads may be one
+        starts = np.array([addresses(head)[0] for head in own])
+        count = len(groups) * len(own) // len(heads)
+        one = self.dram.footprint(first, row_bytes)
+        everything = self.dram.spread(one, starts) * (count / len(own))  # several blocks of each head
+        return Moved.of(len(first) * row_bytes * count, everything, len(groups))
 
     def _values(self) -> Moved:
         groups, size = self.decisions.groups, self.layout.value_bytes
         rows = sum(map(len, self.value_rows))
         if rows > MOST_ADDRESSES or rows == len(groups) * self.op.keys:
             one = self.dram.footprint(self.layout.values(groups[0].index, self.value_rows[0]), size)
-            starts = np.array([self.layout.values(group.index, self.value_rows[0])[0] for group in groups])
-            everything = self.dram.spread(one, starts) * (rows / (len(self.value_rows[0]) * len(groups)))
+            heads = sorted({group.index for group in groups})
+            starts = np.array([self.layout.values(head, self.value_rows[0])[0] for head in heads])
+            everything = self.dram.spread(one, starts) * (rows / (len(self.value_rows[0]) * len(heads)))
         else:
             pairs = zip(groups, self.value_rows, strict=True)
             addresses = np.concatenate([self.layout.values(group.index, chosen) for group, chosen in pairs])
             everything = self.dram.footprint(addresses, size)
         return Moved.of(rows * size, everything, len(groups))
+
+    def _beside_queries(self, values: Moved, queries: Moved) -> Moved:
+        """Return `values` without the rows that the queries, fetched just before, have opened, where regions share."""
+        heads = sorted({group.index for group in self.decisions.groups})
+        starts = [np.array([place(head)[0] for head in heads]) for place in (self.layout.query, self._first_value)]
+        shared = float(self.dram.same_rows(*starts).mean())
+        rows = values.all.rows - shared * np.minimum(values.all.rows, queries.all.rows)
+        return Moved.of(values.traffic.useful_bytes, Footprint(values.all.bursts, rows), len(self.decisions.groups))
+
+    def _first_value(self, head: int) -> Rows:
+        return self.layout.values(head, np.zeros(1, dtype=np.int64))
 
     def _cycles(self, *names: str) -> float:
         """Cycles that the DRAM takes for one head's part of some streams."""
@@ -158,7 +173,7 @@ class Estimate:
         the keys that are fetched meanwhile.
         """
         dram, heads = self.dram, len(self.decisions.groups)
-        places = min(self._slots(self.machine.lines(self.op.keys, self.op.head_dim)), heads)
+        places = min(self._slots(self.machine.held_lines(self.op.keys, self.op.head_dim)), heads)
         reads = [moved.head.total_bursts for name, moved in self.moved.items() if name in READ]
         alone = sum(bursts >= dram.run_ahead for bursts in reads) * (dram.idle_read + dram.conflict)
         filled = min(sum(reads) / dram.run_ahead, 1.0)
@@ -246,10 +261,10 @@ class Estimate:
         """Traffic of every stream of the design."""
         return {name: self.moved[name].traffic if name in self.moved else Traffic() for name in STREAMS}
 
-    def cost(self, events: dict[str, float], program: LayerCycles | None = None) -> Cost:
-        """Return the whole cost; with `program` its time is what the authors' program says."""
-        traffic, (scores, shares, chosen, outputs) = self.traffic, self.intervals
-        cycles = program.total if program else self.cycles
+    def cost(self, program: LayerCycles | None = None) -> Cost:
+        """Return the cost without operations and events; with `program` its time is that of the authors' program."""
+        scores, shares, chosen, outputs = self.intervals
+        cycles = self.cycles
         active = min(round(self.dram_cycles + self.dram.idle_read), cycles)
         busy = {
             "fetcher": active,
@@ -260,39 +275,38 @@ class Estimate:
             "topk": self.machine.token_head_cycles(self.op),
         }
         if program:
-            fill = program.fill
+            cycles, fill = program.total, program.fill
+            active = min(active, cycles)
             busy = {"fetcher": program.dram, "qk": fill, "softmax": fill, "topk_value": 0, "pv": fill}
             busy["topk"] = round(program.topk)
-        operations = {
-            "fetcher": sum(t.bursts for t in traffic.values()),
-            "qk": round(2 * events["qk_macs"]),
-            "softmax": round(events["probabilities"]),
-            "topk_value": round(events["value_comparisons"]),
-            "pv": round(2 * events["pv_macs"]),
-            "topk": round(events["comparisons"]),
-        }
         busy = {name: min(count, cycles) for name, count in busy.items()}
         opened = self.dram.open_cycles(cycles, self.dram_cycles, 2 * len(self.decisions.groups))
-        return Cost(cycles, active, opened, busy, operations, traffic, events)
+        units = {name: UnitCycles(count, cycles - count) for name, count in busy.items()}
+        return Cost(cycles, active, opened, busy, {}, self.traffic, {}, units)
 
     def _memory_bounds(self, left: float) -> Iterator[Bound]:
         """The DRAM until the last K or V, and what is left then; and until its last write."""
         way, read = self._path, self.dram.idle_read
         values = self._cycles("value")
         behind = way.decided if self.decisions.local_select else max(values, way.decided)
-        after = behind + (self.decisions.groups[-1].queries - 1) * max(self.intervals) + left
+        after = behind + self._rest_of_head(self.decisions.groups[-1]) + left
         for work, rest in ((self._all_cycles(*READ) - values, after), (self.dram_cycles, self.dram.idle_write)):
             total = read + work + rest
             yield Bound("dram", read, work + self.dram.refreshed(total) - total, rest)
 
+    def _rest_of_head(self, group: HeadGroup) -> int:
+        """Cycles from the first query of a head to its last; a block passes the stations as one item."""
+        each = sum(self.intervals) if self.decisions.in_blocks else max(self.intervals)
+        return (group.queries - 1) * each
+
     def _buffer_bounds(self, left: float) -> Iterator[Bound]:
         """The two buffers: a head holds its places from the fetch to the last decision, or to its last output."""
         way, op, groups = self._path, self.op, self.decisions.groups
-        queries = (groups[0].queries - 1) * max(self.intervals)
+        queries = self._rest_of_head(groups[0])
         held = way.keys + way.decided + queries + (way.again if "key_low" in self.moved else 0.0)
-        slots = self._slots(self.machine.lines(op.keys, op.head_dim))
+        slots = self._slots(self.machine.held_lines(op.keys, op.head_dim))
         yield self._loop("key buffer", slots, len(groups), held, left)
-        slots = self._slots(self.machine.lines(max(group.values for group in groups), op.head_dim))
+        slots = self._slots(self.machine.held_lines(max(group.values for group in groups), op.head_dim))
         held = way.values + queries + way.rest - self._written
         yield self._loop("value buffer", slots, len(groups), held, way.keys + way.decided + self._written)
 

@@ -86,7 +86,6 @@ class AttentionRun:
     ) -> None:
         self.machine, self.op, self.layout, self.decisions = machine, op, layout, decisions
         self.engine = Engine(memory, trace)
-        self.low_rows = 0  # rows of low bits fetched
         groups = zip(decisions.groups, value_rows, strict=True)
         self._heads = [_Head(group, rows) for group, rows in groups]
         self._current = 0  # the head whose queries enter
@@ -95,7 +94,7 @@ class AttentionRun:
         self._requests = machine.settings.pipeline.undecided  # free entries of the request FIFO
         self._request_since = 0
         self._request_size = machine.softmax.queries_in_fifo(op.keys)
-        self._key_lines = machine.lines(op.keys, op.head_dim)
+        self._key_lines = machine.held_lines(op.keys, op.head_dim)
         self._key_fill = machine.fill_cycles(op.keys, op.head_dim)
         self._recompute: deque[_Query] = deque()
         self._scores: deque[_Query] = deque()  # the score FIFO
@@ -165,13 +164,14 @@ class AttentionRun:
     # Fetching.
 
     def _value_lines(self, head: _Head) -> int:
-        return self.machine.lines(head.group.values, self.op.head_dim)
+        return self.machine.held_lines(head.group.values, self.op.head_dim)
 
     def _fetch_keys(self, head: _Head) -> None:
         group, layout = head.group, self.layout
         queries = (layout.query(group.index), group.queries * layout.query_bytes, QUERY)
-        keys = (layout.high(group.index), layout.high_bytes, KEY_HIGH)
-        self._fetch.request([queries, keys], partial(self._keys_arrived, head), line=KEYS)
+        parts: list[Part] = [queries, (layout.high(group.index), layout.high_bytes, KEY_HIGH)]
+        parts = [part for part in parts if len(part[0])]  # rows of two heads that are one come with the first of them
+        self._fetch.request(parts, partial(self._keys_arrived, head), line=KEYS)
 
     def _keys_arrived(self, head: _Head, data: Finished) -> None:
         head.key_data = data
@@ -198,9 +198,10 @@ class AttentionRun:
     def _fetch_low_bits(self, head: _Head) -> None:
         head.low_asked = True
         addresses = self.layout.low(head.group.index)
-        self.low_rows += len(addresses)
-        low = (addresses, self.layout.low_bytes, KEY_LOW)
-        self._fetch.request([low], partial(self._low_bits_arrived, head), urgent=True)
+        parts: list[Part] = [(addresses, self.layout.low_bytes, KEY_LOW)]
+        if self.decisions.in_blocks:  # K has streamed by
+            parts.insert(0, (self.layout.high(head.group.index), self.layout.high_bytes, KEY_HIGH))
+        self._fetch.request(parts, partial(self._low_bits_arrived, head), urgent=True)
 
     def _low_bits_arrived(self, head: _Head, data: Finished) -> None:
         head.low_data = data
@@ -362,5 +363,5 @@ class AttentionRun:
             parts.append((layout.output(index), head.group.queries * layout.output_bytes, OUTPUT))
         last = not any(other.group.index == index and other.finished < other.group.queries for other in self._heads)
         if self.op.phase == "generate" and write.new_key_value and last:
-            parts += [(addresses, size, NEW) for addresses, size in layout.appended(index)]
+            parts += [(addresses, size, NEW) for addresses, size in layout.appended(index) if len(addresses)]
         return parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +12,23 @@ import numpy as np
 
 from simulator.designs.spatten.analytical import Estimate
 from simulator.designs.spatten.attention import STREAMS, AttentionRun
-from simulator.designs.spatten.authors import program_cycles
+from simulator.designs.spatten.authors import LayerCycles, program_cycles
+from simulator.designs.spatten.blocks import SAMPLE, extrapolated, first_blocks
 from simulator.designs.spatten.decide import Decisions
 from simulator.designs.spatten.energy import OnChip
+from simulator.designs.spatten.fully_connected import LINEAR_WRITES, FullyConnected, Streaming
 from simulator.designs.spatten.layout import Layout
 from simulator.designs.spatten.machine import Machine
+from simulator.designs.spatten.profile import executed
 from simulator.designs.spatten.settings import SpAttenSettings
-from simulator.engine.analytical import Dram, IdealDram, closed_forms
+from simulator.engine.analytical import Dram, IdealDram, StreamEstimate, closed_forms
 from simulator.engine.interface import Cost, Design, Energy, Fidelity, Op, Rows
+from simulator.errors import UnsupportedError
 from simulator.memory import Traffic
+from simulator.memory.stream import StreamTimer
 from simulator.tech import Area
 from simulator.units import Fetcher
-from simulator.workload.ir import AttentionOp, Kind
+from simulator.workload.ir import AttentionOp, Kind, LinearOp
 
 __all__ = ["SpAtten"]
 
@@ -33,7 +39,7 @@ class SpAtten(Design):
     settings_model = SpAttenSettings
     folder = Path(__file__).parent
     streams = STREAMS
-    written_streams = frozenset(("output", "new_key_value"))
+    written_streams = frozenset(("output", "new_key_value", LINEAR_WRITES))
     fidelities = ("event", "analytical", "authors")
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
         "fetcher": ("sram.fetch_fifo", "logic.wires"),
@@ -61,8 +67,8 @@ class SpAtten(Design):
         return 2 * 2 * self.settings.array.multipliers * self.clock_ghz
 
     def runs(self, op: Op) -> bool:
-        """Return whether `op` is attention."""
-        return isinstance(op, AttentionOp)
+        """Return whether `op` is attention, or a linear layer where the settings have them run here."""
+        return isinstance(op, AttentionOp) or (self.settings.linear is not None and isinstance(op, LinearOp))
 
     def _compact(self, op: AttentionOp) -> bool:
         layout = self.settings.layout
@@ -70,6 +76,8 @@ class SpAtten(Design):
 
     def signature(self, op: Op, rows: Rows | None) -> object:
         """Return `op` without its place in the model, and the positions where they matter."""
+        if isinstance(op, LinearOp):
+            return "linear", op.tokens, op.in_features, op.out_features
         assert isinstance(op, AttentionOp)
         same = replace(op, layer=0, sequence=0, step=0, heads=tuple(range(len(op.heads))), key_ids=None, kind={})
         positions = None if rows is None or self._compact(op) else rows.tobytes()
@@ -83,19 +91,43 @@ class SpAtten(Design):
         ------
         UnsupportedError: the kept keys of a head do not fit in a buffer of the SRAM.
         """
+        if isinstance(op, LinearOp):
+            return self._linear_simulated.cost(op)
         assert isinstance(op, AttentionOp)
+        op = executed(op, self.settings.layout)
         self.machine.check_fits(op)
-        decisions = Decisions.of(op)
+        decisions = Decisions.of(op, self.machine.block(op))
         if not op.keys or not decisions.groups:
             return Cost(self.machine.token_head_cycles(op))
-        values = [self.chosen(group.values, op.keys, group.index + 1) for group in decisions.groups]
         layout = self._layout(op, rows, decisions)
+        cost = self._of_all_blocks(lambda part: self._run(op, layout, part), layout, decisions)
+        return self._counted(cost, op, decisions)
+
+    @staticmethod
+    def _of_all_blocks(cost: Callable[[Decisions], Cost], layout: Layout, decisions: Decisions) -> Cost:
+        """Return what `cost` says of `decisions`; of many equal blocks from what it says of the first of them."""
+        if not decisions.in_blocks or len(decisions.groups) <= 2 * SAMPLE:
+            return cost(decisions)
+        half, full = (cost(first_blocks(decisions, count)) for count in (SAMPLE, 2 * SAMPLE))
+        return extrapolated(half, full, decisions, layout)
+
+    def _run(self, op: AttentionOp, layout: Layout, decisions: Decisions) -> Cost:
+        """Run the engine on all groups of `decisions`; operations and events are not counted yet."""
+        if decisions.in_blocks:  # several runs
+            self.memory.reset(0.5)
+        values = [self.chosen(group.values, op.keys, group.index + 1) for group in decisions.groups]
         run = AttentionRun(self.machine, self.memory, op, layout, decisions, values, self.spans)
         cycles = run.run()
-        traffic = self.memory.traffic()
         units = run.units(cycles)
         busy = {name: unit.busy for name, unit in units.items()}
-        events = self._events(op, decisions, run.low_rows, traffic)
+        active, opened = run.engine.memory_active_cycles, self.memory.open_cycles(cycles)
+        return Cost(cycles, active, opened, busy, {}, self.memory.traffic(), {}, units)
+
+    def _counted(self, cost: Cost, op: AttentionOp, decisions: Decisions) -> Cost:
+        """Return `cost` with its operations and events."""
+        traffic = dict(cost.traffic)
+        low_rows = op.keys * sum(group.low_bit_queries > 0 for group in decisions.groups)
+        events = self._events(op, decisions, low_rows, traffic)
         operations = {
             "fetcher": sum(t.bursts for t in traffic.values()),
             "qk": round(2 * events["qk_macs"]),
@@ -104,8 +136,7 @@ class SpAtten(Design):
             "pv": round(2 * events["pv_macs"]),
             "topk": round(events["comparisons"]),
         }
-        active, opened = run.engine.memory_active_cycles, self.memory.open_cycles(cycles)
-        return Cost(cycles, active, opened, busy, operations, traffic, events, units)
+        return replace(cost, operations=operations, events=events)
 
     def estimate(self, op: Op, rows: Rows | None, fidelity: Fidelity) -> Cost:
         """Return the cost by closed forms; at "authors" the time is that of the authors' program, and the counts ours.
@@ -114,19 +145,26 @@ class SpAtten(Design):
         ------
         UnsupportedError: as `simulate`; at "authors", what the program cannot express.
         """
+        if isinstance(op, LinearOp):
+            if fidelity == "authors":
+                raise UnsupportedError("the authors' program has no linear layers", where="--fidelity authors")
+            return self._linear_estimated.cost(op)
         assert isinstance(op, AttentionOp)
         channels = self.memory_spec.organisation.channels
         program = program_cycles(op, self.settings, channels) if fidelity == "authors" else None
+        op = op if program else executed(op, self.settings.layout)
         if program is None:
             self.machine.check_fits(op)
-        decisions = Decisions.of(op)
+        decisions = Decisions.of(op, None if program else self.machine.block(op))
         if not op.keys or not decisions.groups:
             return Cost(program.total if program else self.machine.token_head_cycles(op))
+        layout = self._layout(op, rows, decisions)
+        cost = self._of_all_blocks(lambda part: self._closed_form(op, layout, part, program), layout, decisions)
+        return self._counted(cost, op, decisions)
+
+    def _closed_form(self, op: AttentionOp, layout: Layout, decisions: Decisions, program: LayerCycles | None) -> Cost:
         values = [self.chosen(group.values, op.keys, group.index + 1) for group in decisions.groups]
-        found = Estimate(self.machine, self._dram, op, self._layout(op, rows, decisions), decisions, values)
-        traffic = found.traffic
-        low_rows = op.keys * sum(group.low_bit_queries > 0 for group in decisions.groups)
-        return found.cost(self._events(op, decisions, low_rows, traffic), program)
+        return Estimate(self.machine, self._dram, op, layout, decisions, values).cost(program)
 
     @cached_property
     def _dram(self) -> Dram | IdealDram:
@@ -138,9 +176,11 @@ class SpAtten(Design):
             positions, count = np.arange(op.keys, dtype=np.int64), op.keys
         else:
             positions, count = self.chosen(op.keys, op.context, 0, op.protected) if rows is None else rows, op.context
+            behind = np.arange(count - op.keys + len(positions), count)  # rows read only to fill a multiple
+            positions = np.concatenate([positions, behind])
         heads = max(group.heads for group in decisions.groups)
-        settings = self.settings
-        return Layout(op, settings.layout.region_bytes, settings.write.output_bits, positions, count, heads)
+        s, write = self.settings.layout, self.settings.write
+        return Layout(op, s.region_bytes, write.output_bits, positions, count, heads, s.align_bytes, s.fused_bits)
 
     def _events(
         self, op: AttentionOp, decisions: Decisions, low_rows: int, traffic: dict[str, Traffic]
@@ -154,7 +194,7 @@ class SpAtten(Design):
         barrier = sum(topk.comparisons(*select) for select in (op.token_select, op.head_select) if select)
         burst_bits = 8 * self.memory_spec.organisation.burst_bytes
         read = traffic.keys() - self.written_streams
-        key_rows = len(decisions.groups) * op.keys
+        key_rows = len(decisions.groups) * op.keys + (low_rows if decisions.in_blocks else 0)
         # The width converter fills rows up to the on-chip width; the low bits are added to rows already there.
         key_width = bits if not op.key_lsb_bits else min(bits, op.key_msb_bits)
         return {
@@ -171,6 +211,18 @@ class SpAtten(Design):
             "fetched_bits": float(sum(traffic[name].bursts for name in read) * burst_bits),
         }
 
+    def _linear(self, streaming: Streaming) -> FullyConnected:
+        memory = self.memory_spec
+        return FullyConnected(self.machine, streaming, memory.organisation.burst_bytes, memory.units)
+
+    @cached_property
+    def _linear_simulated(self) -> FullyConnected:
+        return self._linear(StreamTimer(self.memory))
+
+    @cached_property
+    def _linear_estimated(self) -> FullyConnected:
+        return self._linear(StreamEstimate(self._dram))
+
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of arrays, softmax, top-k, SRAM and FIFOs."""
         return self.on_chip.energy(cost)
@@ -181,6 +233,9 @@ class SpAtten(Design):
 
     def inputs(self, op: Op) -> dict[str, tuple[str, Kind, str]]:
         """Return the choices that the workload leaves open."""
+        if isinstance(op, LinearOp):
+            why = "pruned weights are stored and multiplied with their zeros"
+            return {"pattern of weights": ("dense", "assumed", why)} if op.density < 1 else {}
         assert isinstance(op, AttentionOp)
         found: dict[str, tuple[str, Kind, str]] = {}
         why = "the workload gives only their number"

@@ -25,6 +25,9 @@ class Layout:
     positions: row numbers of the kept keys inside a region.
     rows: rows in a region (the context, where rows keep their original positions).
     heads: heads that share a K/V head, at most.
+    align_bytes: rows of K and V start at multiples of this.
+    fused_bits: rows of K's high bits of this width lie as one with those of the next K/V head (0 with 1, 2 with 3 and
+        so on), and are read with the first of the two; None: never.
     """
 
     op: AttentionOp
@@ -33,11 +36,18 @@ class Layout:
     positions: Rows
     rows: int
     heads: int
+    align_bytes: int = 1
+    fused_bits: int | None = None
+
+    @property
+    def fused(self) -> bool:
+        """Whether rows of K's high bits are those of two heads."""
+        return self.op.key_msb_bits == self.fused_bits
 
     @property
     def high_bytes(self) -> int:
-        """Bytes of a row of K's high bits."""
-        return row_bytes(self.op.head_dim, self.op.key_msb_bits)
+        """Bytes of a row of K's high bits, of both heads where they are fused."""
+        return row_bytes(self.op.head_dim, self.op.key_msb_bits) * (2 if self.fused else 1)
 
     @property
     def low_bytes(self) -> int:
@@ -63,9 +73,9 @@ class Layout:
         """Starts of the regions of K's high bits, K's low bits, V, Q and the output."""
         queries = self.op.queries * self.heads
         sizes = (
-            self.rows * self.high_bytes,
-            self.rows * self.low_bytes,
-            self.rows * self.value_bytes,
+            self.rows * self._stride(self.high_bytes),
+            self.rows * self._stride(self.low_bytes),
+            self.rows * self._stride(self.value_bytes),
             queries * self.query_bytes,
             queries * self.output_bytes,
         )
@@ -73,16 +83,17 @@ class Layout:
         return tuple(accumulate(strides[:-1], initial=group * sum(strides)))
 
     def high(self, group: int) -> Rows:
-        """Addresses of the kept rows of K's high bits."""
-        return self._bases(group)[0] + self.positions * self.high_bytes
+        """Addresses of the kept rows of K's high bits; none for a head whose rows are read with those before."""
+        rows = self.positions[:0] if self.fused and group % 2 else self.positions
+        return self._bases(group)[0] + rows * self._stride(self.high_bytes)
 
     def low(self, group: int) -> Rows:
         """Addresses of the kept rows of K's low bits."""
-        return self._bases(group)[1] + self.positions * self.low_bytes
+        return self._bases(group)[1] + self.positions * self._stride(self.low_bytes)
 
     def values(self, group: int, chosen: Rows) -> Rows:
         """Addresses of the V rows whose numbers among the kept ones are `chosen`."""
-        return self._bases(group)[2] + self.positions[chosen] * self.value_bytes
+        return self._bases(group)[2] + self.positions[chosen] * self._stride(self.value_bytes)
 
     def query(self, group: int) -> Rows:
         """Address of the queries of a group, one block."""
@@ -97,4 +108,11 @@ class Layout:
         last = max(self.rows - 1, 0)
         sizes = (self.high_bytes, self.low_bytes, self.value_bytes)
         planes = zip(self._bases(group)[:3], sizes, strict=True)
-        return tuple((np.array([base + last * size], dtype=np.int64), size) for base, size in planes if size)
+        found = [(np.array([base + last * self._stride(size)], dtype=np.int64), size) for base, size in planes if size]
+        if self.fused and group % 2:  # written with the head before
+            found[0] = (found[0][0][:0], found[0][1])
+        return tuple(found)
+
+    def _stride(self, size: int) -> int:
+        """Bytes from one row to the next."""
+        return -(-size // self.align_bytes) * self.align_bytes

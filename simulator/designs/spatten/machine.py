@@ -50,10 +50,21 @@ class Machine:
         sram = self.settings.sram
         return self.lines(rows, head_dim) // sram.fill_lines if sram.shared_port else 0
 
+    def held_lines(self, rows: int, head_dim: int) -> int:
+        """SRAM lines that are allocated for `rows` rows: all of them, or one buffer through which they stream."""
+        return min(self.lines(rows, head_dim), self.sram.lines_per_buffer)
+
+    def block(self, op: AttentionOp) -> int | None:
+        """Queries that share one pass over K and V where these do not fit in the SRAM; None where they do."""
+        if self.lines(op.keys, op.head_dim) <= self.sram.lines_per_buffer:
+            return None
+        return max(1, self.settings.pipeline.held_scores // op.keys)
+
     def check_fits(self, op: AttentionOp) -> None:
-        """Raise UnsupportedError if the kept keys of a head do not fit in one buffer of the SRAM."""
+        """Raise UnsupportedError if the kept keys of a head do not fit in one buffer of the SRAM, nor may stream."""
         needed, held = self.lines(op.keys, op.head_dim), self.sram.lines_per_buffer
-        if needed <= held:
+        streams = self.settings.kv_tiling == "stream" and held >= self.lines(1, op.head_dim)
+        if needed <= held or streams:
             return
         line = self.sram.line_bits // 8
         size = needed * line * self.settings.sram.buffers
@@ -63,7 +74,8 @@ class Machine:
             f"layer {op.layer} keeps {op.keys} keys of size {op.head_dim}; the K and V SRAM hold {most} per buffer",
             where=f"sram.bytes = {self.settings.sram.bytes}",
             expected=f"{size} bytes ({needed} lines of {line} bytes in each of {self.settings.sram.buffers} buffers)",
-            hint=f"--set sram.bytes={size}, or a schedule that keeps fewer tokens",
+            hint=f"--set sram.bytes={size}, a schedule that keeps fewer tokens, or --set kv_tiling=stream, which reads "
+            "K and V again for every block of queries",
         )
 
     def token_head_cycles(self, op: AttentionOp) -> int:

@@ -28,8 +28,9 @@ class ArraySettings(Settings):
 class PipelineSettings(Settings):
     """Limits of what is under way at a time."""
 
-    undecided: int = Field(ge=1, description="query batches between Q x K and the low-bit decision")
-    decided: int = Field(ge=1, description="query batches between the decision and probabilities x V")
+    undecided: int = Field(ge=1, description="entries of the request FIFO: between Q x K and the decision")
+    decided: int = Field(ge=1, description="queries in front of probabilities x V")
+    held_scores: int = Field(32768, ge=1, description="of a block of queries, where K does not fit on the chip")
 
 
 class LayoutSettings(Settings):
@@ -38,6 +39,12 @@ class LayoutSettings(Settings):
     summarise: Layout
     generate: Layout
     region_bytes: int = Field(ge=1, description="every matrix of a head starts at a multiple of this")
+    align_bytes: int = Field(1, ge=1, description="rows of K and V start at multiples of this")
+    round_rows: int = Field(1, ge=1, description="numbers of K and V rows are rounded up to multiples of this")
+    widest_bits: int | None = Field(
+        None, ge=1, description="wider K: so many high and 4 low bits, always; wider V: so many"
+    )
+    fused_bits: int | None = Field(None, ge=1, description="width of high bits of K that two heads store as one row")
 
 
 class WriteSettings(Settings):
@@ -56,6 +63,13 @@ class FifoSettings(Settings):
     table: str
 
 
+class LinearSettings(Settings):
+    """Linear layers on the same multipliers (SpAtten-e2e): stored widths."""
+
+    weight_bits: int = Field(ge=1, le=64)
+    activation_bits: int = Field(ge=1, le=64)
+
+
 class SpAttenSettings(DesignSettings):
     """All parameters of the SpAtten model."""
 
@@ -67,7 +81,9 @@ class SpAttenSettings(DesignSettings):
     pipeline: PipelineSettings
     layout: LayoutSettings
     write: WriteSettings
+    kv_tiling: Literal["none", "stream"] = Field("none", description="what to do with K that does not fit in the SRAM")
     fifo: FifoSettings
     energy: ArithmeticSettings
+    linear: LinearSettings | None = Field(None, description="None: linear layers are left to others")
     authors: AuthorsSettings
     silicon: SiliconSettings

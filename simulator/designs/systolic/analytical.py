@@ -12,28 +12,10 @@ from simulator.designs.systolic.attention import HeadPlan
 from simulator.engine.analytical import Bound, Dram, IdealDram, longest
 from simulator.engine.interface import row_bytes
 from simulator.memory import Traffic
-from simulator.memory.stream import StreamTime
 from simulator.units import Softmax, SystolicArray
 from simulator.workload.ir import AttentionOp
 
-__all__ = ["AttentionEstimate", "StreamEstimate"]
-
-
-@dataclass(frozen=True)
-class StreamEstimate:
-    """Contiguous transfers: the bound of the DRAM behind an idle access, longer by the refreshes."""
-
-    dram: Dram | IdealDram
-
-    def time(self, size: int, write: bool = False) -> StreamTime:
-        """Return the cost of reading or writing `size` contiguous bytes from address 0 on."""
-        if not size:
-            return StreamTime(0, Traffic())
-        moved = self.dram.contiguous(0, size)
-        idle = self.dram.idle_write if write else self.dram.idle_read
-        bursts, opened = round(moved.total_bursts), round(moved.total_rows)
-        cycles = round(self.dram.refreshed(idle + self.dram.cycles(moved)))
-        return StreamTime(cycles, Traffic(size, bursts, opened, max(bursts - opened, 0)))
+__all__ = ["AttentionEstimate"]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from simulator.designs.systolic.analytical import AttentionEstimate, StreamEstimate
+from simulator.designs.systolic.analytical import AttentionEstimate
 from simulator.designs.systolic.attention import STREAMS, HeadPlan, SystolicRun
 from simulator.designs.systolic.settings import SystolicSettings
-from simulator.engine.analytical import Dram, IdealDram, closed_forms
+from simulator.engine.analytical import Dram, IdealDram, StreamEstimate, closed_forms
 from simulator.engine.interface import Cost, Design, Energy, Fidelity, Op, Rows
 from simulator.memory import Traffic
 from simulator.memory.stream import StreamTimer
