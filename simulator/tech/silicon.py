@@ -55,7 +55,7 @@ class Silicon:
 
     def _constant(self, name: str, unit: str) -> Constant:
         supply = "sram" if name == "wire" else "logic"  # CACTI's devices drive the wires
-        return self.technology.constant(getattr(self.settings, name), f"silicon.{name}", unit, supply)  # type: ignore[arg-type]
+        return self.technology.constant(getattr(self.settings, name), f"silicon.{name}", unit, supply)
 
     def _logic(self, component: str, terms: Iterable[tuple[str, float]]) -> Area:
         """Return the area of so many of the constants of each name."""

@@ -89,12 +89,15 @@ def table_names() -> list[str]:
     return sorted(path.stem for path in _folder().glob("*.yaml"))
 
 
-@lru_cache(maxsize=64)
 def _table(name: str, where: str) -> _Table:
-    path = _folder() / f"{name}.yaml"
     if name not in table_names():
         raise ConfigError(f"unknown constants table {name!r}", where=where, hint=nearest(name, table_names()))
-    return validate(_Table, load_yaml(path))
+    return _read(name)
+
+
+@lru_cache(maxsize=64)
+def _read(name: str) -> _Table:
+    return validate(_Table, load_yaml(_folder() / f"{name}.yaml"))
 
 
 @lru_cache(maxsize=256)

@@ -52,6 +52,7 @@ class Technology:
 
     settings: TechnologySettings
 
+    @lru_cache(maxsize=1024)  # noqa: B019 - few of these exist, and they are values
     def constant(self, reference: str, where: str = "", unit: str = "", supply: Supply = "logic") -> Constant:
         """Return a constant of the tables at this node and supply; its interval is scaled with it.
 
@@ -63,6 +64,7 @@ class Technology:
         factor = self._node_factor(reference, found) * self._supply_factor(found.unit, supply, _own_node(found))
         return found if factor == 1 else _scaled(found, factor, self._label())
 
+    @lru_cache(maxsize=1024)  # noqa: B019
     def macro(self, table: str, size: int, bits: int, where: str = "") -> SramMacro:
         """Return the macro of `size` bytes with a `bits` wide port at this node and supply; raises as `constant`."""
         found = sram_macro(table, size, bits, where)
