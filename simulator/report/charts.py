@@ -25,7 +25,6 @@ __all__ = [
     "shared_scopes",
     "time_chart",
     "tokens_chart",
-    "units_chart",
     "useful_bars",
 ]
 
@@ -191,8 +190,9 @@ def label_room(labels: Sequence[str]) -> float:
 
 def bytes_chart(results: Sequence[Result]) -> str:
     """DRAM bytes by source: fetched, and the useful part of it."""
+    several = len(results) > 1
     rows = [
-        (f"{result.design}: {name}", stream.useful_bytes, stream.fetched_bytes, index)
+        (f"{result.design}: {name}" if several else name, stream.useful_bytes, stream.fetched_bytes, index)
         for index, result in enumerate(results)
         for name, stream in result.streams.items()
         if stream.fetched_bytes and (not stream.scopes or set(stream.scopes) & set(shared_scopes(results)))
@@ -214,27 +214,6 @@ def useful_bars(label: str, useful_text: str, rows: Sequence[tuple[str, int, int
         drawing.rectangle(left, y, scale(fetched) - left, 18, "var(--faint)", title)
         drawing.rectangle(left, y, scale(useful) - left, 18, colour(index), title)
         drawing.text(scale(max(useful, fetched)) + 8, y + 13, f"{bytes_text(useful)} of {bytes_text(fetched)}")
-    return drawing.render()
-
-
-def units_chart(results: Sequence[Result]) -> str:
-    """Share of the design's cycles in which each unit did work."""
-    rows = [
-        (f"{result.design}: {name}", unit.busy, index)
-        for index, result in enumerate(results)
-        for name, unit in result.units.items()
-    ]
-    left = label_room([row[0] for row in rows])
-    scale = Linear(1.0, left, WIDTH - 90)
-    drawing = Drawing(WIDTH, 34.0 + 26 * len(rows), "busy share of the units")
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        drawing.line(scale(tick), 22, scale(tick), drawing.height - 4)
-        drawing.text(scale(tick), 14, percent(tick), "middle", "tick")
-    for row, (name, busy, index) in enumerate(rows):
-        y = 28.0 + 26 * row
-        drawing.text(left - 10, y + 13, name, "end")
-        drawing.rectangle(left, y, scale(min(busy, 1.0)) - left, 18, colour(index), f"{name}: {percent(busy)}")
-        drawing.text(scale(min(busy, 1.0)) + 8, y + 13, percent(busy))
     return drawing.render()
 
 
@@ -260,6 +239,8 @@ def roofline(results: Sequence[Result]) -> str:
         start = max(x.low, y.low / bandwidth)
         roof = [(x(start), y(start * bandwidth)), (x(ridge), y(peak)), (x(x.high), y(peak))]
         drawing.path(roof, colour(index))
+        said = f"{rate(peak, 'op/s')} at {rate(bandwidth, 'B/s')}"
+        drawing.text(x(ridge) + 6, y(peak) - 7, said, "start", "tick halo")
         attainable = min(peak, intensity * bandwidth)
         drawing.line(x(intensity), y(achieved), x(intensity), y(attainable), "drop", colour(index))
         said = f"{name}: {rate(achieved, 'op/s')}, {percent(achieved / attainable)} of attainable"

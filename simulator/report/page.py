@@ -10,7 +10,7 @@ from importlib import resources
 
 from simulator.errors import InvalidValueError
 from simulator.files import write_atomic
-from simulator.report import charts
+from simulator.report import charts, unit_charts
 from simulator.report.tables import DataTable, assumption_line, comparison_table, distinct, tables_of
 from simulator.report.text import bytes_text, energy, number, seconds
 from simulator.result import Result
@@ -53,7 +53,18 @@ _PICTURES = (
         "DRAM moves whole bursts: what is fetched beyond the useful bytes is the cost of scattered rows. "
         "Counted here: {scopes}.",
     ),
-    ("Busy share of the units", charts.units_chart, "Cycles with work, as a share of the cycles of the design."),
+    (
+        "Time and energy by unit",
+        unit_charts.units_chart,
+        "What each unit did, as a share of all cycles of the design, and the energy that it took; DRAM and leakage are "
+        "no unit's.",
+    ),
+    (
+        "The longest op",
+        unit_charts.timeline_chart,
+        "The darker, the larger the busy share of the unit; in cycles of the op.",
+    ),
+    ("The start of the longest op", unit_charts.timeline_excerpt, "Each bar is one item: point at it to see which."),
     ("Time per layer", charts.time_chart, "Attention only, over all sequences, phases and steps."),
 )
 
@@ -126,8 +137,18 @@ def _card(result: Result) -> str:
         "energy": energy(scope.energy_pj),
     }
     items = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
-    said = f"{result.design_description}, {number(result.clock_ghz)} GHz"
+    said = f"{result.design_description}; {_conditions(result)}"
     return f'<div class="card"><b>{escape(result.design)}</b>{escape(said)}<dl>{items}</dl></div>'
+
+
+def _conditions(result: Result) -> str:
+    """Return fidelity, clock, node and supply in words."""
+    said = f"{result.fidelity} model, {result.clock_ghz:g} GHz"
+    if result.technology is None:
+        return said
+    used = result.technology.used
+    said += f", {used.logic_vdd:.3g} V" if used.node_nm is None else f", {used.node_nm:g} nm, {used.logic_vdd:.3g} V"
+    return said + (", rescaled" if result.technology.rescaled else "")
 
 
 def section_html(section: Section) -> str:

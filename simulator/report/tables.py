@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from simulator.report.data_table import DataTable
 from simulator.report.text import area, bytes_text, count, energy, number, percent, rate, ratio, seconds, si
 from simulator.result import AreaItem, Result, ScopeResult, TechnologyPoint
 
@@ -29,26 +29,6 @@ DECISIONS = {
     "lsb": "low-bit queries",
     "bits": "bit widths",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DataTable:
-    """A table of text cells.
-
-    align: one letter per column, "l" or "r"; "": the first is left, the others are right.
-    brief: how many columns a short report shows (0: all).
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    align: str = ""
-    brief: int = 0
-
-    def alignment(self) -> str:
-        """Return one letter per column."""
-        return (self.align or "l" + "r" * len(self.columns))[: len(self.columns)]
 
 
 def distinct(results: Sequence[Result]) -> list[Result]:
@@ -93,9 +73,11 @@ def tables_of(result: Result) -> tuple[DataTable, ...]:
         _scopes(result),
         _units(result),
         _streams(result),
+        _latencies(result),
         _energy(result),
         _area(result),
         _technology(result),
+        _rules(result),
         _unmodelled(result),
         _layers(result),
         _inputs(result),
@@ -133,11 +115,30 @@ def _scope_cells(scope: ScopeResult) -> tuple[str, ...]:
 
 
 def _units(result: Result) -> DataTable:
+    total = sum(unit.busy_cycles for unit in result.units.values()) and result_cycles(result)
+
+    def share(cycles: int | None) -> str:
+        return percent(None if cycles is None or not total else cycles / total)
+
     rows = (
-        (name, percent(unit.busy), count(unit.busy_cycles), count(unit.operations), energy(unit.energy_pj))
+        (
+            name,
+            percent(unit.busy),
+            *(share(cycles) for cycles in (unit.starved_cycles, unit.blocked_cycles, unit.idle_cycles)),
+            count(unit.busy_cycles),
+            count(unit.operations),
+            energy(unit.energy_pj),
+        )
         for name, unit in result.units.items()
     )
-    return DataTable("Units", ("unit", "busy", "busy cycles", "operations", "energy"), tuple(rows))
+    columns = ("unit", "busy", "starved", "blocked", "idle", "busy cycles", "operations", "energy")
+    note = "starved: it waited for work; blocked: it could not go on; idle: it had nothing left to do"
+    return DataTable("Units", columns, tuple(rows), note if result.units else "")
+
+
+def result_cycles(result: Result) -> int:
+    """Return the cycles of everything that the design ran."""
+    return sum(layer.cycles or 0 for layer in result.layers)
 
 
 def _streams(result: Result) -> DataTable:
@@ -169,6 +170,17 @@ def _streams(result: Result) -> DataTable:
         "of peak",
     )
     return DataTable("DRAM traffic", columns, tuple(rows), align="ll" + "r" * 8)
+
+
+def _latencies(result: Result) -> DataTable:
+    rows = []
+    for name, stream in result.streams.items():
+        mean, highest = stream.read_latency_ns, stream.read_latency_max_ns
+        parts = (mean, stream.read_latency_p50_ns, stream.read_latency_p99_ns, highest)
+        if mean is not None:
+            rows.append((name, *(si(None if ns is None else ns * 1e-9, "s") for ns in parts)))
+    note = "from the controller taking a burst to the end of its data" if rows else ""
+    return DataTable("Read latency", ("source", "mean", "median", "99 % within", "longest"), tuple(rows), note)
 
 
 def _energy(result: Result) -> DataTable:
@@ -231,6 +243,15 @@ def _technology(result: Result) -> DataTable:
     return DataTable("Technology", ("", "native", "rescaled")[: 1 + len(points)], rows, note)
 
 
+def _rules(result: Result) -> DataTable:
+    """How constants follow the node; only where one was asked for."""
+    if result.technology is None or not result.technology.rescaled:
+        return DataTable("Rules of the rescaling", (), ())
+    rules = result.technology.rules
+    rows = tuple((rule.name, rule.rule, f"{rule.low_nm:g} to {rule.high_nm:g} nm", rule.source) for rule in rules)
+    return DataTable("Rules of the rescaling", ("of", "rule", "published for", "source"), rows, align="llll", brief=3)
+
+
 def _technology_cells(point: TechnologyPoint) -> dict[str, str]:
     groups = ("logic", "sram", "dram")
     return {
@@ -279,6 +300,7 @@ def _layers(result: Result) -> DataTable:
             count(layer.operations),
             bytes_text(layer.dram_fetched_bytes),
             energy(layer.energy_pj),
+            layer.bottleneck or "",
         )
         for layer in result.layers
     )
@@ -293,8 +315,10 @@ def _layers(result: Result) -> DataTable:
         "operations",
         "DRAM fetched",
         "energy",
+        "bottleneck",
     )
-    return DataTable("Layers", columns, tuple(rows), "means over the ops of a layer", "ll" + "r" * 8)
+    note = "means over the ops of a layer; the bottleneck is the unit that was busy for most of its cycles"
+    return DataTable("Layers", columns, tuple(rows), note, "ll" + "r" * 8 + "l")
 
 
 def _inputs(result: Result) -> DataTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import random
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -17,12 +18,22 @@ from rich.console import Console
 from sample_result import make_result
 
 from simulator.errors import FileMissingError, InvalidValueError
-from simulator.report import DataTable, Section, charts, comparison_table, csv_text, html_page, tables_of, write_html
+from simulator.report import (
+    DataTable,
+    Section,
+    charts,
+    comparison_table,
+    csv_text,
+    html_page,
+    tables_of,
+    unit_charts,
+    write_html,
+)
 from simulator.report.svg import Linear, Log
 from simulator.report.tables import distinct
 from simulator.report.terminal import print_results
 from simulator.report.text import bytes_text, count, energy, percent, ratio, seconds, si
-from simulator.result import EnergyItem, InputField, Result, StreamResult
+from simulator.result import EnergyItem, InputField, Result, StreamResult, Timeline, TimelineSpan, UnitResult
 
 
 @pytest.mark.parametrize(
@@ -262,13 +273,53 @@ def test_pictures_draw_the_numbers() -> None:
     assert "20.0 Gop/s, 1.0 % of attainable" in charts.roofline([result])  # 40,000 operations in 2 µs; roof 2048
     assert "75.0 %" not in charts.bytes_chart([result])
     assert "3.00 kB of 4.00 kB" in charts.bytes_chart([result])
-    assert "40.0 %" in charts.units_chart([result])
+    assert "40.0 %" in unit_charts.units_chart([result])
     assert "1.00 µs" in charts.time_chart([result])
 
 
-def test_pictures_stay_inside_their_frame(seed: int) -> None:
-    import random
+def timeline(draw: random.Random) -> Timeline:
+    """Two units that worked at times."""
+    cycles = draw.randint(1, 5000)
+    end = draw.randint(1, cycles)
+    starts = [(unit, draw.randrange(end)) for unit in ("qk", "pv") for _ in range(9)]
+    spans = tuple(TimelineSpan(unit, start, draw.randint(start, cycles), "q") for unit, start in starts)
+    busy = {unit: tuple(draw.choice([0.0, 0.5, 1.0]) for _ in range(10)) for unit in ("qk", "pv")}
+    return Timeline(0, 0, "summarise", 0, cycles, cycles / 10, busy, end, spans)
 
+
+def test_stalls_and_latencies_are_shown() -> None:
+    units = {"qk": UnitResult(800, 0.4, 30_000, 3e5, 500, 200, 500), "old": UnitResult(500, 0.25, 1, 0.0)}
+    stream = StreamResult(3_000, 4_000, 125, 9, 0.8, 2.0, 0.004, False, (), 51.5, 40.0, 300.0, 412.0)
+    result = make_result(units=units, streams={"K": stream, "out": dataclasses.replace(stream, read_latency_ns=None)})
+    assert named(result, "Units").rows[0][:6] == ("qk", "40.0 %", "25.0 %", "10.0 %", "25.0 %", "800")
+    assert named(result, "Units").rows[1][2:5] == ("–", "–", "–")
+    assert named(result, "Read latency").rows == (("K", "51.5 ns", "40.0 ns", "300 ns", "412 ns"),)
+    widths = {}
+    for bar in ET.fromstring(unit_charts.units_chart([result])).iter("rect"):
+        widths[bar.findtext("title")] = float(bar.get("width", 0))
+    assert widths["qk, starved: 25.0 %"] == pytest.approx(2.5 * widths["qk, blocked: 10.0 %"], abs=0.2)
+    assert widths["old, busy: 25.0 %"] == pytest.approx(widths["qk, starved: 25.0 %"])
+    layer = dataclasses.replace(result.layers[0], bottleneck="softmax")
+    assert named(make_result(layers=(layer,)), "Layers").rows[0][-1] == "softmax"
+
+
+def test_the_timeline_shows_each_item_and_the_busy_shares() -> None:
+    spans = (TimelineSpan("qk", 0, 40, "head 0, query 0"), TimelineSpan("pv", 50, 90, ""))
+    busy = {"qk": (1.0, 0.5, 0.0, 0.0), "pv": (0.0, 0.0, 0.8, 0.8)}
+    result = make_result(timeline=Timeline(3, 0, "generate", 2, 100, 25.0, busy, 60, spans))
+    assert unit_charts.timeline_chart([make_result()]) == unit_charts.timeline_excerpt([make_result()]) == ""
+    overview, excerpt = unit_charts.timeline_chart([result]), unit_charts.timeline_excerpt([result])
+    assert "layer 3, generate step 2: 100 cycles" in overview
+    assert "qk, cycles 25 to 50: 50.0 % busy" in overview
+    assert "pv, cycles 50 to 100: 80.0 % busy" in overview
+    assert "qk: head 0, query 0, cycles 0 to 40" in excerpt
+    assert "pv: busy, cycles 50 to 90" in excerpt
+    html = html_page([result])
+    assert html.count("<svg") == 8
+    assert "The start of the longest op" in html
+
+
+def test_pictures_stay_inside_their_frame(seed: int) -> None:
     draw = random.Random(seed)
     layers = tuple(
         dataclasses.replace(make_result().layers[0], layer=i, time_s=draw.random(), tokens_mean=draw.random() * 9)
@@ -277,14 +328,19 @@ def test_pictures_stay_inside_their_frame(seed: int) -> None:
     energy_items = {
         f"part {i}": EnergyItem(draw.random(), "sram", "s", "published") for i in range(draw.randint(1, 20))
     }
-    results = [roofed(design=f"design {i}", layers=layers, energy=energy_items) for i in range(draw.randint(1, 4))]
+    results = [
+        roofed(design=f"design {i}", layers=layers, energy=energy_items, timeline=timeline(draw))
+        for i in range(draw.randint(1, 4))
+    ]
     pictures = (
         charts.tokens_chart,
         charts.heads_chart,
         charts.energy_chart,
         charts.roofline,
         charts.bytes_chart,
-        charts.units_chart,
+        unit_charts.units_chart,
+        unit_charts.timeline_chart,
+        unit_charts.timeline_excerpt,
         charts.time_chart,
     )
     for picture in pictures:
