@@ -1,7 +1,7 @@
 """The part of the naive DRAM model below its schedulers: banks, timing table, buses, refresh, acceptance.
 
 It shares no code with the compiled model and looks nothing up ahead of time: what a command waits for is the table of
-docs/memory.md, evaluated over the last commands of all banks. Configurations are the dictionaries that simulator._sim takes.
+docs/memory.md, evaluated over the last commands of all banks. Configurations are what simulator._sim takes.
 """
 
 from __future__ import annotations
