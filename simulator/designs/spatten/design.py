@@ -196,7 +196,6 @@ class SpAtten(Design):
         read = traffic.keys() - self.written_streams
         key_rows = len(decisions.groups) * op.keys + (low_rows if decisions.in_blocks else 0)
         # The width converter fills rows up to the on-chip width; the low bits are added to rows already there.
-        key_width = bits if not op.key_lsb_bits else min(bits, op.key_msb_bits)
         return {
             "qk_macs": float(passes * op.keys * dim),
             "pv_macs": float(queries * op.local_values * dim),
@@ -204,7 +203,7 @@ class SpAtten(Design):
             "comparisons": barrier,
             "value_comparisons": local,
             "importance_adds": float(queries * op.keys + queries * dim),
-            "key_bits_written": float(dim * (key_rows * key_width + low_rows * op.key_lsb_bits)),
+            "key_bits_written": float(dim * (key_rows * bits + low_rows * op.key_lsb_bits)),
             "key_bits_read": float(passes * op.keys * dim * bits),
             "value_bits_written": float(fetched_values * dim * bits),
             "value_bits_read": float(queries * op.local_values * dim * bits),
