@@ -119,6 +119,14 @@ def test_the_document_holds_the_tables(validation: Validation) -> None:
     assert markdown(validation) in page, "run tools/validation_docs.py"
 
 
+def test_the_share_of_the_peak_is_that_of_the_published_time(rows: dict[str, Row]) -> None:
+    """24 x 12 x 1024^2 weights of a byte for each of 32 tokens, in 25.75 ms, against 512 GB/s."""
+    parts = {part.name: part.low for part in rows["fc-time"].parts}
+    weights = 32 * 24 * 12 * 1024**2
+    assert parts["of the peak, published"] == pytest.approx(100 * weights / (rows["fc-time"].published * 1e-3) / 512e9)
+    assert parts["of the peak, hbm2"] == pytest.approx(100 * weights / (parts["hbm2"] * 1e-3) / 512e9)
+
+
 def test_reductions_print_three_means(rows: dict[str, Row]) -> None:
     row = rows["dram-reduction"]
     assert "arithmetic" in row.note
