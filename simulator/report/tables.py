@@ -244,12 +244,12 @@ def _technology(result: Result) -> DataTable:
 
 
 def _rules(result: Result) -> DataTable:
-    """How constants follow the node; only where one was asked for."""
-    if result.technology is None or not result.technology.rescaled:
-        return DataTable("Rules of the rescaling", (), ())
+    """How constants follow from the nodes that they are published for."""
+    if result.technology is None or not result.technology.rules:
+        return DataTable("Rules between nodes", (), ())
     rules = result.technology.rules
     rows = tuple((rule.name, rule.rule, f"{rule.low_nm:g} to {rule.high_nm:g} nm", rule.source) for rule in rules)
-    return DataTable("Rules of the rescaling", ("of", "rule", "published for", "source"), rows, align="llll", brief=3)
+    return DataTable("Rules between nodes", ("of", "rule", "published for", "source"), rows, align="llll", brief=3)
 
 
 def _technology_cells(point: TechnologyPoint) -> dict[str, str]:

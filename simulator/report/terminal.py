@@ -15,7 +15,7 @@ from simulator.result import Result
 __all__ = ["print_results", "print_table"]
 
 # On a terminal the first question is the sum, not each layer and constant; those are in --json, --csv and --html.
-_DETAILS = ("Layers", "Inputs")
+_DETAILS = ("Layers", "Inputs", "Rules between nodes")
 
 
 def print_results(results: Sequence[Result], console: Console, details: bool = False) -> None:

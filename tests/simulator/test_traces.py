@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import random
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,6 @@ def test_bad_heads_are_named(tmp_path: Path, simulate: Simulate) -> None:
 
 def test_bursts_admitted_by_channel_need_no_cycle(simulate: Simulate, tmp_path: Path, seed: int) -> None:
     """Without cycles the whole trace is there from the start; with a run-ahead limit it is read in pieces."""
-    import random
-
     rng = random.Random(seed)
     path = tmp_path / "t.trace"
     lines = [f"{rng.choice('RW')} {rng.randrange(1 << 20) * 32} {rng.choice([32, 64, 512])}\n" for _ in range(30_000)]
@@ -133,6 +132,51 @@ def test_bursts_admitted_by_channel_need_no_cycle(simulate: Simulate, tmp_path: 
     first, second = (replayed(simulate, file, *admission) for file in (path, path2))
     assert first.streams == second.streams
     assert first.time_ns == second.time_ns > 0
+
+
+def test_runs_of_a_trace_add_up(simulate: Simulate, tmp_path: Path, seed: int) -> None:
+    """A trace of several runs is the sum of the runs; the middle of a very long request is not simulated."""
+    rng = random.Random(seed)
+    runs = []
+    for phase, written in ((0, 64), (1234, 80 << 20), (3000, 640)):
+        lines = [
+            f"R {rng.randrange(1 << 14) * 32} {rng.choice([32, 96, 500])} {rng.choice('ab')}\n" for _ in range(300)
+        ]
+        lines.insert(rng.randrange(300), f"W 0x1000000 {written} c\n")
+        runs.append(f"#!sim reset {phase}\n" + "".join(lines))
+    (tmp_path / "all").write_text("".join(runs))
+    whole = replayed(simulate, tmp_path / "all", "--memory", "ddr4-3200")
+    alone = []
+    for text in runs:
+        (tmp_path / "one").write_text(text)
+        alone.append(replayed(simulate, tmp_path / "one", "--memory", "ddr4-3200"))
+    for name in (
+        "bursts",
+        "reads",
+        "merged",
+        "activates",
+        "precharges",
+        "refreshes",
+        "useful_bytes",
+        "closed_form_bytes",
+    ):
+        assert getattr(whole, name) == sum(getattr(run, name) for run in alone), name
+    assert whole.closed_form_bytes > 0
+    assert whole.time_ns == pytest.approx(sum(run.time_ns for run in alone))
+    assert whole.read_latency_max_ns == max(run.read_latency_max_ns for run in alone)
+    weighed = sum(run.read_latency_ns * (run.reads + run.absorbed) for run in alone)
+    assert whole.read_latency_ns * (whole.reads + whole.absorbed) == pytest.approx(weighed, rel=0.02)
+    assert sum(whole.timeline.bursts) == whole.bursts
+    for stream in "abc":
+        assert whole.streams[stream].bursts == sum(run.streams[stream].bursts for run in alone)
+
+
+def test_bursts_stay_apart_where_the_trace_says_so(simulate: Simulate, tmp_path: Path) -> None:
+    path = tmp_path / "t.trace"
+    path.write_text("R 0 48\nR 48 16\n#!sim apart\nR 40 8\nR 40 8\n")
+    result = replayed(simulate, path)
+    assert (result.bursts + result.absorbed, result.merged) == (3, 2)
+    assert simulate("export", path, "--to", "dramsim3", "--out", tmp_path / "out")[1].startswith("3 bursts")
 
 
 def tracks_of(document: dict[str, Any]) -> dict[str, list[tuple[float, float, int]]]:
