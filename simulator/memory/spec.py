@@ -190,7 +190,9 @@ def memory_file(name: str) -> Path:
         return _folder() / f"{name}.yaml"
     if Path(name).suffix in (".yaml", ".yml"):
         return Path(name)
-    raise UnknownNameError(f"no memory named {name!r}", where="--memory", hint=nearest(name, standard_names()))
+    designs_only = "the ideal memory is for designs: simulate --arch NAME --memory ideal MODEL"
+    hint = designs_only if name == "ideal" else nearest(name, [*standard_names(), "ideal"])
+    raise UnknownNameError(f"no memory named {name!r}", where="--memory", hint=hint)
 
 
 def load_memory(name: str, channels: int | None = None, settings: Mapping[str, str] | None = None) -> MemorySpec:

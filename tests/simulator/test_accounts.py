@@ -11,6 +11,8 @@ from attention_ops import attention, cost, design, random_op
 import simulator as sim
 from simulator.engine.accounting import bottleneck
 from simulator.engine.interface import Cost
+from simulator.errors import ConfigError, UnknownNameError
+from simulator.memory import load_memory
 from simulator.workload.ir import AttentionOp, LinearOp
 from simulator.workload.reader import read_workload
 from simulator.workload.request import ReadRequest
@@ -107,3 +109,24 @@ def test_units_of_ops_of_two_kinds_add_up_as_well() -> None:
     assert result.units["softmax"].idle_cycles > 0  # linear layers do not use it
     assert {layer.bottleneck for layer in result.layers if layer.scope == "linear"} <= {"array", "dram"}
     assert isinstance(workload.linear[0], LinearOp)
+
+
+def test_the_ideal_memory_is_chosen_by_name_or_by_settings() -> None:
+    workload = read_workload("bert-base", ReadRequest(seq_len=32))
+    named = sim.run(workload, "spatten", memory="ideal")
+    numbers = {"dram.standard": "ideal", "dram.ideal_latency": 100, "dram.ideal_bytes_per_cycle": 512}
+    given = sim.run(workload, "spatten", set=numbers)
+    assert named.cycles == given.cycles
+    assert named.peak_gbps == 512
+    assert not [item for item in named.energy.values() if item.group == "dram"]  # nothing is known about it
+    slow = sim.run(workload, "spatten", set={**numbers, "dram.ideal_latency": 5000})
+    assert slow.cycles > named.cycles + 12 * 2 * 4900  # K, then the outputs of the last head, in each layer
+    assert sim.run(workload, "systolic", memory="ideal").cycles
+
+
+def test_numbers_of_the_ideal_memory_are_refused_with_another() -> None:
+    with pytest.raises(ConfigError, match="no effect on the memory 'hbm2'"):
+        design(dram__ideal_latency=3)
+    with pytest.raises(UnknownNameError) as caught:
+        load_memory("ideal")
+    assert "--arch" in caught.value.hint
