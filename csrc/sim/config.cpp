@@ -1,5 +1,6 @@
 #include "sim/config.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -78,6 +79,19 @@ void check_timing(const Timing& t, Refresh refresh) {
     }
 }
 
+// Otherwise one would always wait, and a stalled channel would never go on.
+void check_refresh_rate(const DramConfig& config) {
+    const Controller& c = config.controller;
+    if (c.refresh == Refresh::None) return;
+    const bool per_bank = c.refresh == Refresh::PerBank;
+    const int64_t banks = per_bank ? config.organisation.banks() : 1;
+    const int64_t interval = (config.timing.refi + banks - 1) / banks;
+    const int64_t commands = config.organisation.units() * std::max<int64_t>(c.refresh_slots, 1) * c.align;
+    if (interval > std::max(commands, per_bank ? config.timing.rrefd : 0)) return;
+    refuse("refreshes fall due faster than they can be sent, every " + std::to_string(interval) + " ticks", "timing",
+           "a longer tREFI, or no refresh");
+}
+
 void check_controller(const Controller& c, const Admission& a) {
     constexpr int64_t most = int64_t{1} << 20;
     const std::array<Named, 5> queues = {{{"read_queue", c.read_queue}, {"write_queue", c.write_queue},
@@ -110,6 +124,7 @@ void validate(const DramConfig& config) {
     check_map(config);
     check_timing(config.timing, config.controller.refresh);
     check_controller(config.controller, config.admission);
+    check_refresh_rate(config);
 }
 
 }  // namespace sparsecore::sim

@@ -180,6 +180,12 @@ TEST(dram_refuses_contradicting_configurations) {
     broken([](DramConfig& c) { c.timing.ccd_long = 1; });
     broken([](DramConfig& c) { c.timing.rrd_long = 1; });
     broken([](DramConfig& c) { c.timing.refi = 30; });
+    broken([](DramConfig& c) {
+        c.controller.refresh = Refresh::PerBank;
+        c.timing.refi = 40;  // a bank every 10 ticks
+        c.timing.rrefd = 10;
+    });
+    broken([](DramConfig& c) { c.controller.refresh_slots = 200; });
     broken([](DramConfig& c) { c.timing.faw = int64_t{1} << 40; });
     broken([](DramConfig& c) { c.timing.aad = 2; });  // with a split bus
     broken([](DramConfig& c) { c.controller.read_queue = 0; });
