@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from simulator.result import load_results
 
 if TYPE_CHECKING:
     from simulator.designs.registry import Resolved
+    from simulator.engine.interface import Design
 
 __all__ = ["show"]
 
@@ -76,14 +77,31 @@ def _memory(name: str) -> DataTable:
 
 
 def _design(arch: str) -> tuple[DataTable, ...]:
-    """The parameters, and the area part by part."""
+    """The parameters, the constants they name as the design's node and supply have them, and the area part by part."""
     from simulator.designs.registry import make
     from simulator.engine.technology import area_items
     from simulator.report.tables import area_table
 
     design, resolved = make(arch)
-    items = area_items(design)
-    return (_parameters(resolved), area_table(items)) if items else (_parameters(resolved),)
+    tables = [_parameters(resolved), _constants(design, resolved)]
+    if items := area_items(design):
+        tables.append(area_table(items))
+    return tuple(table for table in tables if table.rows)
+
+
+def _constants(design: Design, resolved: Resolved) -> DataTable:
+    from simulator.tech import table_names
+
+    names, rows = table_names(), []
+    for item in resolved.parameters:
+        if not (isinstance(item.value, str) and item.value.partition(".")[0] in names and "." in item.value):
+            continue
+        supply: Literal["logic", "sram"] = "sram" if item.name == "silicon.wire" else "logic"
+        found = design.technology.constant(item.value, item.name, "", supply)
+        spread = f"{found.low:.4g} to {found.high:.4g}" if found.low < found.high else ""
+        rows.append((item.value, f"{found.value:.4g}", spread, found.unit, found.source))
+    columns = ("constant", "value", "range", "unit", "source")
+    return DataTable("Constants", columns, tuple(rows), align="lrlll")
 
 
 def _parameters(resolved: Resolved) -> DataTable:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from pathlib import Path
+
 import pytest
+from command import Simulate
 
 import simulator
 from simulator.errors import ConfigError, InvalidValueError
@@ -100,3 +103,25 @@ def test_an_option_and_its_setting_exclude_each_other(workload: Workload, name: 
 def test_what_is_no_size_is_refused(workload: Workload, options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="greater than 0"):
         simulator.run(workload, **options)  # type: ignore[arg-type]
+
+
+def test_the_command_shows_both_points(simulate: Simulate, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    asked = ("--node", "28", "--vdd", "0.8", "--clock-ghz", "0.8")
+    code, out, _ = simulate("bert-base", "--seq-len", "32", *asked, "--json", path)
+    assert code == 0 and "native" in out and "rescaled" in out and "28 nm" in out and "0.8 GHz" in out
+    technology = Result.load(path).technology
+    assert technology is not None and technology.rescaled
+    assert (technology.native.node_nm, technology.used.node_nm, technology.used.logic_vdd) == (40, 28, 0.8)
+    code, _, err = simulate("bert-base", "--seq-len", "32", "--node", "16")
+    assert code == 2 and "22 to 45 nm" in err and "--extrapolate" in err
+    code, out, _ = simulate("bert-base", "--seq-len", "32", "--node", "16", "--extrapolate")
+    assert code == 0 and "EXTRAPOLATED beyond the published nodes: SRAM" in out
+
+
+def test_the_design_is_shown_with_its_constants_and_parts(simulate: Simulate) -> None:
+    code, out, _ = simulate("show", "spatten")
+    assert code == 0
+    for text in ("0.1871", "horowitz2014.int8_multiply", "ISCA 2021", "qk.multipliers", "0.457 mm2"):
+        assert text in out
+'''
