@@ -216,6 +216,14 @@ def test_6_bit_rows_of_two_heads_are_one_of_96_bytes(heads: int, reads: int) -> 
     assert useful(design(layout__fused_bits=4).cost(op, None, 0))["key_high"] == heads * 50 * 48
 
 
+def test_selections_of_the_second_of_two_fused_heads_may_be_free() -> None:
+    op = attention(256, 1, heads=4, values=(64,) * 4, local_values=64, key_msb_bits=6, key_lsb_bits=0)
+    fused = {"layout__fused_bits": 6}
+    all_heads = cost(op, **fused).busy_cycles["topk_value"]
+    assert cost(op, **fused, layout__fused_select_free=True).busy_cycles["topk_value"] == all_heads // 2 + 2
+    assert cost(op, layout__fused_select_free=True) == cost(op)
+
+
 def test_the_output_pass_of_a_selection_keeps_the_engine() -> None:
     op = attention(256, 1, heads=8, values=(64,) * 8, local_values=64)
     hidden, shown = (cost(op, topk__output_hidden=hidden).busy_cycles["topk_value"] for hidden in (True, False))

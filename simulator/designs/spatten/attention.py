@@ -108,7 +108,7 @@ class AttentionRun:
         machine, op, engine = self.machine, self.op, self.engine
         array, softmax, select = machine.array, machine.softmax, self.decisions.local_select
         scores, outputs = (max(array.cycles(rows, op.head_dim), 1) for rows in (op.keys, op.local_values))
-        shares, chosen = softmax.cycles(op.keys), machine.topk.cycles(*select) if select else 1
+        shares, chosen = softmax.cycles(op.keys), max(machine.topk.cycles(*select) if select else 1, 1)
         sram, depth = machine.sram, machine.settings.pipeline.decided
         self._key_buffer = Buffer(engine, sram.lines, sram.settings.outstanding, LINES)
         self._value_buffer = Buffer(engine, sram.lines, sram.settings.outstanding, LINES)
@@ -124,8 +124,9 @@ class AttentionRun:
             latency=softmax.latency, room=lambda: True, deliver=self._decide, more=lambda: bool(self._scores),
         )  # fmt: skip
         self.select = Unit[_Query](
-            engine, "topk_value", SELECT, source=self._next_selection, service=lambda q: q.count * max(chosen, 1),
-            latency=0, room=lambda: len(self._to_values) < depth, deliver=self._selected,
+            engine, "topk_value", SELECT, source=self._next_selection,
+            service=lambda q: q.count * (1 if self._free(q) else chosen), latency=0,
+            room=lambda: len(self._to_values) < depth, deliver=self._selected,
             more=lambda: bool(self._to_select),
         )  # fmt: skip
         self.pv = Unit[_Query](
@@ -319,6 +320,11 @@ class AttentionRun:
             return None
         self._decision_room_freed()
         return self._to_select.popleft()
+
+    def _free(self, query: _Query) -> bool:
+        """Whether a selection takes a cycle only, as in the released test bench for the second of two fused heads."""
+        free = self.machine.settings.layout.fused_select_free
+        return free and self.layout.fused and query.head.group.index % 2 == 1
 
     def _selected(self, query: _Query) -> None:
         if not query.head.value_wanted:

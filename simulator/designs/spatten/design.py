@@ -103,12 +103,13 @@ class SpAtten(Design):
         cost = self._of_all_blocks(lambda part: self._run(op, layout, part), layout, decisions)
         return self._counted(cost, op, decisions)
 
-    @staticmethod
-    def _of_all_blocks(cost: Callable[[Decisions], Cost], layout: Layout, decisions: Decisions) -> Cost:
+    def _of_all_blocks(self, cost: Callable[[Decisions], Cost], layout: Layout, decisions: Decisions) -> Cost:
         """Return what `cost` says of `decisions`; of many equal blocks from what it says of the first of them."""
         if not decisions.in_blocks or len(decisions.groups) <= 2 * SAMPLE:
             return cost(decisions)
-        half, full = (cost(first_blocks(decisions, count)) for count in (SAMPLE, 2 * SAMPLE))
+        with self.unwatched():  # the longer run has all that this one does
+            half = cost(first_blocks(decisions, SAMPLE))
+        full = cost(first_blocks(decisions, 2 * SAMPLE))
         return extrapolated(half, full, decisions, layout)
 
     def _run(self, op: AttentionOp, layout: Layout, decisions: Decisions) -> Cost:

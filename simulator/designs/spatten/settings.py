@@ -45,6 +45,7 @@ class LayoutSettings(Settings):
         None, ge=1, description="wider K: so many high and 4 low bits, always; wider V: so many"
     )
     fused_bits: int | None = Field(None, ge=1, description="width of high bits of K that two heads store as one row")
+    fused_select_free: bool = Field(False, description="a local-V selection of the second of these heads takes no time")
 
 
 class WriteSettings(Settings):
