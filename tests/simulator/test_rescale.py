@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-
 from pathlib import Path
 
 import pytest
@@ -124,4 +123,3 @@ def test_the_design_is_shown_with_its_constants_and_parts(simulate: Simulate) ->
     assert code == 0
     for text in ("0.1871", "horowitz2014.int8_multiply", "ISCA 2021", "qk.multipliers", "0.457 mm2"):
         assert text in out
-'''
