@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -258,6 +259,16 @@ class Design(ABC):
             self.memory.reset((phase + 0.5) / REFRESH_PHASES)
             self._known[key] = self._with_latencies(self.simulate(op, rows))
         return self._known[key]
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Leave what is simulated inside out of traces."""
+        spans, self.spans = self.spans, None
+        recorder, self.memory.recorder = self.memory.recorder, None
+        try:
+            yield
+        finally:
+            self.spans, self.memory.recorder = spans, recorder
 
     def _with_latencies(self, cost: Cost) -> Cost:
         if isinstance(self.memory, Memory) and cost.traffic and self.memory.traffic() == dict(cost.traffic):

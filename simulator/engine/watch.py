@@ -21,6 +21,7 @@ __all__ = ["LongestOp", "SpanSink", "SpanWatch", "merged", "op_name", "recorded"
 
 BINS = 240
 MOST_SPANS = 400  # of a timeline
+PARTLY = "their first blocks alone"
 
 
 def op_name(op: Op) -> str:
@@ -72,7 +73,9 @@ class SpanWatch:
         units = cost.unit_cycles()
         if not spans:
             spans = [(name, 0, unit.busy, "by a closed form") for name, unit in units.items()]
-        self._sink.add(op_name(op), start, cost.cycles, merged(spans, dict(units)))
+        tracks = merged(spans, dict(units))
+        whole = all(_busy(tracks.get(name, [])) == unit.busy for name, unit in units.items())
+        self._sink.add(op_name(op) + ("" if whole else f" ({PARTLY})"), start, cost.cycles, tracks)
 
 
 class LongestOp:
@@ -89,6 +92,10 @@ class LongestOp:
         """Compare it with those before."""
         if isinstance(op, AttentionOp) and cost.cycles > self.cycles:
             self.cycles, self.op = cost.cycles, (op, rows, start)
+
+
+def _busy(track: list[Span]) -> int:
+    return sum(end - start for _, start, end, _ in track)
 
 
 def timeline_of(design: Design, longest: LongestOp) -> Timeline | None:
@@ -120,9 +127,9 @@ def _shares(track: list[Span], each: float) -> tuple[float, ...]:
 class _RequestWatch:
     """Gives the recorder a title for every op, and counts those that sent no request."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
-        self.missing = 0
+    def __init__(self, recorder: Recorder, memory: Memory) -> None:
+        self.recorder, self._memory = recorder, memory
+        self.missing = self.partly = 0
         self._before = 0
 
     def before(self, op: Op) -> None:
@@ -130,8 +137,10 @@ class _RequestWatch:
         self.recorder.title(op_name(op))
 
     def after(self, op: Op, rows: Rows | None, start: int, cost: Cost) -> None:
-        bursts = sum(traffic.bursts for traffic in cost.traffic.values())
-        self.missing += bursts > 0 and self.recorder.requests == self._before
+        if self.recorder.requests == self._before:
+            self.missing += any(traffic.bursts for traffic in cost.traffic.values())
+        else:
+            self.partly += self._memory.traffic() != dict(cost.traffic)
 
 
 @contextmanager
@@ -150,7 +159,7 @@ def recorded(design: Design, path: str | Path, title: str) -> Iterator[Observer]
     with ExitStack() as stack:
         stream = stack.enter_context(recording(path, _head(design, memory, title)))
         recorder = Recorder(stream, memory.streams, memory.spec.organisation.burst_bytes)
-        watch = _RequestWatch(recorder)
+        watch = _RequestWatch(recorder, memory)
         memory.recorder = recorder
         try:
             yield watch
@@ -158,6 +167,8 @@ def recorded(design: Design, path: str | Path, title: str) -> Iterator[Observer]
             memory.recorder = None
         if watch.missing:
             recorder.note(f"{watch.missing} ops are not here: the times of their transfers follow from a formula")
+        if watch.partly:
+            recorder.note(f"{watch.partly} ops are here with {PARTLY}: the others follow from these")
 
 
 def _head(design: Design, memory: Memory, title: str) -> list[str]:

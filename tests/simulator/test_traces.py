@@ -65,8 +65,10 @@ def assert_equal_traffic(design: Result, replay: ReplayResult) -> None:
         (gpt2(2, 30), "spatten", {"dram.standard": "ddr4-2400", "dram.channels": 2}),
         (gpt2(2, 30), "spatten", {"dram.standard": "hbm2-dramsim3", "clock_ghz": 1.3}),
         (bert(33), "systolic", {"array.element_bits": 9}),
+        (gpt2(2, 30), "spatten-rtl", {}),
+        (gpt2(2, 30), "spatten", {"kv_tiling": "stream", "sram.bytes": 24576}),
     ],
-    ids=["bert", "gpt2", "small-fifos", "slow-clock", "ddr4", "per-bank-queues", "shared-lines"],
+    ids=["bert", "gpt2", "small-fifos", "slow-clock", "ddr4", "per-bank-queues", "shared-lines", "rtl", "blocks"],
 )
 def test_a_replay_repeats_the_requests_exactly(
     workload: Workload, arch: str, changes: dict[str, Any], tmp_path: Path, simulate: Simulate
@@ -102,6 +104,20 @@ def test_linear_layers_are_said_to_be_missing(tmp_path: Path) -> None:
     assert f"# {len(workload.linear)} ops are not here" in text
     assert {line.split()[-1] for line in text.splitlines() if line[0] != "#"} == {"key", "value", "query", "output"}
     assert result.streams["weight"].read_latency_ns is None
+
+
+def test_of_many_blocks_the_first_are_there(tmp_path: Path, simulate: Simulate) -> None:
+    """A context that is streamed through the SRAM is simulated for its first blocks of queries."""
+    path, timeline = tmp_path / "requests.trace", tmp_path / "timeline.json"
+    settings = {"kv_tiling": "stream", "sram.bytes": 32768}
+    workload = gpt2(1, 200)
+    result = simulator.run(workload, set=settings, dram_trace=path, trace=timeline)
+    assert simulator.run(workload, set=settings).to_json() == result.to_json(), "looking changes nothing"
+    assert "ops are here with their first blocks alone" in path.read_text()
+    assert 0 < replayed(simulate, path).streams["query"].bursts < result.streams["query"].bursts
+    events = json.loads(timeline.read_text())
+    assert tracks_of(events).keys() >= {"qk", "pv"}
+    assert any("first blocks" in event["name"] for event in events["traceEvents"])
 
 
 def test_bad_heads_are_named(tmp_path: Path, simulate: Simulate) -> None:
