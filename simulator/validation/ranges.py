@@ -114,11 +114,11 @@ def eighth_efficiency(
     times = [seconds(result) for result in results]
     scopes = [result.scopes["attention"] for result in results]
     if quantity == "GOP/s":
-        below, note = times, "a multiply-add is 2 operations"
+        below, note = times, "our count of operations: 2 for each multiply-add before pruning"
     else:
         powers = (fsum(calibrated_watt(bench, result).values()) for result in results)
         below = [time * power for time, power in zip(times, powers)]
-        note = "a multiply-add is 2 operations; logic and SRAM with the calibrated constants"
+        note = "our count, 2 for each multiply-add before pruning; logic and SRAM with the calibrated constants"
     dense = _hull(scope.operations_dense / 1e9 / value for scope, value in zip(scopes, below))
     executed = _hull(scope.operations / 1e9 / value for scope, value in zip(scopes, below))
     return Measured(*dense, note, (Part("executed operations only", *executed),))

@@ -19,6 +19,7 @@ __all__ = ["FORMAT", "SCHEMA_VERSION", "markdown", "print_validation", "tables",
 FORMAT = "sparsecore-validation"
 SCHEMA_VERSION = "1.0"
 COLUMNS = ("row", "quantity", "class", "published", "ours", "error", "tolerance", "verdict", "source")
+WIDE = 140  # columns of a terminal that has room for the sources
 VERDICTS = {"inside": "not counted: inside", "outside": "not counted: outside", "shown": "not counted"}
 
 
@@ -60,7 +61,7 @@ def tables(validation: Validation) -> tuple[DataTable, ...]:
             if row.topic == topic:
                 cells += [_cells(row), *(_part_cells(part, row.unit) for part in row.parts)]
         if cells:
-            made.append(DataTable(title, COLUMNS, tuple(cells), align="lllrrrlll"))
+            made.append(DataTable(title, COLUMNS, tuple(cells), align="lllrrrlll", brief=8))
     return tuple(made)
 
 
@@ -119,7 +120,7 @@ def _moved_table(validation: Validation) -> DataTable:
 def print_validation(validation: Validation, console: Console, perturbed: bool) -> None:
     """Print the tables, what has to be read with them, and the sum."""
     for table in tables(validation):
-        print_table(table, console)
+        print_table(table, console, details=console.width >= WIDE)
     if perturbed:
         print_table(_moved_table(validation), console)
     for heading, lines in remarks(validation.rows):
@@ -127,6 +128,8 @@ def print_validation(validation: Validation, console: Console, perturbed: bool) 
         for line in lines:
             console.print(Text(f"- {line}"), soft_wrap=True)
         console.print()
+    if console.width < WIDE:
+        console.print(Text(f"sources: --json, or a terminal of {WIDE} columns"), soft_wrap=True)
     console.print(Text(summary(validation), style="bold"), soft_wrap=True)
 
 
