@@ -7,7 +7,7 @@ FIFOs allow; the token and head selections wait for the last head. docs/simulato
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
 
@@ -90,6 +90,7 @@ class AttentionRun:
         self._heads = [_Head(group, rows) for group, rows in groups]
         self._current = 0  # the head whose queries enter
         self._finished = 0  # heads
+        self._blocks_left = Counter(group.index for group in decisions.groups)
         self._compute_end = 0
         self._requests = machine.settings.pipeline.undecided  # free entries of the request FIFO
         self._request_since = 0
@@ -356,6 +357,7 @@ class AttentionRun:
         if head.finished < head.group.queries:
             return
         self._finished += 1
+        self._blocks_left[head.group.index] -= 1
         self._value_buffer.release(self._value_lines(head))
         parts = self._writes(head)
         if parts:
@@ -367,7 +369,6 @@ class AttentionRun:
         parts: list[Part] = []
         if write.outputs:
             parts.append((layout.output(index), head.group.queries * layout.output_bytes, OUTPUT))
-        last = not any(other.group.index == index and other.finished < other.group.queries for other in self._heads)
-        if self.op.phase == "generate" and write.new_key_value and last:
+        if self.op.phase == "generate" and write.new_key_value and not self._blocks_left[index]:
             parts += [(addresses, size, NEW) for addresses, size in layout.appended(index) if len(addresses)]
         return parts
