@@ -83,6 +83,31 @@ def test_head_size_32_of_minilm_takes_the_time_of_64() -> None:
     assert 2 * half.operations["qk"] == whole.operations["qk"]
 
 
+# The decision.
+
+
+def test_softmax_output_and_prob_x_v_stand_still_while_a_query_is_computed_again() -> None:
+    """The last of 8 queries needs the low bits: what comes behind waits for them, Q x K and the softmax."""
+    base, again = (cost(attention(64, 8, heads=1, lsb_queries=(low,)), **IDEAL) for low in (0, 1))
+    array, latencies = 64 // 8, 8 + 87
+    fetch = 1 + 10 + 64 * 32 // 512  # asked for in the next cycle
+    waited = fetch + array + latencies + 64 // 8
+    assert again.units["pv"].starved - base.units["pv"].starved == pytest.approx(waited, abs=8)
+    assert again.units["pv"].busy == base.units["pv"].busy
+    assert again.cycles - base.cycles == pytest.approx(waited, abs=8)
+    behind = cost(attention(64, 8, heads=4, lsb_queries=(1, 0, 0, 0)), **IDEAL)
+    assert behind.units["pv"].starved > base.units["pv"].starved  # heads behind it wait in order
+
+
+def test_new_queries_need_an_entry_of_the_request_fifo() -> None:
+    """Each query here takes an entry: with one of them Q x K waits for the decision on the query before."""
+    op = attention(1024, 1, heads=8, lsb_queries=(1,) * 8)
+    cycles = [cost(op, pipeline__undecided=entries).cycles for entries in (1, 2, 8)]
+    assert cycles[0] > cycles[1] >= cycles[2]
+    assert cycles[0] > 8 * (2 * 128 + 2 * 128 + 2 * 87)  # two passes, one head at a time
+    assert cost(op, pipeline__undecided=1).units["qk"].blocked > 0
+
+
 # Contexts larger than the SRAM.
 
 
