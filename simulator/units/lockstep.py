@@ -1,4 +1,4 @@
-"""A pipeline whose modules advance together, as in A3 (Ham et al., HPCA 2020), section III."""
+"""A pipeline whose modules advance together, as in A3 (T. J. Ham et al., HPCA 2020)."""
 
 from __future__ import annotations
 
