@@ -33,6 +33,7 @@ class SiliconSettings(Settings):
     leakage: str
     wire: str
     clock_gated: float = Field(ge=0, le=1)
+    calibration: str = Field("none", description="a table of factors on logic and SRAM, or none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import simulator
 from simulator.designs.registry import make
 from simulator.engine.interface import Cost
 from simulator.errors import ConfigError, UnknownNameError
@@ -22,6 +23,8 @@ from simulator.memory import (
 )
 from simulator.memory import spec as spec_module
 from simulator.tech import constant
+from simulator.workload import ReadRequest
+from simulator.workload.reader import read_workload
 
 SPEC = load_memory("hbm2", 16)
 FORMS = {model: load_memory(name) for model, name in (("per-access", "hbm2-legacy"), ("idd", "hbm2-dramsim3"))}
@@ -313,3 +316,19 @@ def test_the_interval_of_a_constant_names_its_origin() -> None:
     movement = constant("hbm2_oconnor2017.movement_per_bit")
     assert (movement.low, movement.value, movement.high) == (1.57, 2.68, 6.12)
     assert "MICRO 2017" in movement.source and "AccelForge" in movement.source
+
+
+def test_the_calibrated_constants_follow_from_the_published_power() -> None:
+    """Table II: logic 1.36 W, SRAM 1.24 W; if the model changes, the factors of the table have to follow."""
+    workload = read_workload("bert-base", ReadRequest(None, "none", 384, 1, 0, None, None, False)).only("summarise")
+    plain, fitted = (
+        simulator.run(workload, set={"silicon.calibration": name}) for name in ("none", "calibrated_spatten2021")
+    )
+    assert fitted.technology is not None and plain.technology is not None
+    assert fitted.technology.used.power_w["logic"] == pytest.approx(1.36, rel=0.02)
+    assert fitted.technology.used.power_w["sram"] == pytest.approx(1.24, rel=0.02)
+    assert fitted.technology.used.energy_pj["dram"] == plain.technology.used.energy_pj["dram"]
+    on_chip = [item for item in fitted.energy.values() if item.group != "dram"]
+    assert all(item.kind == "assumed" and "calibrated" in item.source for item in on_chip)
+    with pytest.raises(ConfigError, match=r"(?s)unknown constants table.*calibrated_spatten2021"):
+        make("spatten", {"silicon.calibration": "calibrated_spatten"})

@@ -29,8 +29,17 @@ class OnChip:
         self.energy(Cost(0))  # a constant or a node that does not fit is named here, not after a run
 
     def energy(self, cost: Cost) -> dict[str, Energy]:
-        """Return the energy by component."""
-        return self._logic(cost) | self._sram(cost) | self._standing(cost)
+        """Return the energy by component, calibrated where the settings ask for it."""
+        found = self._logic(cost) | self._sram(cost) | self._standing(cost)
+        if self.silicon.settings.calibration == "none":
+            return found
+        return {name: self._calibrated(energy) for name, energy in found.items()}
+
+    def _calibrated(self, energy: Energy) -> Energy:
+        factor = constant(f"{self.silicon.settings.calibration}.{energy.group}", "silicon.calibration", "1")
+        pj, low, high = (value * factor.value for value in (energy.pj, energy.low_pj, energy.high_pj))
+        source = f"{energy.source}; times {factor.value:g}, {factor.source}"
+        return Energy(pj, energy.group, source, factor.kind, low, high)
 
     def _logic(self, cost: Cost) -> dict[str, Energy]:
         """Datapaths: operations, and the registers of a unit while it works."""
