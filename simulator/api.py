@@ -12,6 +12,7 @@ from simulator.designs.registry import Parameter, Resolved, make, resolve
 from simulator.engine.accounting import Ledger, Observer
 from simulator.engine.host import Host, parse_host
 from simulator.engine.interface import FIDELITIES, Design, Fidelity
+from simulator.engine.memory_inputs import memory_inputs
 from simulator.engine.technology import area_items, native_run, operating_point, rescaled, technology_result
 from simulator.engine.watch import LongestOp, SpanWatch, recorded, timeline_of
 from simulator.errors import InvalidValueError, UnknownNameError, UnsupportedError, nearest
@@ -176,8 +177,7 @@ def _inputs(ledger: Ledger, resolved: Resolved) -> tuple[InputField, ...]:
     for name, (value, choice, source) in ledger.open_choices.items():
         found.append(InputField(f"workload.{name}", value, choice, source))
     found.extend(InputField(f"design.{p.name}", _scalar(p), p.kind, p.source) for p in resolved.parameters)
-    memory = ledger.design.memory_spec
-    found.append(InputField("memory", memory.name, "published", memory.description))
+    found.extend(memory_inputs(ledger.design))
     for name, energy in ledger.energies.items():
         found.append(InputField(f"energy.{name}", None, energy.kind, energy.source))
     if ledger.host is not None:

@@ -31,7 +31,7 @@ def compiled() -> ModuleType:
 
 
 def configuration(spec: MemorySpec, admission: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Return the arguments of _sim.Dram and _sim.Replay that describe `spec`; `admission` replaces some of its numbers."""
+    """Return the arguments of _sim.Dram and _sim.Replay for `spec`; `admission` replaces some of its numbers."""
     return {
         "organisation": spec.organisation_numbers,
         "timing": spec.timing_ticks,

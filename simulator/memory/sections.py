@@ -174,8 +174,8 @@ class Admission(Settings):
 class PerAccess(Settings):
     """Energy per event. Each is "table.constant" of simulator/tech/tables, or a number with its unit ("909 pJ").
 
-    What is left out is part of movement_per_bit, as where only a total per bit is published. refresh and the standby powers
-    are those of a rank of a whole channel: each of its pseudo-channels has its share.
+    What is left out is part of movement_per_bit, as where only a total per bit is published. refresh and the standby
+    powers are those of a rank of a whole channel: each of its pseudo-channels has its share.
     """
 
     activation: str | None = None

@@ -11,7 +11,7 @@ from importlib import resources
 from simulator.errors import InvalidValueError
 from simulator.files import write_atomic
 from simulator.report import charts, unit_charts
-from simulator.report.tables import DataTable, assumption_line, comparison_table, distinct, tables_of
+from simulator.report.tables import DataTable, assumption_line, comparison_table, conditions, distinct, tables_of
 from simulator.report.text import bytes_text, energy, number, seconds
 from simulator.result import Result
 
@@ -137,18 +137,8 @@ def _card(result: Result) -> str:
         "energy": energy(scope.energy_pj),
     }
     items = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
-    said = f"{result.design_description}; {_conditions(result)}"
+    said = f"{result.design_description}; {conditions(result)}"
     return f'<div class="card"><b>{escape(result.design)}</b>{escape(said)}<dl>{items}</dl></div>'
-
-
-def _conditions(result: Result) -> str:
-    """Return fidelity, clock, node and supply in words."""
-    said = f"{result.fidelity} model, {result.clock_ghz:g} GHz"
-    if result.technology is None:
-        return said
-    used = result.technology.used
-    said += f", {used.logic_vdd:.3g} V" if used.node_nm is None else f", {used.node_nm:g} nm, {used.logic_vdd:.3g} V"
-    return said + (", rescaled" if result.technology.rescaled else "")
 
 
 def section_html(section: Section) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "area_table",
     "assumption_line",
     "comparison_table",
+    "conditions",
     "decisions",
     "distinct",
     "tables_of",
@@ -65,6 +66,16 @@ def assumption_line(results: Sequence[Result]) -> str:
     if published:
         return f"PUBLISHED: {', '.join(published)} by schedule {first.schedule}, not measured on an input"
     return f"MEASURED: tokens, heads and bits are those of a real run ({first.schedule})"
+
+
+def conditions(result: Result) -> str:
+    """Return fidelity, clock, node and supply in words."""
+    said = f"{result.fidelity} model, {result.clock_ghz:g} GHz"
+    if result.technology is None:
+        return said
+    used = result.technology.used
+    said += f", {used.logic_vdd:.3g} V" if used.node_nm is None else f", {used.node_nm:g} nm, {used.logic_vdd:.3g} V"
+    return said + (", rescaled" if result.technology.rescaled else "")
 
 
 def tables_of(result: Result) -> tuple[DataTable, ...]:

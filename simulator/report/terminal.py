@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator.report.tables import DataTable, assumption_line, comparison_table, distinct, tables_of
-from simulator.report.text import number
+from simulator.report.tables import DataTable, assumption_line, comparison_table, conditions, distinct, tables_of
 from simulator.result import Result
 
 __all__ = ["print_results", "print_table"]
@@ -33,7 +32,7 @@ def print_results(results: Sequence[Result], console: Console, details: bool = F
     )
     console.print()
     for result in results:
-        title = f"{result.design} at {number(result.clock_ghz)} GHz: {result.design_description}"
+        title = f"{result.design} ({conditions(result)}): {result.design_description}"
         console.print(Text(title, style="bold"), soft_wrap=True)
         for table in tables_of(result):
             if details or table.title not in _DETAILS:

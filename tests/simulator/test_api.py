@@ -200,3 +200,16 @@ def test_importing_the_simulator_is_light_and_needs_no_torch() -> None:
         "assert 'torch' not in sys.modules and 'sparsecore' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_value_of_the_memory_is_an_input_with_its_source() -> None:
+    result = sim.run("bert-base", set={"dram.channels": 8})
+    values = {field.name: field for field in result.inputs if field.name.startswith("memory.")}
+    assert values["memory.timing.tCL"].value == "14 ns"
+    assert values["memory.timing.tCL"].kind == "published"
+    assert values["memory.controller.read_queue"].kind == "assumed"
+    assert values["memory.organisation.channels"].value == "8"
+    assert values["memory.admission.run_ahead"].value == "1024"
+    assert all(field.source for field in values.values())
+    ideal = sim.run("bert-base", set={"dram.standard": "ideal", "dram.channels": None})
+    assert [field.name for field in ideal.inputs if field.name.startswith("memory")] == ["memory"]
