@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import itertools
 import json
 import random
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from simulator.report.perfetto import MOST_EVENTS, PerfettoTrace
 from simulator.result import Result
 from simulator.workload import ReadRequest, Workload
 from simulator.workload.reader import read_workload
+
+ROOT = Path(__file__).parents[2]
 
 
 def gpt2(generate: int = 3, seq_len: int = 60) -> Workload:
@@ -94,6 +99,15 @@ def test_another_memory_takes_the_admission_alone(tmp_path: Path, simulate: Simu
     with gzip.open(tmp_path / "same.gz", "wb") as file:
         file.write(path.read_bytes())
     assert read_head(tmp_path / "same.gz") == read_head(path)
+
+
+def test_the_head_is_read_from_a_pipe_as_well(tmp_path: Path, simulate: Simulate) -> None:
+    path = tmp_path / "requests.trace.gz"
+    simulator.run(bert(), dram_trace=path)
+    command = [sys.executable, "-m", "simulator.cli", "dram", "-", "--json", "-"]
+    done = subprocess.run(command, input=path.read_bytes(), capture_output=True, check=True, cwd=ROOT)
+    piped = ReplayResult.from_json(done.stdout.decode())
+    assert dataclasses.replace(piped, trace=path.name) == replayed(simulate, path)
 
 
 def test_linear_layers_are_said_to_be_missing(tmp_path: Path) -> None:
