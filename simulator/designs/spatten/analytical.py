@@ -225,32 +225,38 @@ class Estimate:
         scores, shares, chosen, outputs = self.intervals
         qk, pv = machine.array.score_latency(op.head_dim), machine.array.output_latency(op.head_dim)
         read = self.dram.idle_read
-        decided = 1 + qk + shares + machine.softmax.latency
+        decided = 1 + qk + self._item * shares + machine.softmax.latency
         values = read + self._cycles("value")
-        again = scores + decided - 1 if "key_low" in self.moved else 0.0
-        batches = machine.settings.pipeline.undecided * machine.softmax.queries_in_fifo(op.keys)
-        if again and self.decisions.groups[0].queries <= batches:  # else the low bits arrive before the last query
-            again += read + self._cycles("key_low")
+        again = 0.0
+        if "key_low" in self.moved:
+            batches = machine.settings.pipeline.undecided * machine.softmax.queries_in_fifo(op.keys)
+            waits = self.decisions.groups[0].queries <= batches  # else the low bits arrive before the last query
+            again = decided + (read + self._cycles("key_low") if waits else self._item * scores - 1)
         return _Path(
             keys=read + self._cycles("query", "key_high"),
             scored=1 + qk,
             decided=decided,
             again=again,
             values=values,
-            fetched=chosen + max(values + 1 - outputs, 0) if self.decisions.local_select else 0.0,
-            rest=outputs + pv + self._written,
+            fetched=self._item * chosen + max(values + 1 - outputs, 0) if self.decisions.local_select else 0.0,
+            rest=self._item * outputs + pv + self._written,
         )
 
     def _bounds(self) -> Iterator[Bound]:
-        way, groups = self._path, self.decisions.groups
+        way, groups, item = self._path, self.decisions.groups, self._item
         scores, shares, chosen, outputs = self.intervals
-        first, last = (way.again if group.low_bit_queries else 0.0 for group in (groups[0], groups[-1]))
-        left = last + way.fetched + way.rest  # after the first decision on the last query
+        left = way.fetched + way.rest  # after the decision on the last query
         yield Bound("qk", way.keys + 1 - scores, self.passes * scores, way.decided - 1 + left)
-        yield Bound("softmax", way.keys + way.scored, self.passes * shares, way.decided - way.scored - shares + left)
-        yield Bound("topk_value", way.keys + way.decided + first, self.queries * chosen, left - last - chosen)
-        before = way.keys + way.decided + first + way.fetched
-        yield Bound("pv", before, self.queries * outputs, way.rest - outputs)
+        softmax = way.decided - way.scored - item * shares
+        yield Bound("softmax", way.keys + way.scored, self.passes * shares, softmax + left)
+        each = max(self.passes * max(scores, shares) / len(groups), self._cycles("query", "key_high"))
+        later = self.queries
+        for place, group in enumerate(groups):
+            if not place or group.low_bit_queries:  # decisions leave in order: those of all later heads wait
+                decided = way.keys + way.decided + place * each + (way.again if group.low_bit_queries else 0.0)
+                yield Bound("topk_value", decided, later * chosen, left - item * chosen)
+                yield Bound("pv", decided + way.fetched, later * outputs, way.rest - item * outputs)
+            later -= group.queries
         yield from self._memory_bounds(left)
         yield from self._buffer_bounds(left)
 
@@ -294,19 +300,23 @@ class Estimate:
             total = read + work + rest
             yield Bound("dram", read, work + self.dram.refreshed(total) - total, rest)
 
+    @property
+    def _item(self) -> int:
+        """Queries that pass the stations as one item: a block of them, where K streams by."""
+        return self.decisions.groups[0].queries if self.decisions.in_blocks else 1
+
     def _rest_of_head(self, group: HeadGroup) -> int:
-        """Cycles from the first query of a head to its last; a block passes the stations as one item."""
-        each = sum(self.intervals) if self.decisions.in_blocks else max(self.intervals)
-        return (group.queries - 1) * each
+        """Cycles from the score of a head's first query to that of its last."""
+        return (group.queries - 1) * (self.intervals[0] if self.decisions.in_blocks else max(self.intervals))
 
     def _buffer_bounds(self, left: float) -> Iterator[Bound]:
         """The two buffers: a head holds its places from the fetch to the last decision, or to its last output."""
         way, op, groups = self._path, self.op, self.decisions.groups
-        queries = self._rest_of_head(groups[0])
-        held = way.keys + way.decided + queries + (way.again if "key_low" in self.moved else 0.0)
+        held = way.keys + way.decided + self._rest_of_head(groups[0]) + way.again
         slots = self._slots(self.machine.held_lines(op.keys, op.head_dim))
         yield self._loop("key buffer", slots, len(groups), held, left)
         slots = self._slots(self.machine.held_lines(max(group.values for group in groups), op.head_dim))
+        queries = 0 if self.decisions.in_blocks else self._rest_of_head(groups[0])
         held = way.values + queries + way.rest - self._written
         yield self._loop("value buffer", slots, len(groups), held, way.keys + way.decided + self._written)
 

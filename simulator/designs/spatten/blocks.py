@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -20,14 +21,14 @@ def first_blocks(decisions: Decisions, count: int) -> Decisions:
     return replace(decisions, groups=decisions.groups[:count])
 
 
-def extrapolated(half: Cost, full: Cost, decisions: Decisions, layout: Layout) -> Cost:
-    """Return the time and traffic of all blocks from those of the first SAMPLE and of the first 2 SAMPLE.
+def extrapolated(half: Cost, full: Cost, decisions: Decisions, layout: Layout, sample: int = SAMPLE) -> Cost:
+    """Return the time and traffic of all blocks from those of the first S = `sample` and of the first 2 S.
 
     T = T(2 S) + r (T(2 S) - T(S)), r = queries of the other blocks / queries of the second S. Useful bytes are exact,
     and what was fetched for them is in proportion. Events are left to the caller.
     """
     queries = [group.queries for group in decisions.groups]
-    more = sum(queries[2 * SAMPLE :]) / sum(queries[SAMPLE : 2 * SAMPLE])
+    more = sum(queries[2 * sample :]) / sum(queries[sample : 2 * sample])
 
     def grown(first: float, both: float) -> int:
         return round(both + more * (both - first))
@@ -62,8 +63,10 @@ def _useful(decisions: Decisions, layout: Layout) -> Mapping[str, int]:
     op, groups = layout.op, decisions.groups
     low = op.keys * sum(group.low_bit_queries > 0 for group in groups)
     queries = sum(group.queries for group in groups)
+    blocks = Counter(group.index for group in groups)
+    keys = sum(len(layout.high(index)) * count for index, count in blocks.items())
     return {
-        "key_high": (sum(len(layout.high(group.index)) for group in groups) + low) * layout.high_bytes,
+        "key_high": (keys + low) * layout.high_bytes,
         "key_low": low * layout.low_bytes,
         "value": sum(group.values for group in groups) * layout.value_bytes,
         "query": queries * layout.query_bytes,

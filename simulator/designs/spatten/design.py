@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -103,14 +103,16 @@ class SpAtten(Design):
         cost = self._of_all_blocks(lambda part: self._run(op, layout, part), layout, decisions)
         return self._counted(cost, op, decisions)
 
-    def _of_all_blocks(self, cost: Callable[[Decisions], Cost], layout: Layout, decisions: Decisions) -> Cost:
+    def _of_all_blocks(
+        self, cost: Callable[[Decisions], Cost], layout: Layout, decisions: Decisions, sample: int = SAMPLE
+    ) -> Cost:
         """Return what `cost` says of `decisions`; of many equal blocks from what it says of the first of them."""
-        if not decisions.in_blocks or len(decisions.groups) <= 2 * SAMPLE:
+        if not decisions.in_blocks or len(decisions.groups) <= 2 * sample:
             return cost(decisions)
         with self.unwatched():  # the longer run has all that this one does
-            half = cost(first_blocks(decisions, SAMPLE))
-        full = cost(first_blocks(decisions, 2 * SAMPLE))
-        return extrapolated(half, full, decisions, layout)
+            half = cost(first_blocks(decisions, sample))
+        full = cost(first_blocks(decisions, 2 * sample))
+        return extrapolated(half, full, decisions, layout, sample)
 
     def _run(self, op: AttentionOp, layout: Layout, decisions: Decisions) -> Cost:
         """Run the engine on all groups of `decisions`; operations and events are not counted yet."""
@@ -160,10 +162,11 @@ class SpAtten(Design):
         if not op.keys or not decisions.groups:
             return Cost(program.total if program else self.machine.token_head_cycles(op))
         layout = self._layout(op, rows, decisions)
-        cost = self._of_all_blocks(lambda part: self._closed_form(op, layout, part, program), layout, decisions)
+        closed = partial(self._closed_form, op, layout, program)
+        cost = self._of_all_blocks(closed, layout, decisions, 8 * SAMPLE)  # of few, another bound may set the time
         return self._counted(cost, op, decisions)
 
-    def _closed_form(self, op: AttentionOp, layout: Layout, decisions: Decisions, program: LayerCycles | None) -> Cost:
+    def _closed_form(self, op: AttentionOp, layout: Layout, program: LayerCycles | None, decisions: Decisions) -> Cost:
         values = [self.chosen(group.values, op.keys, group.index + 1) for group in decisions.groups]
         return Estimate(self.machine, self._dram, op, layout, decisions, values).cost(program)
 
