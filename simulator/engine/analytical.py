@@ -220,7 +220,8 @@ class Dram:
         """Return pair by pair whether regions that start there lie in the same row number of the same bank number."""
         burst, banks = self.spec.organisation.burst_bytes, self.spec.organisation.banks_per_group
         (bank, row), (other, other_row) = (self._decoded(addresses // burst) for addresses in (starts, others))
-        return np.logical_and(bank % banks == other % banks, row == other_row)
+        same: npt.NDArray[np.bool_] = np.logical_and(bank % banks == other % banks, row == other_row)
+        return same
 
     def bounds(self, moved: Footprint) -> dict[str, float]:
         """Return by name the least cycles in which the DRAM moves what `moved` says, without refresh.
