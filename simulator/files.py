@@ -94,11 +94,11 @@ def is_torch_file(path: Path) -> bool:
 @contextlib.contextmanager
 def open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file to be read piece by piece; a missing file or a folder raises FileMissingError with the name."""
-    try:
-        file = Path(path).open("rb")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise FileMissingError("the file does not exist", where=str(path), hint="check the path") from error
-    with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(path).open("rb"))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise FileMissingError("the file does not exist", where=str(path), hint="check the path") from error
         yield file
 
 

@@ -43,7 +43,7 @@ def run(
         list[str],
         typer.Option("--set", help="Change a parameter: dram.channels=8, or of one design: spatten:dram.channels=8."),
     ] = [],  # noqa: B006
-    memory: Annotated[str | None, typer.Option(help="Another memory: a shipped standard, a YAML file, or ideal.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Another memory: a standard, a YAML file, or ideal.")] = None,
     host: Annotated[
         str, typer.Option(help="What runs the ops that the design does not: none, or name:GFLOPS,GB/s.")
     ] = "none",
