@@ -226,19 +226,20 @@ class Estimate:
         qk, pv = machine.array.score_latency(op.head_dim), machine.array.output_latency(op.head_dim)
         read = self.dram.idle_read
         decided = 1 + qk + self._item * shares + machine.softmax.latency
-        values = read + self._cycles("value")
+        values = read + max(self._cycles("value"), outputs - 1)
         again = 0.0
         if "key_low" in self.moved:
             batches = machine.settings.pipeline.undecided * machine.softmax.queries_in_fifo(op.keys)
             waits = self.decisions.groups[0].queries <= batches  # else the low bits arrive before the last query
-            again = decided + (read + self._cycles("key_low") if waits else self._item * scores - 1)
+            arrived = read + self._cycles("key_low") + 1 if waits else 0.0
+            again = decided - 1 + max(arrived, (read if waits else 0.0) + self._item * scores)
         return _Path(
-            keys=read + self._cycles("query", "key_high"),
+            keys=read + max(self._cycles("query", "key_high"), scores - 1),  # Q x K follows K row by row
             scored=1 + qk,
             decided=decided,
             again=again,
             values=values,
-            fetched=self._item * chosen + max(values + 1 - outputs, 0) if self.decisions.local_select else 0.0,
+            fetched=self._item * chosen + values + 1 - outputs if self.decisions.local_select else 0.0,
             rest=self._item * outputs + pv + self._written,
         )
 
