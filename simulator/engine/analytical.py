@@ -228,8 +228,8 @@ class Dram:
 
         data bus and bank group: bursts of the fullest one x max(tBURST, tCCD_S), x tCCD_L. activations: rows of the
         fullest unit, four in max(tFAW, 4 tRRD_S). row bus: clocks of ACT, PRE (and, where it is shared, RD) of a
-        channel. banks: rows of the fullest bank but the first x tRC. crossbar: one burst a channel and cycle.
-        run-ahead: an idle read for every `run_ahead` bursts (Little's law).
+        channel. banks: rows of the fullest bank x tRC, or each tRCD + (bursts - 1) tCCD_L + tRTP + tRP, but one tRC.
+        crossbar: one burst a channel and cycle. run-ahead: an idle read for every `run_ahead` bursts (Little's law).
         """
         t, controller = self._ticks, self.spec.controller
         units, rows = moved.bursts.sum((1, 2)), moved.rows.sum((1, 2))
@@ -238,13 +238,16 @@ class Dram:
         commands = opened * (controller.slots.activate + controller.slots.precharge)
         if controller.command_bus != "split":
             commands = commands + of_channel * controller.slots.read
+        served = moved.rows * (t["rcd_read"] + t["rtp"] + t["rp"])
+        served = served + np.maximum(moved.bursts - moved.rows, 0) * t["ccd_long"]
+        busy = np.maximum(moved.rows * t["rc"], served)
         tick = self._cycles_per_tick
         return {
             "data bus": float(units.max()) * max(t["burst"], t["ccd_short"]) * tick,
             "bank group": float(moved.bursts.sum(2).max()) * t["ccd_long"] * tick,
             "activations": float(rows.max()) * max(t["faw"], 4 * t["rrd_short"]) / 4 * tick,
             "row bus": float(commands.max()) * tick,
-            "banks": max(float(moved.rows.max()) - 1, 0.0) * t["rc"] * tick,
+            "banks": max(float(busy.max()) - t["rc"], 0.0) * tick,
             "crossbar": float(of_channel.max()) * tick,
             "run-ahead": moved.total_bursts / self.run_ahead * self.idle_read,
         }

@@ -316,7 +316,7 @@ def test_bounds_by_hand() -> None:
     assert bounds["crossbar"] == 2048 / 16
     assert bounds["activations"] == 4 * 16 / 4  # 4 rows in each unit, four in max(15, 4 x 4) ns
     assert bounds["row bus"] == 2 * 4 * (2 + 1)  # two pseudo-channels; ACT takes 2 clocks, PRE one
-    assert bounds["banks"] == 0
+    assert bounds["banks"] == 14 + 15 * 4 + 5 + 14 - 48  # 16 bursts of one row: tRCD + 15 tCCD_L + tRTP + tRP - tRC
     assert forms.idle_read == 1 + 14 + 14 + 2
     rows = np.arange(8, dtype=np.int64) << 19  # rows of one bank
     assert forms.bounds(forms.footprint(rows, 32))["banks"] == 7 * 48
