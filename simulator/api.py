@@ -205,6 +205,10 @@ def _notes(ledger: Ledger) -> tuple[str, ...]:
         low, high = (sum(getattr(energy, end) for energy in dram) * 1e-12 for end in ("low_pj", "high_pj"))
         notes.append(f"DRAM energy between {low:.4g} and {high:.4g} J over the spread of the published constants")
     notes.append("sequences run one after the other; so do the ops, each starting with all DRAM rows closed")
+    if design.fidelity == "analytical":
+        notes.append("times by closed forms: no event and no DRAM is simulated")
+    if design.fidelity == "authors":
+        notes.append("time by the formula of SpAtten's authors, which counts nothing else: all counts are by closed forms")
     return tuple(notes)
 
 

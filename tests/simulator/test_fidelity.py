@@ -343,6 +343,7 @@ def test_the_command_takes_a_fidelity_and_names_an_unknown_one(simulate: Simulat
         code, out, _ = simulate("bert-base", "--fidelity", name, "--json", "-")
         assert code == 0
         assert json.loads(out)["fidelity"] == name
+        assert any("closed forms" in note for note in json.loads(out)["notes"])
     code, _, error = simulate("bert-base", "--fidelity", "analytic")
     assert code == 2
     assert "analytical" in error
