@@ -208,7 +208,7 @@ def _notes(ledger: Ledger) -> tuple[str, ...]:
     if design.fidelity == "analytical":
         notes.append("times by closed forms: no event and no DRAM is simulated")
     if design.fidelity == "authors":
-        notes.append("time by the formula of SpAtten's authors, which counts nothing else: all counts are by closed forms")
+        notes.append("time by the formula of SpAtten's authors; it has no counts: these are by closed forms")
     return tuple(notes)
 
 
