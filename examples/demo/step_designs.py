@@ -45,9 +45,10 @@ def simulate_designs(
 
 
 def _inputs(result: Result) -> DataTable:
-    """What was measured and what is assumed, one by one; published constants are in the report with their sources."""
-    shown = [field for field in result.inputs if field.kind != "published" or field.name.startswith("workload.")]
+    """What was measured and what is assumed, one by one; the memory and published constants are in the report."""
+    own = [field for field in result.inputs if not field.name.startswith("memory.")]
+    shown = [field for field in own if field.kind != "published" or field.name.startswith("workload.")]
     rows = tuple((field.name, str(field.value), field.kind, field.source) for field in shown)
-    published = len(result.inputs) - len(shown)
-    note = f"{published} more inputs are published constants; the report lists each with its source"
+    left = len(result.inputs) - len(shown)
+    note = f"{left} more are published constants and the values of the memory; the report lists each with its source"
     return DataTable("Inputs, measured and assumed", ("input", "value", "kind", "source"), rows, note, "llll")
