@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -170,6 +171,11 @@ def _constant(spec: MemorySpec, text: str, unit: str) -> Constant:
     if given != unit:
         raise ConfigError(
             f"{text!r} is not in {unit}", where=f"memory {spec.name}, energy", expected=f'as "1.5 {unit}"'
+        )
+    if not 0 <= value < math.inf:
+        where = f"memory {spec.name}, energy"
+        raise ConfigError(
+            f"the energy or power {text!r} is out of range", where=where, expected="0 or more, and finite"
         )
     return Constant(value, value, value, unit, f"given in the memory file {spec.name}", "assumed")
 

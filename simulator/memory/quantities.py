@@ -14,6 +14,8 @@ from simulator.errors import nearest
 
 __all__ = ["Bytes", "Current", "Duration", "Frequency", "Time", "TimeAbove0", "Voltage", "split_quantity"]
 
+# Far beyond any memory, and products of two of them still fit 64 bit (time x frequency = ticks).
+LEAST, MOST = 1e-9, 1e9
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z/]*)\s*")
 
 
@@ -51,7 +53,10 @@ def _reader(kind: str, example: str, units: dict[str, float], positive: bool) ->
             raise ValueError(f"unknown unit {unit!r} of a {kind}: {nearest(unit, units)} (as in {example})")
         if value < 0 or (positive and value == 0):
             raise ValueError(f"the {kind} should be {'more than 0' if positive else '0 or more'}")
-        return value * units[unit], unit
+        base = value * units[unit]
+        if value and not LEAST <= base <= MOST:
+            raise ValueError(f"the {kind} is out of any memory's range, as in {example}")
+        return base, unit
 
     return read
 

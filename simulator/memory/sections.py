@@ -29,6 +29,7 @@ ALIASES = {
     "tWTR": ("tWTR_S", "tWTR_L"),
 }
 ZERO = Duration(0.0)
+MOST = 1 << 40  # of any count; the compiled model has a lower bound for some
 
 
 class Organisation(Settings):
@@ -38,13 +39,13 @@ class Organisation(Settings):
     their unit but have bank groups of their own.
     """
 
-    channels: int = Field(default=1, ge=1)
-    pseudo_channels: int = Field(default=1, ge=1)
-    ranks: int = Field(default=1, ge=1)
-    stack_ids: int = Field(default=1, ge=1)
-    bank_groups: int = Field(default=1, ge=1)
-    banks_per_group: int = Field(ge=1)
-    rows: int = Field(ge=1)
+    channels: int = Field(default=1, ge=1, le=MOST)
+    pseudo_channels: int = Field(default=1, ge=1, le=MOST)
+    ranks: int = Field(default=1, ge=1, le=MOST)
+    stack_ids: int = Field(default=1, ge=1, le=MOST)
+    bank_groups: int = Field(default=1, ge=1, le=MOST)
+    banks_per_group: int = Field(ge=1, le=MOST)
+    rows: int = Field(ge=1, le=MOST)
     page: Bytes
     burst: Bytes
 
@@ -102,11 +103,11 @@ class Timing(Settings):
 class Slots(Settings):
     """Clocks that a command holds its command bus; it takes effect in the last of them."""
 
-    activate: int = Field(default=1, ge=0)
-    precharge: int = Field(default=1, ge=0)
-    read: int = Field(default=1, ge=0)
-    write: int = Field(default=1, ge=0)
-    refresh: int = Field(default=1, ge=0)
+    activate: int = Field(default=1, ge=0, le=MOST)
+    precharge: int = Field(default=1, ge=0, le=MOST)
+    read: int = Field(default=1, ge=0, le=MOST)
+    write: int = Field(default=1, ge=0, le=MOST)
+    refresh: int = Field(default=1, ge=0, le=MOST)
 
 
 class Controller(Settings):
@@ -128,16 +129,16 @@ class Controller(Settings):
     """
 
     queues: Literal["shared", "per_bank"] = "shared"
-    read_queue: int = Field(default=64, ge=1)
-    write_queue: int = Field(default=64, ge=2)
-    bank_queue: int = Field(default=8, ge=1)
-    row_hit_cap: int = Field(default=0, ge=0)
+    read_queue: int = Field(default=64, ge=1, le=MOST)
+    write_queue: int = Field(default=64, ge=2, le=MOST)
+    bank_queue: int = Field(default=8, ge=1, le=MOST)
+    row_hit_cap: int = Field(default=0, ge=0, le=MOST)
     coalesce_reads: bool = False
     coalesce_writes: bool = False
     rows: Literal["open", "closed", "adaptive"] = "open"
-    write_high: int | None = Field(default=None, ge=1)
-    write_low: int | None = Field(default=None, ge=0)
-    write_idle: int = Field(default=1, ge=1)
+    write_high: int | None = Field(default=None, ge=1, le=MOST)
+    write_low: int | None = Field(default=None, ge=0, le=MOST)
+    write_idle: int = Field(default=1, ge=1, le=MOST)
     refresh: Literal["all_bank", "per_bank", "none"] = "all_bank"
     refresh_stalls: Literal["channel", "rank"] = "channel"
     precharge_all: bool = True
@@ -164,11 +165,11 @@ class Admission(Settings):
     run_ahead: how far a burst may enter ahead of the oldest one not yet served; 0 (default): no bound.
     """
 
-    depth: int | None = Field(default=None, ge=1)
+    depth: int | None = Field(default=None, ge=1, le=MOST)
     order: Literal["program", "channel"] = "program"
-    rate: int = Field(default=64, ge=1)
-    channel_rate: int = Field(default=0, ge=0)
-    run_ahead: int = Field(default=0, ge=0)
+    rate: int = Field(default=64, ge=1, le=MOST)
+    channel_rate: int = Field(default=0, ge=0, le=MOST)
+    run_ahead: int = Field(default=0, ge=0, le=MOST)
 
 
 class PerAccess(Settings):

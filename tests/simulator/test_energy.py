@@ -284,6 +284,8 @@ def test_the_clock_changes_leakage_and_standby_but_no_event() -> None:
         ("hbm2_iddd.refresh", "(?s)unknown constants table.*hbm2_idd"),
         ("909 nJ", "'909 nJ' is not in pJ"),
         ("909", "'909' is not in pJ"),
+        ("-909 pJ", "the energy or power '-909 pJ' is out of range"),
+        ("1e999 pJ", "the energy or power '1e999 pJ' is out of range"),
     ],
 )
 def test_constants_that_do_not_fit_are_refused(given: str, message: str) -> None:
