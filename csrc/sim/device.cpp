@@ -180,7 +180,11 @@ void Device::refresh_bank(int bank, int64_t now) {
 
 int64_t Device::active_ticks(int64_t now) const {
     int64_t total = 0;
-    for (const Unit& u : units_) total += u.active + (u.open > 0 ? std::max<int64_t>(now - u.active_since, 0) : 0);
+    for (const Unit& u : units_) {
+        // An auto-precharge that closes the last row after `now` was counted to its end.
+        total += u.open > 0 ? u.active + std::max<int64_t>(now - u.active_since, 0)
+                            : u.active - std::max<int64_t>(u.active_since - now, 0);
+    }
     return total;
 }
 

@@ -16,3 +16,12 @@ def test_a_row_stays_open_for_the_burst_that_opened_it(rows: str) -> None:
     replay = replay_trace(spec, [trace], merge=False)
     assert (replay.reads, replay.writes) == (2 + 3, 4 + 129)
     assert replay.precharges == sum(stream.activates for stream in replay.streams)
+
+
+def test_open_rows_end_with_the_run() -> None:
+    """The precharge of the last write ends tWR after the last data: that time belongs to no run."""
+    spec = load_memory("ddr4-3200", settings={"controller.rows": "closed", "organisation.channels": "1"})
+    replay = replay_trace(spec, [b"W 0 64\n"])
+    timing = spec.timing_ticks
+    assert replay.active_ticks == timing["rcd_write"] + timing["cwl"] + timing["burst"]
+    assert replay.active_ticks < replay.ticks
