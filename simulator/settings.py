@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from simulator.config import Document
 from simulator.errors import ConfigError
 
 __all__ = ["Settings", "changed", "merged"]
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-1 for text
 
 
 class Settings(BaseModel):
@@ -50,6 +53,8 @@ def changed(document: Document, changes: Mapping[str, Any]) -> Document:
                 value = yaml.safe_load(value)
             except yaml.YAMLError as error:
                 raise ConfigError(f"the value of {key} is not readable: {value!r}", where="--set") from error
+            if isinstance(value, str) and _EXPONENT.fullmatch(value):
+                value = float(value)
         for part in reversed(parts):
             value = {part: value}
         data = merged(data, value)

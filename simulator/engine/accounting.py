@@ -89,6 +89,9 @@ class Ledger:
     def run(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Account every op; `progress` is called with ops done and ops in all."""
         workload = self.executed
+        if self.design.fidelity != "authors":  # its program has no buffers
+            for largest in sorted(workload.attention, key=lambda op: -op.keys * op.head_dim):
+                self.design.check(largest)  # so that the size an error names is enough for all
         total = len(workload.attention) + len(workload.linear) + len(workload.other)
         for done, (scope, op) in enumerate(_ops(workload)):
             op = op if self.design.prunes else self.design.dense(op)

@@ -83,7 +83,7 @@ class DesignSettings(Settings):
 
     name: str
     description: str
-    clock_ghz: float = Field(gt=0)
+    clock_ghz: float = Field(ge=1e-3, le=1e3)
     technology: TechnologySettings = TechnologySettings(node_nm=None, vdd=None)
     dram: DramSettings
 
@@ -220,6 +220,9 @@ class Design(ABC):
         ------
         UnsupportedError: the op does not fit the design (the size that it needs is named).
         """
+
+    def check(self, op: AttentionOp) -> None:  # noqa: B027  (a design without limits need not have it)
+        """Raise UnsupportedError, with the size needed, if `op` does not fit; asked for the largest ops first."""
 
     @abstractmethod
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:

@@ -30,8 +30,8 @@ Points = Sequence[tuple[float, float]]
 class TechnologySettings(Settings):
     """Process node in nm and supply in V; None: those of the published constants."""
 
-    node_nm: float | None = Field(None, gt=0)
-    vdd: float | None = Field(None, gt=0)
+    node_nm: float | None = Field(None, ge=0.1, le=1e4)
+    vdd: float | None = Field(None, ge=1e-3, le=100)
     extrapolate: bool = False
 
 

@@ -123,6 +123,19 @@ def test_the_error_of_a_large_context_names_streaming() -> None:
         design(kv_tiling="tiles")
 
 
+@pytest.mark.parametrize("arch", ["spatten", "spatten-rtl", "systolic"])
+def test_the_size_that_the_error_names_is_enough_for_the_whole_run(arch: str) -> None:
+    """A context grows while tokens are generated: what the first of them needs is too little for the last."""
+    grown = read_workload("gpt2-small", ReadRequest(None, "none", 1030, 1, 12, None, None, False)).only("generate")
+    with pytest.raises(UnsupportedError) as caught:
+        sim.run(grown, arch, fidelity="analytical", set={"sram.bytes": 65536})
+    size = int(str(caught.value.expected).split()[0])
+    assert str(size) in caught.value.hint
+    assert sim.run(grown, arch, fidelity="analytical", set={"sram.bytes": size}).energy_pj > 0
+    with pytest.raises(UnsupportedError):
+        sim.run(grown, arch, fidelity="analytical", set={"sram.bytes": size - 1})
+
+
 def test_what_fits_is_not_touched_by_streaming() -> None:
     op = attention(1024, 4, heads=2)
     assert cost(op) == cost(op, **stream())

@@ -98,10 +98,21 @@ def test_an_option_and_its_setting_exclude_each_other(workload: Workload, name: 
         simulator.run(workload, set={key: 28.0}, **{name: 30.0})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{"node": 0}, {"vdd": -1}, {"clock_ghz": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"node": 0}, {"vdd": -1}, {"clock_ghz": 0}, {"vdd": 1e200}, {"clock_ghz": 1e-300}, {"clock_ghz": 1e300}],
+)
 def test_what_is_no_size_is_refused(workload: Workload, options: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="greater than 0"):
+    with pytest.raises(ConfigError, match=r"(greater|less) than or equal to"):
         simulator.run(workload, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("clock", ["1e-3", "5E-1", "1e+3"])
+def test_the_slowest_and_the_fastest_clock_run(workload: Workload, clock: str) -> None:
+    """As text of a setting, too: the exponents are those of JSON and Python."""
+    result = simulator.run(workload, set={"clock_ghz": clock})
+    assert result.clock_ghz == float(clock) and 0 < (result.scopes["attention"].time_s or 0) < 1
+    assert result.energy_pj > 0
 
 
 def test_the_command_shows_both_points(simulate: Simulate, tmp_path: Path) -> None:

@@ -84,6 +84,10 @@ class SpAtten(Design):
         fields = tuple(getattr(same, name) for name in same.__slots__ if name != "kind")
         return fields, positions
 
+    def check(self, op: AttentionOp) -> None:
+        """Raise UnsupportedError if the kept keys of a head do not fit in a buffer of the SRAM."""
+        self.machine.check_fits(executed(op, self.settings.layout))
+
     def simulate(self, op: Op, rows: Rows | None) -> Cost:
         """Return the cost of one attention op.
 

@@ -70,6 +70,10 @@ class Systolic(Design):
         assert isinstance(op, LinearOp)
         return "linear", op.tokens, op.in_features, op.out_features
 
+    def check(self, op: AttentionOp) -> None:
+        """Raise UnsupportedError if the operands of one head do not fit in the buffer."""
+        self._plan(op)
+
     def simulate(self, op: Op, rows: Rows | None) -> Cost:
         """Return the cost of an op in its dense form.
 
