@@ -97,7 +97,9 @@ def open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(Path(path).open("rb"))
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        except IsADirectoryError as error:
+            raise FileMissingError("this is a folder", where=str(path), expected="a file") from error
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise FileMissingError("the file does not exist", where=str(path), hint="check the path") from error
         yield file
 

@@ -1,5 +1,7 @@
 #include "sim/channel.h"
 
+#include <algorithm>
+
 namespace sparsecore::sim {
 
 Channel::Channel(const DramConfig& config, std::vector<StreamCounts>& streams)
@@ -32,6 +34,13 @@ void Channel::step(int64_t now, int64_t limit, std::vector<Served>& served) {
     next_ = changed || more ? now + 1 : soonest.at;
     wake(refresher_.next_due());
     if (!fifo_.empty() && fifo_.front().time > now) wake(fifo_.front().time);
+}
+
+void Channel::skip_idle(int64_t until) {
+    until = std::min(until, first_time());
+    if (!scheduler_->empty() || refresher_.waiting() || port_.device().any_open()) return;
+    refresher_.skip(until);
+    next_ = std::min(refresher_.next_due(), first_time());
 }
 
 // Returns whether bursts are left for the next tick's share.

@@ -30,11 +30,15 @@ public:
     // Does what can be done at tick `now`; served bursts are appended. Bursts with order >= limit may not enter yet.
     void step(int64_t now, int64_t limit, std::vector<Served>& served);
 
+    // Nothing comes before tick `until`: an idle channel does not visit each refresh until then.
+    void skip_idle(int64_t until);
+
     int64_t next_time() const { return next_; }
     void wake(int64_t at) { next_ = at < next_ ? at : next_; }
     // The next burst waits for the run-ahead limit.
     bool held_back() const { return held_back_; }
     int64_t first_waiting() const { return fifo_.front().order; }
+    int64_t first_time() const { return fifo_.empty() ? kNever : fifo_.front().time; }
 
     int64_t precharges() const { return port_.precharges(); }
     int64_t refreshes() const { return port_.refreshes(); }

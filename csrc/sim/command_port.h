@@ -78,6 +78,8 @@ public:
     void refresh(int unit, int64_t now);
     void refresh_bank(int bank, int64_t now);
 
+    void count_refreshes(int64_t sent) { refreshes_ += sent; }  // of rows that are closed all along
+
     int64_t precharges() const { return precharges_; }
     int64_t refreshes() const { return refreshes_; }
 

@@ -31,6 +31,9 @@ public:
     int unit(int bank) const { return unit_of_[index(bank)]; }
     int banks_per_unit() const { return banks_per_unit_; }
     bool any_open(int unit) const { return units_[index(unit)].open > 0; }
+    bool any_open() const {
+        return std::any_of(units_.begin(), units_.end(), [](const Unit& u) { return u.open > 0; });
+    }
 
     int64_t read_ready(int bank) const {
         return std::max({banks_[index(bank)].read, group(bank).read, of(bank).read}) - late_.read;

@@ -8,6 +8,8 @@ namespace sparsecore::sim {
 namespace {
 
 constexpr int64_t kUntracked = -1;
+constexpr int64_t kLongPause = 8;  // refresh intervals
+constexpr int64_t kBusyGap = 32;   // ticks; longer ones are looked at more closely
 
 }  // namespace
 
@@ -192,6 +194,22 @@ int64_t Dram::next_time() const {
     return next;
 }
 
+// A long pause is not stepped through refresh by refresh.
+void Dram::skip_idle() {
+    int64_t until = dispatch_at_;
+    for (const auto& channel : channels_) until = std::min(until, channel->first_time());
+    if (until >= kNever || until - now_ <= kLongPause * config_.timing.refi) return;
+    for (auto& channel : channels_) channel->skip_idle(until);
+}
+
+// The tick of the next event.
+int64_t Dram::upcoming() {
+    const int64_t next = next_time();
+    if (next - now_ <= kBusyGap) return next;
+    skip_idle();
+    return next_time();
+}
+
 void Dram::step_channels(std::vector<Completion>& done) {
     const int64_t run_ahead = config_.admission.run_ahead;
     const int64_t allowed = run_ahead > 0 ? oldest_ + run_ahead : kNever;
@@ -215,7 +233,7 @@ std::vector<Completion> Dram::run_until(int64_t limit) {
     done.swap(undelivered_);
     for (const Completion& completion : done) limit = std::min(limit, completion.last);
     while (outstanding_ > 0) {
-        const int64_t t = next_time();
+        const int64_t t = upcoming();
         if (t >= limit || t >= kNever) break;
         now_ = t;
         const size_t before = done.size();
@@ -228,7 +246,7 @@ std::vector<Completion> Dram::run_until(int64_t limit) {
 void Dram::run_program(int64_t runs) {
     std::vector<Completion> done;
     while (outstanding_ > 0 && (runs < 0 || program_size() > runs)) {
-        now_ = next_time();
+        now_ = upcoming();
         step_channels(done);
     }
 }

@@ -88,6 +88,8 @@ private:
     static Burst nothing();
     void release_held_back();
     int64_t next_time() const;
+    int64_t upcoming();
+    void skip_idle();
 
     DramConfig config_;
     AddressMap map_;

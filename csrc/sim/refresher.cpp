@@ -28,6 +28,17 @@ void Refresher::advance(int64_t now) {
     }
 }
 
+void Refresher::skip(int64_t until) {
+    if (mode_ == Refresh::None) return;
+    const int64_t banks = port_.device().banks_per_unit();
+    const int64_t simulated = 2 + (mode_ == Refresh::PerBank ? banks : 0);  // what the next commands may wait for
+    const int64_t skipped = (until - next_due_) / interval_ - simulated;
+    if (skipped <= 0) return;
+    next_due_ += skipped * interval_;
+    next_bank_ = static_cast<int>((next_bank_ + skipped) % banks);
+    port_.count_refreshes(skipped * units_);
+}
+
 bool Refresher::awaits(int bank) const {
     for (const Due& due : due_) {
         if (due.bank < 0 ? port_.device().unit(bank) == due.unit : bank == due.bank) return true;

@@ -18,6 +18,8 @@ public:
     // Notes what has become due up to tick `now`. Refreshes of all units fall due together.
     void advance(int64_t now);
     int64_t next_due() const { return next_due_; }
+    // Counts the refreshes of an idle time up to tick `until`, all rows closed, but for the last ones.
+    void skip(int64_t until);
 
     // May nothing new be started on this bank until its refresh is sent?
     bool stalls(int bank) const { return !due_.empty() && (!stall_rank_ || awaits(bank)); }

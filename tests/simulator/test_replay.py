@@ -300,3 +300,16 @@ def test_an_iterator_is_read_piece_by_piece() -> None:
 
     assert replay_trace(SPEC, pieces()).merged == 2
     assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("policy", ["all_bank", "per_bank"])
+@pytest.mark.parametrize("order", ["program", "channel"])
+def test_a_long_pause_costs_no_time_but_its_refreshes(policy: str, order: str) -> None:
+    """13 days between two reads: the refreshes in between are counted, not stepped through."""
+    spec = load_memory("hbm2", settings={"controller.refresh": policy, "admission.order": order})
+    later = 1 << 50
+    result = replay_trace(spec, [f"R 0 64\n{later} R 0 64\n{later + 10_000} W 64 64\n".encode()])
+    assert later + 10_000 < result.ticks < later + 10_100
+    interval = spec.timing_ticks["refi"] if policy == "all_bank" else -(-spec.timing_ticks["refi"] // spec.banks)
+    assert result.refreshes == result.ticks // interval * spec.units
+    assert [stream.bursts for stream in result.streams] == [4, 2]
