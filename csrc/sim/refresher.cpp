@@ -5,10 +5,10 @@ namespace sparsecore::sim {
 Refresher::Refresher(const DramConfig& config, CommandPort& port)
     : port_(port), mode_(config.timing.refi > 0 ? config.controller.refresh : Refresh::None),
       stall_rank_(config.controller.refresh_stalls_rank), precharge_all_(config.controller.precharge_all),
-      units_(static_cast<int>(config.organisation.units())), interval_(config.timing.refi), refi_(config.timing.refi) {
+      units_(static_cast<int>(config.organisation.units())), interval_(config.timing.refi) {
     if (mode_ == Refresh::PerBank) {
         const int64_t banks = config.organisation.banks();
-        interval_ = (refi_ + banks - 1) / banks;
+        interval_ = (interval_ + banks - 1) / banks;
     }
     reset(0);
 }

@@ -43,7 +43,7 @@ private:
     Refresh mode_;
     bool stall_rank_, precharge_all_;
     int units_;
-    int64_t interval_, refi_, next_due_ = kNever;
+    int64_t interval_, next_due_ = kNever;
     int next_bank_ = 0;  // inside its unit, per-bank refresh
     std::deque<Due> due_;
 };

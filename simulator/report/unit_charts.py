@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from simulator.report.charts import RIGHT, WIDTH, label_room
 from simulator.report.svg import Drawing, Linear, colour
@@ -60,46 +60,56 @@ def _shares(unit: UnitResult) -> tuple[float, float, float, float]:
 
 def timeline_chart(results: Sequence[Result]) -> str:
     """How busy each unit was over the longest op of each design; empty where no result has a timeline."""
-    kept = _timelines(results)
-    if not kept:
-        return ""
-    left = label_room([unit for _, timeline in kept for unit in timeline.busy])
-    drawing = Drawing(WIDTH, sum(_height(timeline) for _, timeline in kept), "the longest op")
-    y = 0.0
-    for name, timeline in kept:
-        scale = Linear(float(timeline.cycles), left, WIDTH - RIGHT)
-        _axis(drawing, scale, y, _height(timeline), _title(name, timeline))
+
+    def fill(drawing: Drawing, timeline: Timeline, scale: Linear, top: float) -> None:
         for row, (unit, shares) in enumerate(timeline.busy.items()):
-            at = y + 28 + 22 * row
-            drawing.text(left - 10, at + 12, unit, "end")
             for start, end, share in _runs(shares):
                 x, until = (scale(index * timeline.bin_cycles) for index in (start, end))
                 said = f"{unit}, cycles {start * timeline.bin_cycles:,.0f} to {end * timeline.bin_cycles:,.0f}"
-                drawing.rectangle(x, at, until - x, 16, colour(row), f"{said}: {percent(share)} busy", share)
-        y += _height(timeline)
-    return drawing.render()
+                said = f"{said}: {percent(share)} busy"
+                drawing.rectangle(x, top + 22 * row, until - x, 16, colour(row), said, share)
+
+    return _units_over_time(results, "the longest op", lambda timeline: timeline.cycles, _title, fill)
 
 
 def timeline_excerpt(results: Sequence[Result]) -> str:
     """What the units worked on at the start of that op, item by item."""
-    kept = _timelines(results)
-    if not kept:
-        return ""
-    left = label_room([unit for _, timeline in kept for unit in timeline.busy])
-    drawing = Drawing(WIDTH, sum(_height(timeline) for _, timeline in kept), "the start of the longest op")
-    y = 0.0
-    for name, timeline in kept:
-        scale = Linear(float(timeline.end), left, WIDTH - RIGHT)
-        _axis(drawing, scale, y, _height(timeline), f"{_title(name, timeline)}, first {timeline.end:,} cycles")
+
+    def title(name: str, timeline: Timeline) -> str:
+        return f"{_title(name, timeline)}, first {timeline.end:,} cycles"
+
+    def fill(drawing: Drawing, timeline: Timeline, scale: Linear, top: float) -> None:
         rows = {unit: row for row, unit in enumerate(timeline.busy)}
-        for unit, row in rows.items():
-            drawing.text(left - 10, y + 28 + 22 * row + 12, unit, "end")
         for span in timeline.spans:
             x, until = scale(span.start), min(scale(span.end), WIDTH - RIGHT)
             gap = 0.6 if until - x > 2 else 0.0  # so that neighbours can be told apart
             said = f"{span.unit}: {span.what or 'busy'}, cycles {span.start:,} to {span.end:,}"
             row = rows[span.unit]
-            drawing.rectangle(x, y + 28 + 22 * row, max(until - x - gap, 0.4), 16, colour(row), said)
+            drawing.rectangle(x, top + 22 * row, max(until - x - gap, 0.4), 16, colour(row), said)
+
+    return _units_over_time(results, "the start of the longest op", lambda timeline: timeline.end, title, fill)
+
+
+def _units_over_time(
+    results: Sequence[Result],
+    label: str,
+    cycles: Callable[[Timeline], float],
+    title: Callable[[str, Timeline], str],
+    fill: Callable[[Drawing, Timeline, Linear, float], None],
+) -> str:
+    """Draw a panel for each result with a timeline, a row for each unit; `fill` draws into the rows."""
+    kept = _timelines(results)
+    if not kept:
+        return ""
+    left = label_room([unit for _, timeline in kept for unit in timeline.busy])
+    drawing = Drawing(WIDTH, sum(_height(timeline) for _, timeline in kept), label)
+    y = 0.0
+    for name, timeline in kept:
+        scale = Linear(float(cycles(timeline)), left, WIDTH - RIGHT)
+        _axis(drawing, scale, y, _height(timeline), title(name, timeline))
+        for row, unit in enumerate(timeline.busy):
+            drawing.text(left - 10, y + 28 + 22 * row + 12, unit, "end")
+        fill(drawing, timeline, scale, y + 28)
         y += _height(timeline)
     return drawing.render()
 
