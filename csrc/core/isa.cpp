@@ -16,7 +16,8 @@ namespace sparsecore::core {
 namespace {
 
 struct Features {
-    bool avx = false, avx2 = false, fma = false, f16c = false, bmi2 = false;
+    bool avx = false, avx2 = false, fma = false, f16c = false;
+    bool bmi1 = false, bmi2 = false, lzcnt = false, popcnt = false;
     bool avx512f = false, avx512cd = false, avx512bw = false, avx512dq = false, avx512vl = false;
     bool avx512vbmi = false, avx512vbmi2 = false, avx512vnni = false, avx512bf16 = false, avx512fp16 = false;
     bool amx_tile = false, amx_bf16 = false, amx_int8 = false;
@@ -48,6 +49,7 @@ Features detect() {
     f.fma = c & (1u << 12);
     f.avx = c & (1u << 28);
     f.f16c = c & (1u << 29);
+    f.popcnt = c & (1u << 23);
     if (osxsave) {
         const uint64_t xcr0 = read_xcr0();
         f.os_ymm = (xcr0 & 0x6) == 0x6;
@@ -55,6 +57,7 @@ Features detect() {
         f.os_tiles = (xcr0 & 0x60000) == 0x60000;
     }
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        f.bmi1 = b & (1u << 3);
         f.avx2 = b & (1u << 5);
         f.bmi2 = b & (1u << 8);
         f.avx512f = b & (1u << 16);
@@ -72,6 +75,7 @@ Features detect() {
         const unsigned subleaves = a;
         if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.avx512bf16 = a & (1u << 5);
     }
+    if (__get_cpuid(0x80000001u, &a, &b, &c, &d)) f.lzcnt = c & (1u << 5);
     if (f.amx_tile && f.os_tiles) f.os_tiles = request_tiles();
     return f;
 }
@@ -89,7 +93,7 @@ const Features& features() {
 
 bool machine_has(Isa isa) {
     const Features& f = features();
-    const bool avx2 = f.avx && f.avx2 && f.fma && f.f16c && f.bmi2 && f.os_ymm;
+    const bool avx2 = f.avx && f.avx2 && f.fma && f.f16c && f.bmi1 && f.bmi2 && f.lzcnt && f.popcnt && f.os_ymm;
     const bool avx512 = avx2 && f.os_zmm && f.avx512f && f.avx512cd && f.avx512bw && f.avx512dq && f.avx512vl &&
                         f.avx512vbmi && f.avx512vbmi2 && f.avx512vnni;
     switch (isa) {
@@ -197,7 +201,8 @@ bool cpu_has(const std::string& feature) {
 
 std::vector<std::pair<std::string, bool>> cpu_features() {
     const Features& f = features();
-    return {{"avx", f.avx}, {"avx2", f.avx2}, {"fma", f.fma}, {"f16c", f.f16c}, {"bmi2", f.bmi2},
+    return {{"avx", f.avx}, {"avx2", f.avx2}, {"fma", f.fma}, {"f16c", f.f16c},
+            {"bmi1", f.bmi1}, {"bmi2", f.bmi2}, {"lzcnt", f.lzcnt}, {"popcnt", f.popcnt},
             {"avx512f", f.avx512f}, {"avx512cd", f.avx512cd}, {"avx512bw", f.avx512bw}, {"avx512dq", f.avx512dq},
             {"avx512vl", f.avx512vl}, {"avx512vbmi", f.avx512vbmi}, {"avx512vbmi2", f.avx512vbmi2},
             {"avx512vnni", f.avx512vnni}, {"avx512bf16", f.avx512bf16}, {"avx512fp16", f.avx512fp16},
