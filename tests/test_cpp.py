@@ -26,7 +26,7 @@ def build(sanitizers: str, target: str) -> Path:
     generator = ("-G", "Ninja") if shutil.which("ninja") else ()
     run("cmake", "-S", ROOT, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DSPARSECORE_CUDA=OFF",
         "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g", "-DSPARSECORE_BUILD_PYTHON=OFF", "-DSPARSECORE_BUILD_TESTS=ON",
-        f"-DSPARSECORE_SANITIZE={sanitizers}")  # fmt: skip
+        f"-DSPARSECORE_SANITIZE={sanitizers}", "-DSPARSECORE_EMULATE_TILES=ON")  # fmt: skip
     run("cmake", "--build", folder, "--target", target, "--parallel", "2")
     return folder / "tests" / "cpp" / target
 

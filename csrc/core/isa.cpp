@@ -100,7 +100,11 @@ bool machine_has(Isa isa) {
         case Isa::Portable: return true;
         case Isa::Avx2: return avx2;
         case Isa::Avx512: return avx512;
+#if defined(SPARSECORE_EMULATE_TILES)
+        case Isa::Amx: return avx512 && f.avx512bf16;
+#else
         case Isa::Amx: return avx512 && f.avx512bf16 && f.amx_tile && f.amx_bf16 && f.amx_int8 && f.os_tiles;
+#endif
     }
     return false;
 }

@@ -105,7 +105,7 @@ inline void check_problem(LinearProblem& p, bool same_in_any_batch) {
         Memory out = run_linear(p, isa, 1, transposed);
         compare_linear(p, out, transposed);
         CHECK(run_linear(p, isa, 3, transposed).bytes == out.bytes);
-        if (p.tokens == 0 || transposed || !same_in_any_batch) continue;
+        if (p.tokens == 0 || transposed || !same_in_any_batch || isa == core::Isa::Amx) continue;
         LinearProblem single = p;
         const int64_t skipped = (p.tokens - 1) * p.x.span.strides[0] * itemsize(p.weight.geometry.dtype);
         single.x.span.data = static_cast<uint8_t*>(p.x.span.data) + skipped;
@@ -135,12 +135,16 @@ inline void check_poison(const Weight& weight) {
         for (int64_t i = 0; i < tokens * g.rows; ++i) {
             const float weight_there = core::load_float(p.weight.dense.data(), i % g.rows * g.cols + column, g.dtype);
             const float got = core::load_float(out.data(), i, g.dtype);
+            // Tiles run only where all of x is finite, and sum in another order than the kernel that runs instead.
+            const double clean_value = core::load_float(expected.data(), i, g.dtype);
+            const double most = isa == core::Isa::Amx ? tolerance(g.dtype, clean_value, 1e3, g.cols) : 0.0;
+            const bool same = std::fabs(got - clean_value) <= most;
             if (weight_there != 0.0f) {
                 CHECK(!std::isfinite(got));
             } else if (g.kind == Kind::Bitmask) {
-                CHECK(got == core::load_float(expected.data(), i, g.dtype));
+                CHECK(same);
             } else {  // a kept block holds zeros as well, and 0 * inf is NaN there as in a dense layer
-                CHECK(got == core::load_float(expected.data(), i, g.dtype) || std::isnan(got));
+                CHECK(same || std::isnan(got));
             }
         }
     }

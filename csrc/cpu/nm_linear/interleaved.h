@@ -15,6 +15,7 @@
 
 #include "core/dtype.h"
 #include "cpu/common/linear_call.h"
+#include "cpu/strip/strip.h"
 
 namespace sparsecore::cpu {
 
@@ -98,5 +99,9 @@ void nm_linear_avx512(const LinearCall& call, const InterleavedWeight& weight, c
                       float* panel);  // width 1, any element type
 void nm_linear_avx512_bf16(const LinearCall& call, const InterleavedWeight& weight, const InterleavedPart& part,
                            uint16_t* panel);  // width 2, bf16
+
+// Expander (cpu/strip/strip.h) of width 2 where m divides 32, so that a span is a window; StripReader::weight is an
+// InterleavedWeight.
+void expand_pairs_avx512(StripReader& reader, int64_t column, void* out);
 
 }  // namespace sparsecore::cpu

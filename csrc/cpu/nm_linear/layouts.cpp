@@ -4,6 +4,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "cpu/amx/strip_linear.h"
 #include "cpu/common/linear_prepare.h"
 #include "cpu/nm_linear/interleaved.h"
 #include "cpu/nm_linear/portable.h"
@@ -21,7 +22,7 @@ using formats::Geometry;
 using formats::Resident;
 using formats::Stored;
 
-constexpr uint32_t kInterleaved = 1, kInterleavedPairs = 2;
+constexpr uint32_t kInterleaved = 1, kInterleavedPairs = 2, kAmxPairs = 3;
 enum Section { kValues = 0, kCodes = 1, kSectionCount = 2 };
 
 template <int kWidth>
@@ -150,6 +151,20 @@ void linear(const Resident& resident, const LinearCall& call) {
     }
 }
 
+#if defined(SPARSECORE_HAVE_AMX)
+// Windows of 32 columns that are whole spans.
+bool supports_amx(const Geometry& g) {
+    return supports_pairs(g) && 32 % g.p1 == 0 && g.cols <= INT32_MAX - 32;
+}
+
+void linear_amx(const Resident& resident, const LinearCall& call) {
+    const InterleavedWeight w{shape_of<2>(resident.geometry), resident.geometry.dtype, resident.section<void>(kValues),
+                              resident.section<const uint16_t>(kCodes)};
+    const StripSource source{&w, w.shape.row_blocks, 2, nullptr, expand_pairs_avx512, nullptr};
+    if (!strip_linear_amx(call, source)) linear<2>(resident, call);
+}
+#endif
+
 template <int kWidth, bool (*kSupports)(const Geometry&)>
 Layout interleaved_layout(uint32_t id, const char* name) {
     return {formats::Kind::NM, id,
@@ -170,6 +185,10 @@ const std::vector<Layout>& nm_layouts() {
         interleaved_layout<1, supports_any>(kInterleaved, "interleaved"),
 #if defined(SPARSECORE_HAVE_AVX512BF16)
         interleaved_layout<2, supports_pairs>(kInterleavedPairs, "interleaved pairs"),
+#if defined(SPARSECORE_HAVE_AMX)
+        {formats::Kind::NM, kAmxPairs, core::Isa::Amx, "interleaved pairs for tiles", supports_amx, sections<2>, fill<2>,
+         restore<2>, check<2, supports_amx>, linear_amx},
+#endif
 #endif
 #endif
     };
