@@ -38,7 +38,7 @@ bool all_finite(const LinearCall& call, int threads) {
 }  // namespace
 
 bool strip_linear_amx(const LinearCall& call, const StripSource& source) {
-    if (call.tokens <= kFewTileTokens || !all_finite(call, call.threads)) return false;
+    if (call.tokens <= source.few_tokens || !all_finite(call, call.threads)) return false;
     constexpr double kWorkPerThread = 1 << 23;  // multiply-adds of the dense product, some microseconds
     // Expanding the weights costs about what 32 tokens cost.
     const double useful = static_cast<double>(call.tokens + kTokenPair) * static_cast<double>(call.rows) *

@@ -8,9 +8,6 @@
 
 namespace sparsecore::cpu {
 
-// Up to here the kernels without tiles are faster: they read the compressed weight and expand nothing.
-constexpr int64_t kFewTileTokens = 4;
-
 // bf16. False, and nothing computed, where another kernel has to run: few tokens, or an x that is not finite everywhere
 // (tiles multiply the zeros of pruned positions as well).
 bool strip_linear_amx(const LinearCall& call, const StripSource& source);

@@ -35,9 +35,9 @@ struct Panel {
 
 constexpr int64_t kWindowPair = 2 * kWindowBytes;
 
-static inline void expand_window(Panel& panel, int64_t window, uint8_t* out) {
+static inline void expand_windows(Panel& panel, int64_t window, uint8_t* out) {
     for (int s = 0; s < panel.strips; ++s) {
-        panel.source->expand(panel.readers[s], panel.columns[window], out + s * kWindowBytes);
+        panel.source->expand(panel.readers[s], panel.columns[window], out + s * kWindowBytes, kWindowPair);
     }
 }
 
@@ -104,9 +104,12 @@ static void run_chunk(Panel& panel, const ChunkPass& pass) {
     if (pass.begin) zero_sums<kTokens, kOutputs>();
     if (pass.resume) load_sums<kTokens, kOutputs>(pass.sums);
     uint8_t* weights = panel.weights;
-    if (pass.expand && pass.first < pass.end) expand_window(panel, pass.first, weights);
+    int64_t expanded = pass.expand ? pass.first : pass.end;  // the next window to expand
     for (int64_t w = pass.first; w < pass.end; ++w, weights += kWindowPair) {
-        if (pass.expand && w + 1 < pass.end) expand_window(panel, w + 1, weights + kWindowPair);
+        while (expanded <= w + 1 && expanded < pass.end) {
+            expand_windows(panel, expanded, weights + (expanded - w) * kWindowPair);
+            expanded += panel.source->batch;
+        }
         const uint8_t* x = pass.x + panel.columns[w] * Kernel::kItemSize;
         multiply_window<Kernel, kTokens, kOutputs>(x, pass.stride, weights);
     }
@@ -191,7 +194,7 @@ static void run_block(const Call& call, const StripSource& source, const TileInp
             panel.readers[s].strip = strip + s;
             if (source.open != nullptr) source.open(panel.readers[s]);
         }
-        if (source.windows != nullptr) panel.windows = source.windows(source.weight, strip, scratch.columns);
+        if (source.windows != nullptr) panel.windows = source.windows(source.weight, strip, panel.strips, scratch.columns);
         run_panel<Kernel>(call, panel, input, token, count, scratch.sums, configured);
     }
     tiles::release();

@@ -102,6 +102,6 @@ void nm_linear_avx512_bf16(const LinearCall& call, const InterleavedWeight& weig
 
 // Expander (cpu/strip/strip.h) of width 2 where m divides 32, so that a span is a window; StripReader::weight is an
 // InterleavedWeight.
-void expand_pairs_avx512(StripReader& reader, int64_t column, void* out);
+void expand_pairs_avx512(StripReader& reader, int64_t column, void* out, int64_t stride);
 
 }  // namespace sparsecore::cpu

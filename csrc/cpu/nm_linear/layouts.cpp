@@ -160,7 +160,8 @@ bool supports_amx(const Geometry& g) {
 void linear_amx(const Resident& resident, const LinearCall& call) {
     const InterleavedWeight w{shape_of<2>(resident.geometry), resident.geometry.dtype, resident.section<void>(kValues),
                               resident.section<const uint16_t>(kCodes)};
-    const StripSource source{&w, w.shape.row_blocks, 2, nullptr, expand_pairs_avx512, nullptr};
+    StripSource source{&w, w.shape.row_blocks};
+    source.expand = expand_pairs_avx512;
     if (!strip_linear_amx(call, source)) linear<2>(resident, call);
 }
 #endif

@@ -42,7 +42,7 @@ int load_slots(const InterleavedWeight& w, int64_t strip, int64_t window, Slots*
 
 }  // namespace
 
-void expand_pairs_avx512(StripReader& reader, int64_t column, void* out) {
+void expand_pairs_avx512(StripReader& reader, int64_t column, void* out, int64_t) {
     const auto& w = *static_cast<const InterleavedWeight*>(reader.weight);
     Slots slots[kMaxSteps];
     const int steps = load_slots(w, reader.strip, column / 32, slots);

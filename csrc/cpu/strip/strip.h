@@ -20,25 +20,27 @@ static inline int64_t window_columns(int64_t itemsize) { return kWindowGroups * 
 
 // Where the expansion of one strip stands. Weights whose rows keep different counts find their next values by it.
 struct StripReader {
-    const void* weight;    // StripSource::weight
-    int64_t strip;         // rows 16 * strip .. 16 * strip + 15
-    int64_t places[16];    // of each row, for the expander
+    const void* weight;  // StripSource::weight
+    int64_t strip;       // rows 16 * strip .. 16 * strip + 15
+    int64_t places[16];  // for the expander
 };
 
 // A weight that can be read strip by strip. Functions are plain pointers: expanders live in files of one instruction set.
 struct StripSource {
     const void* weight;
     int64_t strips;
-    int64_t panel_strips;  // 2, or 1 where neighbouring strips rarely share windows
+    int64_t panel_strips = 2;  // 1 where neighbouring strips rarely share windows
+    int64_t batch = 1;         // windows that one call of `expand` makes dense: 1, 2 or 4
+    int64_t few_tokens = 4;    // up to here the kernel that reads the compressed weight is faster
 
     // Sets places; strip and weight are set already. May be null.
-    void (*open)(StripReader& reader);
-    // The next window of the strip, columns `column` on (a multiple of the window), into 1 KiB aligned to 64 bytes. The
-    // columns of successive calls ascend; windows in between hold nothing.
-    void (*expand)(StripReader& reader, int64_t column, void* out);
-    // First columns, ascending, of the windows in which the strips [strip, strip + panel_strips) keep anything; returns
-    // their number. Null: all windows.
-    int64_t (*windows)(const void* weight, int64_t strip, int32_t* columns);
+    void (*open)(StripReader& reader) = nullptr;
+    // The next windows of the strip: columns from `column` (a multiple of the batch) on, each window 1 KiB aligned to 64
+    // bytes, `stride` bytes after the one before. The columns of successive calls ascend; what lies in between holds nothing.
+    void (*expand)(StripReader& reader, int64_t column, void* out, int64_t stride) = nullptr;
+    // First columns, ascending, of the windows in which any of the strips strip .. strip + count - 1 keeps something;
+    // returns their number. Null: all windows. Only where the batch is 1.
+    int64_t (*windows)(const void* weight, int64_t strip, int64_t count, int32_t* columns) = nullptr;
 };
 
 }  // namespace sparsecore::cpu
