@@ -16,19 +16,13 @@ from torch import Tensor
 from sparsecore import backends
 from sparsecore.backends.reference import formats as reference
 from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, ShapeError
+from sparsecore.pattern_search import look
 from sparsecore.patterns import NM, Block, Pattern, Unstructured, parse
 
 __all__ = ["DTYPES", "StoredWeight", "find_pattern", "from_tensors", "pack", "require_memory"]
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
-# Tried in these orders by find_pattern: N:M from the sparsest on, blocks from the largest on.
-_NM_CANDIDATES = tuple(NM(n, m) for n, m in ((1, 16), (1, 8), (2, 16), (1, 4), (2, 8), (4, 16), (1, 2), (2, 4), (4, 8)))
-_BLOCK_CANDIDATES = (
-    *(Block(side, side) for side in (64, 32, 16, 8, 4)),
-    *(Block(*sizes) for side in (32, 16, 8, 4) for sizes in ((side, 1), (1, side))),
-)
-_FIT = 0.75
 _MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -171,35 +165,9 @@ def find_pattern(dense: Tensor) -> Pattern | None:
 
     An N:M or block pattern counts only if at least three quarters of the values that it would store are not zero. None:
     no pattern makes the weight smaller, or its zeros take fewer bytes than one bit for each position.
+    `pattern_search.look` tells more of it.
     """
-    nonzeros = int(Unstructured().mask(dense).sum())
-    if (dense.numel() - nonzeros) * dense.element_size() * 8 <= dense.numel():
-        return None
-    dense_bytes = dense.numel() * dense.element_size()
-    for nm in _NM_CANDIDATES:
-        if nonzeros >= _FIT * nm.density(dense) * dense.numel() and _satisfies(dense, nm):
-            return nm if _nm_bytes(dense, nm) < dense_bytes else None
-    for block in _BLOCK_CANDIDATES:
-        count = int(block.kept_blocks(dense).sum())
-        values = count * block.rows * block.cols
-        overhead = 4 * count + 8 * (-(-dense.shape[0] // block.rows) + 5)
-        if nonzeros >= _FIT * values and values * dense.element_size() + overhead < dense_bytes:
-            return block
-    overhead = dense.shape[0] * (-(-dense.shape[1] // 8) + 8) + 16
-    return Unstructured() if nonzeros * dense.element_size() + overhead < dense_bytes else None
-
-
-def _satisfies(dense: Tensor, pattern: NM) -> bool:
-    rows, cols = dense.shape
-    groups = torch.nn.functional.pad(dense.detach() != 0, (0, -cols % pattern.m)).reshape(rows, -1, pattern.m)
-    return bool((groups.sum(-1) <= pattern.n).all())
-
-
-def _nm_bytes(dense: Tensor, pattern: NM) -> int:
-    rows, cols = dense.shape
-    kept = pattern.kept_per_row(cols)
-    bits = kept * reference.code_bits(pattern.m) if reference.uses_codes(pattern) else cols
-    return rows * (kept * dense.element_size() + -(-bits // 8)) + 32
+    return look(dense).pattern
 
 
 def _tag(pattern: Pattern) -> dict[str, Tensor]:

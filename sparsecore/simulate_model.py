@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from simulator.files import read_json
@@ -121,16 +120,11 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 def _sizes(checkpoint: LoadedCheckpoint, request: ReadRequest, config: Mapping[str, Any] | None) -> ModelInfo:
     shapes = {
-        name: Shape(checkpoint.shape(name), dtype_name(_dtype(checkpoint, name)))
+        name: Shape(checkpoint.shape(name), dtype_name(checkpoint.dtype(name)))
         for name in checkpoint
         if not name.endswith(_BUFFERS)
     }
     return identify(shapes, checkpoint.source, request.heads, config)
-
-
-def _dtype(checkpoint: LoadedCheckpoint, name: str) -> torch.dtype:
-    entry = checkpoint.packed.get(name.removesuffix(".weight"))
-    return checkpoint.tensors[name].dtype if entry is None else entry.stored.dtype
 
 
 def _pattern(checkpoint: LoadedCheckpoint, name: str) -> Pattern:
@@ -163,7 +157,7 @@ def _model(
         raise ConfigError(
             f"transformers makes no {family.name} model of the config: {error}", where=checkpoint.source
         ) from error
-    body = body.to(_dtype(checkpoint, f"{prefix}{family.word_embeddings}.weight")).eval()
+    body = body.to(checkpoint.dtype(f"{prefix}{family.word_embeddings}.weight")).eval()
     outer = body
     if prefix:  # gives the body's tensors the names that they have in the file
         outer = nn.Module()

@@ -18,13 +18,15 @@ from sparsecore.models import expert_layout, is_conv1d
 from sparsecore.nn import SparseExperts, SparseLinear
 from sparsecore.nn.sparse_experts import expert_slices
 
-__all__ = ["FilterFn", "Found", "survey"]
+__all__ = ["ON_META", "FilterFn", "Found", "survey"]
 
 FilterFn = Callable[[nn.Module, str], bool]
 """filter_fn(module, name) -> whether the module may be packed."""
 
 # Other tensors are listed where at least this share of them is zero; below it zeros are accidents (a padding row).
 _LISTED_ZEROS = 0.01
+
+ON_META = "it is on the meta device and holds no values"
 
 _HALF_PACKED = "the other projection of these experts is packed; this one can no longer be"
 
@@ -155,7 +157,7 @@ def _hook_reason(module: nn.Module) -> str:
 
 def _tensor_reason(weight: Tensor) -> str:
     if weight.is_meta:
-        return "it is on the meta device and holds no values"
+        return ON_META
     if weight.dtype not in DTYPES:
         return f"weights of {weight.dtype} are not supported"
     if type(weight) is not nn.Parameter:

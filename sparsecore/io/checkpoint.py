@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparsecore.errors import CorruptFileError
-from sparsecore.formats import DTYPES, StoredWeight, find_pattern, pack
-from sparsecore.io.stored_groups import join
-from sparsecore.patterns import Pattern
+from sparsecore.formats import DTYPES, StoredWeight, pack
+from sparsecore.io.names import join
+from sparsecore.io.tensors import LazyTensor, LazyTensors
+from sparsecore.pattern_search import Finding, look
+from sparsecore.patterns import NM, Pattern
 
 __all__ = ["LoadedCheckpoint", "PackedEntry"]
 
@@ -20,20 +24,28 @@ __all__ = ["LoadedCheckpoint", "PackedEntry"]
 class PackedEntry:
     """A packed weight of a checkpoint.
 
-    stored: the weight, [out_features, in_features].
+    form: its pattern, shape [out_features, in_features] and sizes; on the meta device where the values stay in the
+    file.
     transposed: the module's dense weight is [in_features, out_features]; None where the file does not say.
+    read: gives the weight with its values; None where `form` has them.
     """
 
-    stored: StoredWeight
+    form: StoredWeight
     transposed: bool | None = None
+    read: Callable[[], StoredWeight] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"PackedEntry({self.stored.pattern.name}, {list(self.stored.shape)}, transposed={self.transposed})"
+        return f"PackedEntry({self.form.pattern.name}, {list(self.form.shape)}, transposed={self.transposed})"
+
+    @property
+    def stored(self) -> StoredWeight:
+        """The weight; read from its file at each access and checked in full. Raises the errors of the file."""
+        return self.form if self.read is None else self.read()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of `dense()`."""
-        rows, cols = self.stored.shape
+        rows, cols = self.form.shape
         return (cols, rows) if self.transposed else (rows, cols)
 
     def dense(self) -> Tensor:
@@ -45,16 +57,18 @@ class PackedEntry:
 class LoadedCheckpoint(Mapping[str, Tensor]):
     """A checkpoint as a read-only mapping from names to dense tensors, as a state dict has them.
 
-    The packed weight of module `p` appears as `p.weight` and is unpacked at each access. Tensors may be views of the
-    mapped file. `model.load_state_dict(dict(checkpoint))` fills a model without packed layers.
+    Tensors are read from the file, and packed weights (module `p` appears as `p.weight`) unpacked, at each access; the
+    checkpoint itself holds none of a safetensors file. `model.load_state_dict(dict(checkpoint))` fills a model without
+    packed layers.
 
     Attributes
     ----------
     source: the file or folder read.
-    kind: "sparsecore", "compressed-tensors", "safetensors" or "state dict".
+    kind: "sparsecore", "compressed-tensors", "safetensors", "exported program" or "state dict".
     version: format version of our own files, else None.
     tensors: everything that is not a packed weight.
     packed: packed weights by module name.
+    config: config.json of a Hugging Face folder, else empty.
     """
 
     def __init__(
@@ -64,14 +78,16 @@ class LoadedCheckpoint(Mapping[str, Tensor]):
         tensors: Mapping[str, Tensor],
         packed: Mapping[str, PackedEntry],
         version: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self.source = source
         self.kind = kind
         self.version = version
-        self.tensors: Mapping[str, Tensor] = MappingProxyType(dict(tensors))
+        self.tensors = LazyTensors.of(tensors)
         self.packed: Mapping[str, PackedEntry] = MappingProxyType(dict(packed))
+        self.config: Mapping[str, Any] = MappingProxyType(dict(config or {}))
         self._by_weight = {join(module, "weight"): entry for module, entry in packed.items()}
-        if twice := self._by_weight.keys() & tensors.keys():
+        if twice := self._by_weight.keys() & self.tensors.keys():
             raise CorruptFileError("a weight is there packed and dense", where=f"{source}: {min(twice)}")
 
     def __getitem__(self, name: str) -> Tensor:
@@ -92,20 +108,43 @@ class LoadedCheckpoint(Mapping[str, Tensor]):
         return f"LoadedCheckpoint({self.source!r}, kind={self.kind!r}, {len(self)} tensors, {len(self.packed)} packed)"
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of the dense tensor `name`, without unpacking it."""
+        """Shape of the dense tensor `name`, without reading it."""
         entry = self._by_weight.get(name)
-        return tuple(self.tensors[name].shape) if entry is None else entry.shape
+        return self.tensors.entry(name).shape if entry is None else entry.shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Element type of `name`, without reading it."""
+        entry = self._by_weight.get(name)
+        return self.tensors.entry(name).dtype if entry is None else entry.form.dtype
 
     def is_packed(self, name: str) -> bool:
         """Whether `name` is the weight of a packed module."""
         return name in self._by_weight
 
     def nbytes(self, name: str) -> int:
-        """Bytes that `name` takes as it is held: packed weights count packed."""
+        """Bytes that `name` takes as it is stored: packed weights count packed."""
         entry = self._by_weight.get(name)
-        if entry is not None:
-            return entry.stored.nbytes
-        return self.tensors[name].numel() * self.tensors[name].element_size()
+        return self.tensors.entry(name).nbytes if entry is None else entry.form.nbytes
+
+    def verify(self) -> None:
+        """Read every packed weight and every masked one once, checking all of their values; nothing is kept.
+
+        Raises the errors of the file. `sparsecore.load` without a model has done it.
+        """
+        for entry in self.packed.values():
+            _ = entry.stored
+        for tensor in self.tensors.entries().values():
+            if tensor.derived:
+                tensor.read()
+
+    def finding(self, name: str) -> Finding | None:
+        """What the zeros of the dense weight `name` [out, in] look like; reads it.
+
+        None for packed weights and for tensors that are not matrices of fp32, fp16 or bf16.
+        """
+        if self.is_packed(name) or not _is_weight(self.tensors.entry(name)):
+            return None
+        return look(self.tensors[name])
 
     def pattern(self, name: str) -> Pattern | None:
         """Sparsity pattern of `name`: that of a packed weight, or the one found in a dense weight [out, in].
@@ -114,27 +153,46 @@ class LoadedCheckpoint(Mapping[str, Tensor]):
         """
         entry = self._by_weight.get(name)
         if entry is not None:
-            return entry.stored.pattern
-        tensor = self.tensors[name]
-        return find_pattern(tensor) if tensor.dim() == 2 and tensor.dtype in DTYPES else None
+            return entry.form.pattern
+        found = self.finding(name)
+        return found.pattern if found is not None else None
 
     def pack(self, pattern: Pattern | None = None) -> LoadedCheckpoint:
-        """Return the checkpoint with every matrix named `*.weight` packed that gets smaller by it.
+        """Return the checkpoint with every matrix named `*.weight` packed, in memory, that gets smaller by it.
 
         `pattern`: the one to use; default: the one found in each weight. Matrices are taken as [out_features,
-        in_features]. A tensor that goes by two names stays dense, so that it stays one.
+        in_features], or as [in_features, out_features] (transformers' Conv1D) where only so an N:M pattern is found. A
+        tensor that goes by two names stays dense, so that it stays one.
         """
-        names: dict[int, int] = {}
-        for tensor in self.tensors.values():
-            names[tensor.data_ptr()] = names.get(tensor.data_ptr(), 0) + 1
-        tensors, packed = dict(self.tensors), dict(self.packed)
-        for name, tensor in self.tensors.items():
+        entries, packed = self.tensors.entries(), dict(self.packed)
+        names: dict[object, int] = {}
+        for entry in entries.values():
+            names[entry.place] = names.get(entry.place, 0) + 1
+        for name, entry in self.tensors.entries().items():
             module, _, last = name.rpartition(".")
-            if last != "weight" or tensor.dim() != 2 or tensor.dtype not in DTYPES or names[tensor.data_ptr()] > 1:
+            if last != "weight" or not _is_weight(entry) or names[entry.place] > 1:
                 continue
-            chosen = pattern or find_pattern(tensor)
-            stored = pack(tensor.contiguous(), chosen) if chosen is not None else None
-            if stored is not None and stored.nbytes < tensor.numel() * tensor.element_size():
-                packed[module] = PackedEntry(stored, transposed=False)
-                del tensors[name]
-        return LoadedCheckpoint(self.source, self.kind, tensors, packed, self.version)
+            smaller = _packed_smaller(entry.read(), pattern)
+            if smaller is not None:
+                packed[module] = smaller
+                del entries[name]
+        return LoadedCheckpoint(self.source, self.kind, LazyTensors(entries), packed, self.version, self.config)
+
+
+def _is_weight(entry: LazyTensor) -> bool:
+    return len(entry.shape) == 2 and entry.dtype in DTYPES
+
+
+def _packed_smaller(dense: Tensor, pattern: Pattern | None) -> PackedEntry | None:
+    """The weight packed, if that takes fewer bytes."""
+    chosen, transposed = pattern, False
+    if chosen is None:
+        chosen = look(dense).pattern
+        if chosen is not None and not isinstance(chosen, NM):
+            turned = look(dense.t()).pattern
+            transposed = isinstance(turned, NM)
+            chosen = turned if transposed else chosen
+    if chosen is None:
+        return None
+    stored = pack((dense.t() if transposed else dense).contiguous(), chosen)
+    return PackedEntry(stored, transposed) if stored.nbytes < dense.numel() * dense.element_size() else None

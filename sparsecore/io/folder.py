@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from simulator.files import read_json
+from simulator.files import read_bytes, read_json
 from sparsecore.errors import CorruptFileError, FileMissingError, UnsupportedError
+from sparsecore.io.json_text import strict_json
+from sparsecore.io.tensors import LazyTensor, LazyTensors
 
 __all__ = ["files_of", "read_config", "read_sharded"]
 
@@ -43,13 +43,37 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(config) if config.is_file() else {}
 
 
-def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors of all shards that `index` lists, each shard read by `read`.
+def read_sharded(index: Path, read: Callable[[Path], LazyTensors]) -> LazyTensors:
+    """Return the tensors of all shards that `index` lists, each shard opened by `read`.
 
-    Raises CorruptFileError where the index is damaged, leads out of its folder or names a tensor that its shard does
-    not have, FileMissingError where a shard is missing.
+    Raises CorruptFileError where the index is damaged, leads out of its folder, names a tensor that its shard does not
+    have or that another shard has too; FileMissingError where a shard is missing.
     """
-    weight_map = read_json(index).get("weight_map")
+    found: dict[str, LazyTensor] = {}
+    wanted = _shards(index)
+    held: dict[str, str] = {}
+    for file, names in sorted(wanted.items()):
+        shard = index.parent / file
+        if not shard.is_file():
+            raise FileMissingError("a shard of the checkpoint is missing", where=str(shard))
+        tensors = read(shard)
+        for name in tensors:
+            if held.setdefault(name, file) != file:
+                raise CorruptFileError(
+                    f"{name!r} is there twice", where=str(shard), expected=f"it in {held[name]} or here, not in both"
+                )
+        for name in names:
+            if name not in tensors:
+                raise CorruptFileError(
+                    f"the shard lacks {name!r}", where=str(shard), expected=f"what {index.name} lists"
+                )
+            found[name] = tensors.entry(name)
+    return LazyTensors(found)
+
+
+def _shards(index: Path) -> dict[str, list[str]]:
+    """File names of the shards, each with the names of its tensors."""
+    weight_map = strict_json(read_bytes(index), index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptFileError("the index has no weight_map", where=str(index), expected="tensor name -> file name")
     wanted: dict[str, list[str]] = {}
@@ -59,19 +83,7 @@ def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict
                 f"the index sends {name!r} to {file!r}", where=str(index), expected="a plain file name"
             )
         wanted.setdefault(file, []).append(name)
-    found: dict[str, Tensor] = {}
-    for file, names in sorted(wanted.items()):
-        shard = index.parent / file
-        if not shard.is_file():
-            raise FileMissingError("a shard of the checkpoint is missing", where=str(shard))
-        tensors = read(shard)
-        for name in names:
-            if name not in tensors:
-                raise CorruptFileError(
-                    f"the shard lacks {name!r}", where=str(shard), expected=f"what {index.name} lists"
-                )
-            found[name] = tensors[name]
-    return found
+    return wanted
 
 
 def _check_layout(config: dict[str, Any], folder: Path) -> None:

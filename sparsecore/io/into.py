@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from sparsecore.errors import DtypeError, KeyMismatchError, NamedError, ShapeError, UnsupportedError
+from sparsecore.errors import DtypeError, KeyMismatchError, NamedError, ShapeError
+from sparsecore.formats import DTYPES
 from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
-from sparsecore.io.stored_groups import join
+from sparsecore.io.filling import Filler, require_values
+from sparsecore.io.names import join
 from sparsecore.models import expert_layout, is_conv1d
 from sparsecore.nn import SparseExperts, SparseLinear
-from sparsecore.nn.state_dict import dense_state_dict
 from sparsecore.packed import PackedWeight
-from sparsecore.survey import survey
+from sparsecore.survey import ON_META, survey
 
 __all__ = ["expected_names", "load_into"]
 
@@ -24,7 +25,7 @@ _SHOWN = 5
 
 
 def load_into(model: nn.Module, checkpoint: LoadedCheckpoint, *, dense: bool, strict: bool) -> None:
-    """Fill `model` in place; `sparsecore.load` says what is compared and raised."""
+    """Fill `model` in place, module by module; `sparsecore.load` says what is compared and raised."""
     checkpoint = _oriented(model, checkpoint)
     expected = _expected(model)
     canonical = _Canonical(model)
@@ -35,11 +36,17 @@ def load_into(model: nn.Module, checkpoint: LoadedCheckpoint, *, dense: bool, st
         raise mismatch
     for name in sorted(common & expected.keys()):
         _check_tensor(name, checkpoint, expected[name])
-    state: dict[str, Tensor] = {name: tensor for name, tensor in checkpoint.tensors.items() if name in common}
+    require_values(model, {canonical(name) for name in common})
     packed = {module: entry for module, entry in checkpoint.packed.items() if join(module, "weight") in common}
-    stored = _place_packed(model, packed, state, dense=dense, where=checkpoint.source)
-    # Slices of experts become the 3-D parameters of a dense model; everything else stays as it is.
-    model.load_state_dict({**dense_state_dict(state, like=model), **stored}, strict=False)
+    stored = _replace_layers(model, packed, dense=dense, where=checkpoint.source)
+    filler = Filler(model)
+    for name in checkpoint:
+        module = name.removesuffix(".weight") if name != "weight" else ""
+        if name in common and checkpoint.is_packed(name) and module in stored:
+            filler.add(module, packed[module])
+        elif name in common and module not in stored:
+            filler.add_dense(name, canonical(name).rpartition(".")[0], checkpoint)
+    filler.fill()
 
 
 def expected_names(model: nn.Module) -> set[str]:
@@ -58,13 +65,6 @@ def _expected(model: nn.Module) -> dict[str, nn.Module | Tensor]:
         found.update({join(prefix, name): tensor for name, tensor in tensors.items() if tensor is not None})
         if isinstance(module, SparseLinear):
             found[join(prefix, "weight")] = module
-    for name, tensor in found.items():
-        if isinstance(tensor, Tensor) and tensor.is_meta:
-            raise UnsupportedError(
-                "the model is on the meta device and cannot take values",
-                where=name,
-                hint='model.to_empty(device="cpu") gives it memory',
-            )
     return found
 
 
@@ -140,13 +140,11 @@ def _check_tensor(name: str, checkpoint: LoadedCheckpoint, target: nn.Module | T
             where=f"{checkpoint.source}: {name}",
             expected=str(list(shape)),
         )
-    tensor = checkpoint.tensors.get(name)
-    if tensor is None:
-        return
+    dtype = checkpoint.dtype(name)
     floating = isinstance(target, SparseLinear) or cast(Tensor, target).is_floating_point()
-    if tensor.is_floating_point() != floating:
+    if dtype.is_floating_point != floating:
         raise DtypeError(
-            f"{name} is {tensor.dtype} in the checkpoint",
+            f"{name} is {dtype} in the checkpoint",
             where=f"{checkpoint.source}: {name}",
             expected="floating point" if floating else "integers",
         )
@@ -158,49 +156,51 @@ def _oriented(model: nn.Module, checkpoint: LoadedCheckpoint) -> LoadedCheckpoin
         return checkpoint
     modules = dict(model.named_modules(remove_duplicate=False))
     packed = {
-        name: entry if entry.transposed is not None else PackedEntry(entry.stored, _is_transposed(modules.get(name)))
+        name: entry if entry.transposed is not None else replace(entry, transposed=_is_transposed(modules.get(name)))
         for name, entry in checkpoint.packed.items()
     }
-    return LoadedCheckpoint(checkpoint.source, checkpoint.kind, checkpoint.tensors, packed, checkpoint.version)
+    version, config = checkpoint.version, checkpoint.config
+    return LoadedCheckpoint(checkpoint.source, checkpoint.kind, checkpoint.tensors, packed, version, config)
 
 
 def _is_transposed(module: nn.Module | None) -> bool:
     return module is not None and (is_conv1d(module) or (isinstance(module, SparseLinear) and module.transposed))
 
 
-def _place_packed(
-    model: nn.Module, packed: Mapping[str, PackedEntry], state: dict[str, Tensor], *, dense: bool, where: str
-) -> dict[str, Tensor]:
-    """Replace layers, add dense weights to `state`, and return the stored tensors for layers that are packed."""
+def _replace_layers(model: nn.Module, packed: Mapping[str, PackedEntry], *, dense: bool, where: str) -> set[str]:
+    """Replace the layers that become packed and return the names of all packed ones that still want their weight.
+
+    Every new layer is made before the first one is put in: damage found on the way leaves the model as it was.
+    """
     replaceable = set() if dense else _replaceable(model)
-    stored: dict[str, Tensor] = {}
+    wanting: set[str] = set()
     made: dict[str, SparseLinear] = {}
     modules = dict(model.named_modules(remove_duplicate=False))
     for name, entry in packed.items():
         module = modules.get(name)
-        fits = module is not None and entry.transposed == _is_transposed(module)
-        if fits and isinstance(module, SparseLinear):
-            stored.update({join(name, key): tensor for key, tensor in entry.stored.tensors.items()})
-        elif fits and module is not None and name in replaceable:
+        if module is None or entry.transposed != _is_transposed(module):
+            continue
+        if isinstance(module, SparseLinear):
+            wanting.add(name)
+        elif name in replaceable:
             made[name] = _packed_layer(module, entry, f"{where}: {name}")
-        else:
-            state[join(name, "weight")] = entry.dense()
     for name, layer in made.items():
         model.set_submodule(name, layer)
-    return stored
+    return wanting
 
 
 def _replaceable(model: nn.Module) -> set[str]:
     """Names of the layers that may be packed; a model that is one single layer cannot be replaced in itself."""
-    return {found.name for found in survey(model) if not found.reason and found.kind in ("Linear", "Conv1D")} - {""}
+    found = (one for one in survey(model) if one.kind in ("Linear", "Conv1D") and one.weight.dtype in DTYPES)
+    return {one.name for one in found if one.reason in ("", ON_META)} - {""}
 
 
 def _packed_layer(module: nn.Module, entry: PackedEntry, where: str) -> SparseLinear:
     weight, bias = cast(Tensor, module.weight), cast("nn.Parameter | None", module.bias)
+    stored = entry.stored
     try:
-        packed = PackedWeight.from_stored(entry.stored)
+        packed = PackedWeight.from_stored(stored if stored.dtype == weight.dtype else stored.to(dtype=weight.dtype))
         layer = SparseLinear.from_packed(packed, bias, transposed=_is_transposed(module))
     except NamedError as error:
         raise type(error)(error.what, where=where, expected=error.expected, hint=error.hint) from error
-    with torch.no_grad():
-        return layer.to(weight.dtype).train(module.training)
+    return layer.train(module.training)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from torch import Tensor, nn
+from torch import nn
 
 from simulator.files import is_torch_file
 from sparsecore.errors import CorruptFileError, FileMissingError, InvalidValueError, UnsupportedError
-from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
+from sparsecore.io.checkpoint import LoadedCheckpoint
 from sparsecore.io.container import read_safetensors
-from sparsecore.io.folder import files_of, read_sharded
+from sparsecore.io.folder import files_of, read_config, read_sharded
 from sparsecore.io.header import METADATA_KEY, Header
 from sparsecore.io.into import expected_names, load_into
 from sparsecore.io.masks import fold_masks
-from sparsecore.io.stored_groups import groups_by_header, groups_by_name, join
+from sparsecore.io.names import join
+from sparsecore.io.stored_groups import groups_by_header, groups_by_name
+from sparsecore.io.tensors import LazyTensors
 from sparsecore.io.torch_files import read_torch_file
 from sparsecore.nn.state_dict import STORED_NAMES
 
@@ -85,8 +87,10 @@ def load(
         if dense and pack:
             raise InvalidValueError("dense=True and pack=True exclude each other", where="load")
         checkpoint = read(path, trust_pickle=trust_pickle)
+        checkpoint.verify()
         if dense:
-            return LoadedCheckpoint(checkpoint.source, checkpoint.kind, dict(checkpoint), {}, checkpoint.version)
+            kind, version = checkpoint.kind, checkpoint.version
+            return LoadedCheckpoint(checkpoint.source, kind, dict(checkpoint), {}, version, checkpoint.config)
         return checkpoint.pack() if pack else checkpoint
     load_into(into, read(path, trust_pickle=trust_pickle, masked=expected_names(into)), dense=dense, strict=strict)
     if pack:
@@ -97,39 +101,45 @@ def load(
 
 
 def read(path: str | os.PathLike[str], *, trust_pickle: bool = False, masked: Collection[str] = ()) -> LoadedCheckpoint:
-    """Read the checkpoint at `path`; `masked` are names of `X_orig` tensors that are wanted as they are."""
+    """Open the checkpoint at `path`: names, sizes and types are checked, values when they are read.
+
+    `masked` are names of `X_orig` tensors that are wanted as they are.
+    """
     source = Path(path)
     if not source.exists():
         raise FileMissingError("no such checkpoint", where=str(source), hint="check the path")
     file = files_of(source) if source.is_dir() else source
+    config = read_config(file.parent) if file.parent == source or file.name.endswith(_INDEX) else {}
     if file.name.endswith(_INDEX):
         tensors, metadata = read_sharded(file, lambda shard: _read_file(shard, trust_pickle)[0]), None
     else:
         tensors, metadata = _read_file(file, trust_pickle)
     if metadata is not None and METADATA_KEY in metadata:
-        return _ours(file, tensors, metadata[METADATA_KEY], masked)
-    stored, used = groups_by_name(tensors, str(source))
-    plain = fold_masks({n: t for n, t in tensors.items() if n not in used}, str(source), masked)
+        return _ours(file, tensors, metadata[METADATA_KEY], masked, config)
+    packed, used = groups_by_name(tensors, str(source))
+    plain = fold_masks({n: t for n, t in tensors.entries().items() if n not in used}, str(source), masked)
     kind = "state dict" if metadata is None and not file.name.endswith(_INDEX) else "safetensors"
-    if stored and kind == "safetensors":
+    if packed and kind == "safetensors":
         kind = "compressed-tensors"
-    return LoadedCheckpoint(str(source), kind, plain, {m: PackedEntry(weight) for m, weight in stored.items()})
+    return LoadedCheckpoint(str(source), kind, plain, packed, None, config)
 
 
-def _ours(file: Path, tensors: dict[str, Tensor], text: str, masked: Collection[str]) -> LoadedCheckpoint:
+def _ours(
+    file: Path, tensors: LazyTensors, text: str, masked: Collection[str], config: Mapping[str, Any]
+) -> LoadedCheckpoint:
     header = Header.from_json(text, str(file))
+    entries = tensors.entries()
     for alias, name in header.aliases.items():
         if name not in tensors or alias in tensors:
             raise CorruptFileError(f"the alias {alias!r} of {name!r} does not fit the tensors", where=str(file))
-    tensors = {**tensors, **{alias: tensors[name] for alias, name in header.aliases.items()}}
-    stored = groups_by_header(tensors, header, str(file))
-    used = {join(module, name) for module in stored for name in STORED_NAMES}
-    plain = fold_masks({n: t for n, t in tensors.items() if n not in used}, str(file), masked)
-    packed = {module: PackedEntry(weight, header.modules[module].transposed) for module, weight in stored.items()}
-    return LoadedCheckpoint(str(file), "sparsecore", plain, packed, header.version)
+        entries[alias] = entries[name]
+    packed = groups_by_header(LazyTensors(entries), header, str(file))
+    used = {join(module, name) for module in packed for name in STORED_NAMES}
+    plain = fold_masks({n: t for n, t in entries.items() if n not in used}, str(file), masked)
+    return LoadedCheckpoint(str(file), "sparsecore", plain, packed, header.version, config)
 
 
-def _read_file(file: Path, trust_pickle: bool) -> tuple[dict[str, Tensor], dict[str, str] | None]:
+def _read_file(file: Path, trust_pickle: bool) -> tuple[LazyTensors, dict[str, str] | None]:
     """Return (tensors, metadata) of one file; metadata is None for torch files. What it is, its first bytes tell."""
     if not file.is_file():
         raise UnsupportedError("not a regular file", where=str(file), expected="a checkpoint file or folder")
@@ -140,7 +150,7 @@ def _read_file(file: Path, trust_pickle: bool) -> tuple[dict[str, Tensor], dict[
     if not start:
         raise CorruptFileError("the file is empty", where=str(file))
     if is_torch_file(file):
-        return read_torch_file(file, trust_pickle), None
+        return LazyTensors.of(read_torch_file(file, trust_pickle)), None
     raise UnsupportedError(
         "not a checkpoint of a known kind",
         where=str(file),

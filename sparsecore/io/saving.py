@@ -13,7 +13,7 @@ from sparsecore.errors import UnsupportedError
 from sparsecore.io.checkpoint import LoadedCheckpoint
 from sparsecore.io.container import write_safetensors
 from sparsecore.io.header import METADATA_KEY, Header, ModuleEntry
-from sparsecore.io.stored_groups import join
+from sparsecore.io.names import join
 from sparsecore.nn import SparseLinear
 from sparsecore.nn.state_dict import STORED_NAMES
 
@@ -82,10 +82,17 @@ def _checkpoint_state(checkpoint: LoadedCheckpoint) -> _State:
         for name, tensor in entry.stored.tensors.items()
     }
     modules = {
-        module: _entry(entry.stored.pattern.name, entry.stored.shape, entry.stored.dtype, bool(entry.transposed))
+        module: _entry(entry.form.pattern.name, entry.form.shape, entry.form.dtype, bool(entry.transposed))
         for module, entry in checkpoint.packed.items()
     }
-    return _State({**checkpoint.tensors, **stored}, modules, {})
+    first: dict[object, str] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in checkpoint.tensors.entries().items():
+        original = first.setdefault(tensor.place, name)
+        if original != name:
+            aliases[name] = original
+    plain = {name: checkpoint.tensors[name] for name in first.values()}
+    return _State({**plain, **stored}, modules, aliases)
 
 
 def _entry(pattern: str, shape: tuple[int, int], dtype: torch.dtype, transposed: bool) -> ModuleEntry:

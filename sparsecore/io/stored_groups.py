@@ -1,17 +1,25 @@
-"""Finding packed weights among the tensors of a file, by header or by name, and checking them before they are used."""
+"""Finding packed weights among the tensors of a file, by header or by name, and checking them before they are used.
+
+Sizes and types are checked when the file is opened, every index when the weight is read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from sparsecore.errors import CorruptFileError, NamedError, UnsupportedError
 from sparsecore.formats import DTYPES, StoredWeight, from_tensors
+from sparsecore.io.checkpoint import PackedEntry
 from sparsecore.io.header import Header
+from sparsecore.io.names import join
+from sparsecore.io.tensors import LazyTensor, LazyTensors
 from sparsecore.nn.state_dict import STORED_NAMES
 
-__all__ = ["dtype_name", "groups_by_header", "groups_by_name", "join"]
+__all__ = ["groups_by_header", "groups_by_name"]
 
 # A file of a few bytes can claim any number of all-zero blocks. What it may expand to is bounded by its own size
 # (N:M and bitmask forms stay below this factor by their layout), with room for real layers that are all zero.
@@ -20,48 +28,40 @@ _FREE_BYTES = 2**30
 _LARGEST_EMPTY_BLOCK = 2**16
 
 
-def join(prefix: str, name: str) -> str:
-    """Name of a tensor of the module at `prefix`; the model itself has the prefix ""."""
-    return f"{prefix}.{name}" if prefix else name
-
-
-def dtype_name(tensor: Tensor) -> str:
-    """torch's short name of the element type: "bfloat16"."""
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def groups_by_header(tensors: Mapping[str, Tensor], header: Header, where: str) -> dict[str, StoredWeight]:
+def groups_by_header(tensors: LazyTensors, header: Header, where: str) -> dict[str, PackedEntry]:
     """Return the packed weight of every module that `header` lists.
 
     Raises CorruptFileError where tensors are missing, do not form a weight, or differ from what the header says.
     """
     found = {}
     for module, entry in header.modules.items():
-        stored = _stored(module, {n: t for n in STORED_NAMES if (t := tensors.get(join(module, n))) is not None}, where)
+        packed = _packed(module, _group(tensors, module), where, entry.transposed)
         said = (entry.parsed(), entry.shape, entry.dtype)
-        held = (stored.pattern, stored.shape, str(stored.dtype).removeprefix("torch."))
+        held = (packed.form.pattern, packed.form.shape, str(packed.form.dtype).removeprefix("torch."))
         if said != held:
             raise CorruptFileError(
                 f"the header says {entry.pattern} {list(entry.shape)} {entry.dtype}",
                 where=f"{where}: {module}",
                 expected=f"what the tensors are: {held[0].name} {list(held[1])} {held[2]}",
             )
-        found[module] = stored
+        found[module] = packed
     return found
 
 
-def groups_by_name(tensors: Mapping[str, Tensor], where: str) -> tuple[dict[str, StoredWeight], set[str]]:
+def groups_by_name(tensors: LazyTensors, where: str) -> tuple[dict[str, PackedEntry], set[str]]:
     """Return (packed weights by module, names of the tensors used) of a file without our header.
 
     Recognised are the sparse-24-bitmask and sparse-bitmask files of compressed-tensors, whose tensors may be named
     `p.shape` or `p.weight.shape`, and the state dict of a model with packed layers.
 
-    Raises CorruptFileError where such a group is damaged, UnsupportedError for elements other than fp32, fp16, bf16.
+    Raises CorruptFileError where such a group is damaged, UnsupportedError for elements other than fp32, fp16, bf16 and
+    for weights in the layout of marlin-24.
     """
-    found: dict[str, StoredWeight] = {}
+    found: dict[str, PackedEntry] = {}
     used: set[str] = set()
+    _refuse_marlin(tensors, where)
     for prefix in _prefixes(tensors):
-        group = {n: t for n in STORED_NAMES if (t := tensors.get(join(prefix, n))) is not None}
+        group = _group(tensors, prefix)
         values = group.get("compressed", group.get("blocks"))
         if values is None or not ({"bitmask", "codes", "block_cols"} & group.keys()):
             continue
@@ -75,7 +75,7 @@ def groups_by_name(tensors: Mapping[str, Tensor], where: str) -> tuple[dict[str,
         module = "" if prefix == "weight" else prefix.removesuffix(".weight")
         if module in found:
             raise CorruptFileError("two packed weights for one module", where=f"{where}: {module}")
-        found[module] = _stored(module, group, where)
+        found[module] = _packed(module, group, where, None)
         used |= {join(prefix, n) for n in group}
     return found, used
 
@@ -84,11 +84,45 @@ def _prefixes(tensors: Iterable[str]) -> list[str]:
     return ["" if name == "shape" else name[: -len(".shape")] for name in tensors if ("." + name).endswith(".shape")]
 
 
-def _stored(module: str, group: Mapping[str, Tensor], where: str) -> StoredWeight:
+def _group(tensors: LazyTensors, prefix: str) -> dict[str, LazyTensor]:
+    return {name: tensors.entry(join(prefix, name)) for name in STORED_NAMES if join(prefix, name) in tensors}
+
+
+def _refuse_marlin(tensors: LazyTensors, where: str) -> None:
+    for name in tensors:
+        prefix = name.removesuffix("weight_packed")
+        if prefix != name and f"{prefix}scale_packed" in tensors and f"{prefix}meta" in tensors:
+            raise UnsupportedError(
+                "the weights are in the layout 'marlin-24', made for one GPU kernel",
+                where=f"{where}: {prefix}",
+                expected="dense weights with zeros, sparse-24-bitmask or sparse-bitmask",
+            )
+
+
+def _packed(module: str, group: Mapping[str, LazyTensor], where: str, transposed: bool | None) -> PackedEntry:
     place = f"{where}: {module or 'the model itself'}"
+
+    def read() -> StoredWeight:
+        with _damage_named(place):
+            return from_tensors({name: entry.read() for name, entry in group.items()})
+
+    with _damage_named(place):
+        sizes = {name: _sizes_only(name, entry) for name, entry in group.items()}
+        _check_expansion(sizes)
+        return PackedEntry(from_tensors(sizes), transposed, read)
+
+
+def _sizes_only(name: str, entry: LazyTensor) -> Tensor:
+    """The tensor itself where it is a pair of sizes, else one without values."""
+    if name in ("shape", "nm", "block") and entry.nbytes <= 16:
+        return entry.read()
+    return torch.empty(entry.shape, dtype=entry.dtype, device="meta")
+
+
+@contextmanager
+def _damage_named(place: str) -> Iterator[None]:
     try:
-        _check_expansion(group)
-        return from_tensors({name: tensor.contiguous() for name, tensor in group.items()})
+        yield
     except NamedError as error:
         raise CorruptFileError(
             f"a packed weight is damaged: {error.what}",

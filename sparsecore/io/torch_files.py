@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from sparsecore.errors import CorruptFileError, PickleRefusedError, UnsupportedError
-from sparsecore.io.container import aligned
 
 __all__ = ["read_torch_file"]
 
@@ -50,7 +49,7 @@ def read_torch_file(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
         tensors = _tensors(_load(path, entries is not None), path)
         if entries is not None:
             _check_storages(tensors, entries, path)
-        return {name: aligned(tensor) for name, tensor in tensors.items()}
+        return {name: _aligned(tensor) for name, tensor in tensors.items()}
     except PickleRefusedError:
         if not trust_pickle:
             raise
@@ -181,6 +180,11 @@ def _plain(name: object, value: Tensor, path: Path) -> Tensor:
     if tensor.numel() * tensor.element_size() > held:
         raise CorruptFileError(f"a tensor of shape {list(tensor.shape)} is backed by {held} bytes", where=where)
     return tensor
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """Return `tensor`, or a copy where its elements do not lie at multiples of their size, as kernels ask for."""
+    return tensor.clone() if tensor.data_ptr() % max(tensor.element_size(), 1) else tensor
 
 
 def _reason(error: pickle.UnpicklingError) -> str:
