@@ -7,7 +7,8 @@ from torch import Tensor
 
 from sparsecore import formats, ops, resident
 from sparsecore.formats import StoredWeight, require_memory
-from sparsecore.ops.linear import direct_linear, runs_directly
+from sparsecore.ops.direct import runs_directly
+from sparsecore.ops.linear import direct_linear
 from sparsecore.patterns import NM, Block, Pattern
 
 __all__ = ["PackedWeight"]
@@ -19,13 +20,16 @@ class PackedWeight:
     Pickle, deepcopy and files carry the stored form, so that a weight may move to a machine with another layout.
     """
 
-    __slots__ = ("__weakref__", "_dtype", "_isa", "_pattern", "_resident", "_shape")
+    __slots__ = ("__weakref__", "_cpu_kernel", "_dtype", "_expected", "_isa", "_pattern", "_resident", "_shape")
 
     def __init__(self, stored: StoredWeight, isa: str | None = None) -> None:
-        self._pattern = stored.pattern
-        self._shape = stored.shape
-        self._dtype = stored.dtype
-        self._isa, self._resident = resident.place(stored, isa)
+        self._hold(stored.pattern, stored.shape, stored.dtype, *resident.place(stored, isa))
+
+    def _hold(self, pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, tensor: Tensor) -> None:
+        self._pattern, self._shape, self._dtype, self._isa, self._resident = pattern, shape, dtype, isa, tensor
+        # Kept because a call needs them and every one of them takes time to ask for.
+        self._cpu_kernel = tensor.is_cpu and isa != "cuda"
+        self._expected = (pattern.kind, *shape, *pattern.sizes)
 
     @classmethod
     def from_dense(cls, dense: Tensor, pattern: Pattern | str) -> PackedWeight:
@@ -75,9 +79,9 @@ class PackedWeight:
         if foreign and torch.is_autocast_enabled(x.device.type):
             x = x.to(dtype)
             bias = bias if bias is None else bias.to(dtype)
+        if weight is None and self._cpu_kernel and runs_directly(x, bias):
+            return direct_linear(x, self._resident, bias, activation, self._expected)
         (rows, cols), pattern, packed = self._shape, self._pattern, self._resident
-        if weight is None and self._isa != "cuda" and packed.is_cpu and runs_directly(x, bias):
-            return direct_linear(x, packed, bias, activation, (pattern.kind, rows, cols, *pattern.sizes))
         out: Tensor
         if isinstance(pattern, NM):
             out = ops.nm_linear(x, packed, bias, rows, cols, pattern.n, pattern.m, activation, weight)
@@ -143,6 +147,5 @@ def _rebuild(stored: StoredWeight, device: torch.device) -> PackedWeight:
 
 def _rebuild_meta(pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, nbytes: int) -> PackedWeight:
     packed = PackedWeight.__new__(PackedWeight)
-    packed._pattern, packed._shape, packed._dtype, packed._isa = pattern, shape, dtype, isa
-    packed._resident = torch.empty(nbytes, dtype=torch.uint8, device="meta")
+    packed._hold(pattern, shape, dtype, isa, torch.empty(nbytes, dtype=torch.uint8, device="meta"))
     return packed

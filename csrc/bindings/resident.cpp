@@ -80,7 +80,8 @@ void to_stored(const Span& resident, const SpanMap& out) {
 
 void linear(const Span& x, const Span& resident, const std::optional<Span>& bias, const Span& out,
             const std::string& activation, int threads) {
-    cpu::packed_linear(x, resident, bias ? &*bias : nullptr, out, activation, threads);
+    cpu::packed_linear(core::as_matrix(x, "x"), resident, bias ? &*bias : nullptr, core::as_matrix(out, "out"),
+                       activation, threads);
 }
 
 }  // namespace
@@ -94,7 +95,7 @@ void bind_resident(py::module_& m) {
     m.def("resident_validate", &cpu::resident_validate, "resident"_a, ReleaseGil(), "Check every position.");
     m.def("resident_to_stored", &to_stored, "resident"_a, "stored_out"_a, ReleaseGil());
     m.def("packed_linear", &linear, "x"_a, "resident"_a, "bias"_a.none(true), "out"_a, "activation"_a, "threads"_a,
-          ReleaseGil(), "out = activation(x W^T + bias); x [tokens, in], out [tokens, out].");
+          ReleaseGil(), "out = activation(x W^T + bias); x [tokens, in], out [tokens, out], or more leading dimensions without gaps.");
 }
 
 }  // namespace sparsecore::bindings

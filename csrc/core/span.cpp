@@ -55,6 +55,21 @@ bool is_contiguous(const Span& span) {
     return true;
 }
 
+Span as_matrix(const Span& span, const char* name) {
+    if (span.ndim == 2) return span;
+    check_span(span, name);
+    if (span.ndim == 0) throw Error("ShapeError", "wrong shape []", name, "at least one dimension");
+    require_contiguous(span, name);
+    Span matrix = span;
+    matrix.ndim = 2;
+    matrix.shape[0] = 1;
+    for (int d = 0; d + 1 < span.ndim; ++d) matrix.shape[0] = checked_mul(matrix.shape[0], span.shape[d], "span rows");
+    matrix.shape[1] = span.shape[span.ndim - 1];
+    matrix.strides[0] = matrix.shape[1];
+    matrix.strides[1] = 1;
+    return matrix;
+}
+
 std::string shape_text(const Span& span) { return list_text(span.shape, span.ndim); }
 
 void check_span(const Span& span, const char* name) {

@@ -31,6 +31,10 @@ Span make_span(void* data, DType dtype, std::initializer_list<int64_t> shape);
 
 int64_t element_count(const Span& span);
 bool is_contiguous(const Span& span);
+
+// [..., n] as [product, n]: a matrix as it is, anything else without gaps, else ShapeError. Checks the span first.
+Span as_matrix(const Span& span, const char* name);
+
 std::string shape_text(const Span& span);
 
 // Negative sizes or strides, misalignment, a null pointer and "shorter than its shape" raise SpanError.

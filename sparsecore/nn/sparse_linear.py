@@ -198,7 +198,7 @@ class SparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + b for x [..., in_features]."""
         y = self._linear(x)
-        device = x.device.type
+        device = "cpu" if x.is_cpu else x.device.type  # the name of a device is slow to ask for
         if device == "meta" or not torch.is_autocast_enabled(device):  # torch knows no autocast there
             return y
         # The weight stays in its own type under autocast: casting it would undo the packing at every call.
@@ -209,8 +209,11 @@ class SparseLinear(nn.Module):
             tokens = math.prod(x.shape[:-1])
             if any(low <= tokens < high for low, high in self.dense_tokens):
                 return F.linear(x, self._dense, self.bias)
+        bias = self._parameters.get("bias")
+        if bias is None:  # none, or a plain tensor; for a parameter nn.Module's look-up takes longer than all the rest
+            bias = self.bias
         leaf = self._parameters.get("weight")
-        return self.packed.linear(x, self.bias, weight=None if leaf is None else self._oriented(leaf))
+        return self.packed.linear(x, bias, weight=None if leaf is None else self._oriented(leaf))
 
     def keep_dense_copy(self, dense_tokens: tuple[tuple[int, int], ...]) -> None:
         """Hold a dense copy as well and serve the token counts in the half-open ranges `dense_tokens` from it."""

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from sparsecore.backends.cpu import linear as cpu
 from sparsecore.backends.cuda import linear as cuda
 from sparsecore.backends.reference import linear as reference
-from sparsecore.errors import DtypeError, ShapeError, UnknownNameError, nearest
+from sparsecore.errors import DtypeError, NamedError, ShapeError, UnknownNameError, nearest
+from sparsecore.ops.direct import needs_gradient
 from sparsecore.ops.library import define
 from sparsecore.resident import Expected
 
@@ -33,7 +33,6 @@ __all__ = [
     "packed_grad_input",
     "packed_linear",
     "packed_to_dense",
-    "runs_directly",
 ]
 
 
@@ -175,28 +174,39 @@ bitmask_linear = _define_linear("bitmask_linear", "bitmask", "", _plain)
 packed_linear = _define_linear("packed_linear", "", "", _plain)
 
 
-def runs_directly(x: Tensor, bias: Tensor | None) -> bool:
-    """Whether a call needs nothing of the dispatcher: plain CPU tensors, no gradient, nothing that traces or compiles.
+class _DirectLinear(torch.autograd.Function):
+    """The operators' gradient for a direct call: through the dispatcher the wrapper alone takes some 30 us."""
 
-    The dispatcher and its gradient wrapper take as long as a small layer does for one token.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and type(x) is Tensor
-        and x.is_cpu
-        and not x.is_neg()
-        and torch._C._functorch.peek_interpreter_stack() is None  # vmap and its kin wrap plain tensors
-        and (bias is None or bias.is_cpu)
-        and not (torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)))
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        and not is_in_torch_dispatch_mode()
-    )
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        packed: Tensor,
+        bias: Tensor | None,
+        rows: int,
+        cols: int,
+        expected: Expected,
+        activation: str,
+        weight: None,
+    ) -> Tensor:
+        out = cpu.packed_linear(x, packed, bias, activation, expected)
+        _save(ctx, (x, packed, bias, rows, cols, expected, activation, weight), out)
+        return out
+
+    backward = staticmethod(_backward)
 
 
 def direct_linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: Expected) -> Tensor:
     """Run the CPU kernel of the linear operators without the dispatcher; the caller asks `runs_directly` first."""
-    _check(x, bias, expected[1], expected[2], activation, None)
-    return cpu.packed_linear(x, packed, bias, activation, expected)
+    try:
+        if needs_gradient(x, bias):
+            apply: Callable[..., Tensor] = _DirectLinear.apply
+            return apply(x, packed, bias, *expected[1:3], expected, activation, None)
+        return cpu.packed_linear(x, packed, bias, activation, expected)
+    except NamedError:
+        # The compiled module checks the same things; only a refusal is worth the time of saying them in torch's terms.
+        _check(x, bias, expected[1], expected[2], activation, None)
+        raise
 
 
 def _grad_input(backend: GradBackend) -> Callable[..., Tensor]:
@@ -227,7 +237,7 @@ def _grad_input_backward(ctx: Any, second: Tensor) -> tuple[Tensor | None, ...]:
     towards = leaf = None
     if ctx.needs_input_grad[0]:
         towards = packed_linear(second, packed, None, ctx.rows, ctx.cols, "none", weight)
-    if ctx.needs_input_grad[4]:
+    if weight is not None and ctx.needs_input_grad[4]:  # a default that was not given has no place in the tuple
         leaf = _matrix(grad).t() @ _matrix(second)
     return towards, None, None, None, leaf
 

@@ -19,16 +19,16 @@ def packed_linear(
 ) -> Tensor:
     """See `reference.linear.packed_linear`; x, bias and the result have the weight's dtype."""
     weight = resident.check(packed, expected)
-    rows, cols = weight.shape
     require_dtype(x, bias, weight.dtype)
-    out = x.new_empty((*x.shape[:-1], rows))
-    tokens = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), cols)
+    out = x.new_empty((*x.shape[:-1], weight.shape[0]))
+    if x.dim() != 2 and not x.is_contiguous():
+        x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     core.packed_linear(
-        span(tokens),
+        span(x),
         weight.span,
         None if bias is None else span(bias),
         # The result is new and contiguous: its storage need not be asked for, as `span` does for any tensor.
-        (out.data_ptr(), out.nbytes, (tokens.shape[0], rows), (rows, 1), DTYPE_NAMES[weight.dtype]),
+        (out.data_ptr(), out.nbytes, out.shape, out.stride(), DTYPE_NAMES[weight.dtype]),
         activation,
         torch.get_num_threads(),
     )

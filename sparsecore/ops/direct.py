@@ -1,0 +1,31 @@
+"""Whether a call may run its kernel without the dispatcher, which takes as long as a small layer does for one token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+__all__ = ["needs_gradient", "runs_directly"]
+
+
+def runs_directly(x: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether a call needs nothing of the dispatcher: plain CPU tensors, and nothing that traces, compiles or maps."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) is Tensor
+        and x.is_cpu
+        and not x.is_neg()
+        and (bias is None or ((type(bias) is nn.Parameter or type(bias) is Tensor) and bias.is_cpu))
+        and torch._C._functorch.peek_interpreter_stack() is None  # vmap and its kin wrap plain tensors
+        and not torch._C._is_tracing()
+        and not is_in_torch_dispatch_mode()
+    )
+
+
+def needs_gradient(x: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether autograd has to see the call; a tensor shows no tangent, so any forward-mode level says yes."""
+    return (
+        torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad))
+    ) or forward_ad._current_level >= 0
