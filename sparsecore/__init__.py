@@ -168,3 +168,4 @@ sys.modules[__name__].__class__ = _Package
 if not _wanted_import().startswith(_WITHOUT_TORCH):
     _require_torch()
     importlib.import_module("sparsecore.ops")
+    importlib.import_module("sparsecore.huggingface").register_when_imported()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, predict, token_grid
 from sparsecore.errors import InvalidValueError, PatternError
 from sparsecore.formats import find_pattern
+from sparsecore.huggingface import attach
 from sparsecore.inputs import Inputs
 from sparsecore.nn import SparseExperts, SparseLinear
 from sparsecore.nn.sparse_experts import follows_convention
@@ -79,6 +80,7 @@ def sparsify(
             _measure(model, inputs, waiting, tokens)
         rows.extend(_settle(model, waiting, min_ratio, keep_dense))
     keep_rows(model, rows)
+    attach(model)
     return model
 
 

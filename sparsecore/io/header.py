@@ -22,6 +22,8 @@ FORMAT_VERSION = "1.0"
 METADATA_KEY = "sparsecore"
 _DTYPES = ("float32", "float16", "bfloat16")
 _LONGEST_VERSION = 16
+_UNUSABLE = f'the metadata entry "{METADATA_KEY}" is unusable'
+_HINT = "the file was damaged or written by something else; write it again with sparsecore.save"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,26 @@ class ModuleEntry:
     def parsed(self) -> Pattern:
         """The pattern as a value."""
         return parse(self.pattern)
+
+    @classmethod
+    def from_json(cls, data: Any, problem: str, where: str) -> ModuleEntry:
+        """Read one entry, found in the file `where`; `problem` begins the message of the CorruptFileError."""
+        if not isinstance(data, dict):
+            raise CorruptFileError(problem, where=where, hint=_HINT)
+        shape, dtype, transposed = data.get("shape"), data.get("dtype"), data.get("transposed", False)
+        if not (isinstance(shape, list) and len(shape) == 2 and all(type(size) is int and size >= 0 for size in shape)):
+            raise CorruptFileError(f"{problem}: its shape is {shape!r}", where=where, hint=_HINT)
+        if dtype not in _DTYPES or not isinstance(transposed, bool):
+            raise CorruptFileError(
+                f"{problem}: its dtype is {dtype!r}, transposed {transposed!r}", where=where, hint=_HINT
+            )
+        try:
+            pattern = parse(data["pattern"]).name if isinstance(data.get("pattern"), str) else None
+        except NamedError as error:
+            raise CorruptFileError(f"{problem}: {error.what}", where=where, hint=_HINT) from error
+        if pattern is None:
+            raise CorruptFileError(f"{problem}: it names no pattern", where=where, hint=_HINT)
+        return cls(pattern, (shape[0], shape[1]), dtype, transposed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +97,15 @@ class Header:
         modules, aliases = data.get("modules", {}), data.get("aliases", {})
         if not isinstance(modules, dict) or not isinstance(aliases, dict):
             raise _corrupt("modules and aliases are not objects", where)
-        entries = {name: _entry(name, entry, where) for name, entry in modules.items()}
+        entries = {
+            name: ModuleEntry.from_json(entry, f"{_UNUSABLE}: the entry of module {name!r} is malformed", where)
+            for name, entry in modules.items()
+        }
         for alias, name in aliases.items():
             if not isinstance(name, str) or name in aliases:
                 raise _corrupt(f"the alias {alias!r} does not lead to a stored tensor", where)
         return cls(entries, aliases, version)
 
 
-def _entry(name: str, data: Any, where: str) -> ModuleEntry:
-    problem = f"the entry of module {name!r} is malformed"
-    if not isinstance(data, dict):
-        raise _corrupt(problem, where)
-    shape, dtype, transposed = data.get("shape"), data.get("dtype"), data.get("transposed", False)
-    if not (isinstance(shape, list) and len(shape) == 2 and all(type(size) is int and size >= 0 for size in shape)):
-        raise _corrupt(f"{problem}: its shape is {shape!r}", where)
-    if dtype not in _DTYPES or not isinstance(transposed, bool):
-        raise _corrupt(f"{problem}: its dtype is {dtype!r}, transposed {transposed!r}", where)
-    try:
-        pattern = parse(data["pattern"]).name if isinstance(data.get("pattern"), str) else None
-    except NamedError as error:
-        raise _corrupt(f"{problem}: {error.what}", where) from error
-    if pattern is None:
-        raise _corrupt(f"{problem}: it names no pattern", where)
-    return ModuleEntry(pattern, (shape[0], shape[1]), dtype, transposed)
-
-
 def _corrupt(problem: str, where: str) -> CorruptFileError:
-    return CorruptFileError(
-        f'the metadata entry "{METADATA_KEY}" is unusable: {problem}',
-        where=where,
-        hint="the file was damaged or written by something else; write it again with sparsecore.save",
-    )
+    return CorruptFileError(f"{_UNUSABLE}: {problem}", where=where, hint=_HINT)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparsecore.errors import DtypeError, KeyMismatchError, NamedError, ShapeError
 from sparsecore.formats import DTYPES
+from sparsecore.huggingface import attach
 from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
 from sparsecore.io.filling import Filler, require_values
 from sparsecore.io.names import join
@@ -47,6 +48,7 @@ def load_into(model: nn.Module, checkpoint: LoadedCheckpoint, *, dense: bool, st
         elif name in common and module not in stored:
             filler.add_dense(name, canonical(name).rpartition(".")[0], checkpoint)
     filler.fill()
+    attach(model)
 
 
 def expected_names(model: nn.Module) -> set[str]:

@@ -13,7 +13,7 @@ from sparsecore.errors import UnsupportedError
 from sparsecore.io.checkpoint import LoadedCheckpoint
 from sparsecore.io.container import write_safetensors
 from sparsecore.io.header import METADATA_KEY, Header, ModuleEntry
-from sparsecore.io.names import join
+from sparsecore.io.names import join, type_name
 from sparsecore.nn import SparseLinear
 from sparsecore.nn.state_dict import STORED_NAMES
 
@@ -96,7 +96,7 @@ def _checkpoint_state(checkpoint: LoadedCheckpoint) -> _State:
 
 
 def _entry(pattern: str, shape: tuple[int, int], dtype: torch.dtype, transposed: bool) -> ModuleEntry:
-    return ModuleEntry(pattern, shape, str(dtype).removeprefix("torch."), transposed)
+    return ModuleEntry(pattern, shape, type_name(dtype), transposed)
 
 
 def _once_each(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

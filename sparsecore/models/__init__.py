@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sparsecore.errors import UnsupportedError
 from sparsecore.models.bert import BERT
-from sparsecore.models.conv1d import is_conv1d
+from sparsecore.models.conv1d import conv1d_like, is_conv1d
 from sparsecore.models.experts import ExpertLayout, expert_layout
 from sparsecore.models.family import Family
 from sparsecore.models.roberta import ROBERTA
@@ -21,6 +21,7 @@ __all__ = [
     "ExpertLayout",
     "Family",
     "body_of",
+    "conv1d_like",
     "expert_layout",
     "family_of",
     "is_conv1d",
