@@ -44,8 +44,9 @@ def sparsify(
 
     inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a list of such batches. The model runs
         once on them, and every layer is timed both ways, in turns, at the token counts that it saw and at steps of 8
-        through `tokens`; layers of equal sizes, type, pattern and density are timed together, and what 20 s are too
-        short for is predicted. Without inputs a cost model decides, at steps of 2 (see `sparsecore.dispatch`).
+        through `tokens`, for some 20 ms; layers of equal sizes, type, pattern and density are timed together, and what
+        20 s in all are too short for is predicted. Without inputs a calibration of the machine decides, at steps of 2
+        (see `sparsecore.calibration`).
     tokens: lowest and highest number of tokens (batch x sequence) a layer will be given.
     filter_fn: filter_fn(module, name) -> False keeps a layer dense.
     keep_dense: pack also what is slower at some number of tokens, hold its dense form as well, and use at each number
@@ -208,6 +209,8 @@ def _settle(model: nn.Module, candidates: list[Candidate], min_ratio: float, kee
 def _verdict(candidate: Candidate, min_ratio: float, keep_dense: bool) -> tuple[bool, str]:
     if min_ratio == 0:
         return True, "packed to save memory, whatever its speed"
+    if any(ratio.kind == "unknown" for ratio in candidate.ratios):
+        return False, "nothing is known of its speed here: give inputs, or run `sparsecore doctor --calibrate`"
     slowest = min(candidate.ratios, key=lambda r: r.ratio)
     fastest = max(candidate.ratios, key=lambda r: r.ratio)
     if slowest.ratio >= min_ratio:

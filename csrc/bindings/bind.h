@@ -15,5 +15,6 @@ void bind_resident(pybind11::module_& m);
 void bind_topk(pybind11::module_& m);
 void bind_attention(pybind11::module_& m);
 void bind_cuda(pybind11::module_& m);
+void bind_limits(pybind11::module_& m);
 
 }  // namespace sparsecore::bindings

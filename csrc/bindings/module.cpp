@@ -19,4 +19,5 @@ PYBIND11_MODULE(_core, m) {
     bindings::bind_topk(m);
     bindings::bind_attention(m);
     bindings::bind_cuda(m);
+    bindings::bind_limits(m);
 }

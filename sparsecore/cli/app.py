@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from sparsecore.cli.bench import bench
+from sparsecore.cli.doctor import doctor
 from sparsecore.cli.info import info
 from sparsecore.cli.inspect import inspect
 from sparsecore.cli.pack import pack
@@ -24,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (prune, pack, inspect, info):
+for command in (prune, pack, inspect, info, doctor, bench):
     app.command()(command)
 
 

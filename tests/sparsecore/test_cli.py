@@ -207,3 +207,63 @@ def test_without_torch_the_command_says_what_to_install(tmp_path: Path) -> None:
     assert done.returncode == 2, done
     assert "sparsecore-kernels[torch]" in done.stderr
     assert command("--help", PYTHONPATH=path).returncode == 0
+
+
+def test_doctor_shows_the_machine_and_calibrates_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = json.loads(invoke("doctor", "--json"))
+    assert found["machine"]["isa"] == found["instruction sets"]["runs"] == sc.runtime_isa()
+    assert "GB/s" in found["limits"]["read"]
+    assert found["calibration"]["own"] == "none"
+    assert any("--calibrate" in line for line in found["advice"])
+    # The measurement itself has tests of its own; here one pattern is enough.
+    monkeypatch.setattr("sparsecore.calibrate.CASES", ((sc.NM(2, 4), (0.5,)),))
+    monkeypatch.setattr("sparsecore.calibrate.DTYPES", (torch.float32,))
+    shown = invoke("doctor", "--calibrate")
+    assert "written: " in shown
+    assert "in use" in shown
+    after = json.loads(invoke("doctor", "--json"))
+    assert after["calibration"]["own"] == "in use"
+    assert after["calibration"]["trust"] == 1
+    assert not any("--calibrate" in line for line in after["advice"])
+
+
+def test_bench_explains_random_layers_and_those_of_a_checkpoint(tmp_path: Path, seed: int) -> None:
+    random_layer = invoke("bench", "--shape", "64x32", "--tokens", "1,40", "--dtype", "bf16", "--explain")
+    assert "64x32 bfloat16 2:4, density 0.500" in random_layer
+    assert "verdict: " in random_layer
+    assert "bound by" in random_layer
+    checkpoint(tmp_path / "in.safetensors", seed)
+    invoke("prune", tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--pattern", "2:4")
+    layers = json.loads(invoke("bench", tmp_path / "out.safetensors", "--tokens", "3", "--json"))
+    assert {(layer["name"], *layer["shape"]) for layer in layers} == {
+        ("layer.fc1.weight", 128, 64),
+        ("layer.fc2.weight", 64, 128),
+    }
+    for layer in layers:
+        (point,) = layer["points"]
+        assert point["tokens"] == 3
+        assert point["packed"] >= 0 < point["dense"]
+        assert point["read_floor"] == layer["packed_bytes"] / layer["limits"]["read"]
+        assert layer["verdict"].startswith(("packed: ", "dense: "))
+    save_file({"a.weight": torch.randn(8, 8)}, tmp_path / "full.safetensors")
+    assert "no weight" in invoke("bench", tmp_path / "full.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("--shape", "64"), "no shape"),
+        (("--shape", "0x64"), "no shape"),
+        (("--shape", "9999999x9999999"), "no shape"),
+        (("--dtype", "fp8"), "no dtype"),
+        (("--tokens", "1,x"), "no numbers of tokens"),
+        (("--tokens", "0"), "no numbers of tokens"),
+        (("--sparsity", "2", "--pattern", "unstructured"), "sparsity is 2"),
+        (("--pattern", "2 of 4"), "no such sparsity pattern"),
+    ],
+)
+def test_bad_options_of_bench_are_named(arguments: tuple[str, ...], error: str) -> None:
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    assert isinstance(result.exception, sc.errors.NamedError)
+    assert error in str(result.exception)

@@ -1,0 +1,57 @@
+"""Random weights of a given pattern and density, and as many copies of a layer as keep a timing out of the caches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sparsecore.nn import SparseLinear
+from sparsecore.packed import PackedWeight
+from sparsecore.patterns import NM, Block, Pattern
+
+__all__ = ["COLD_BYTES", "cold_copies", "dense_layer", "packed_copies", "random_weight"]
+
+COLD_BYTES = 200 * 10**6
+"""Weights that take turns hold about this much together: more than a last-level cache keeps."""
+
+_MOST_COPIES = 128
+
+
+def random_weight(
+    shape: tuple[int, int], pattern: Pattern, density: float, dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
+    """Random weight [out_features, in_features] that satisfies `pattern`.
+
+    Its density is that of the pattern or, where that is free, about `density`. Kept values lie in 0.5 to 1.5, so that
+    no type rounds one to zero.
+    """
+    rows, cols = shape
+    if isinstance(pattern, NM):
+        groups = torch.rand(rows, -(-cols // pattern.m), pattern.m, generator=generator)
+        keep = (groups.argsort(-1).argsort(-1) < pattern.n).reshape(rows, -1)[:, :cols]
+    elif isinstance(pattern, Block):
+        kept = torch.rand(-(-rows // pattern.rows), -(-cols // pattern.cols), generator=generator) < density
+        row, col = torch.arange(rows) // pattern.rows, torch.arange(cols) // pattern.cols
+        keep = kept[row[:, None], col[None, :]]
+    else:
+        keep = torch.rand(rows, cols, generator=generator) < density
+    return ((torch.rand(rows, cols, generator=generator) + 0.5) * keep).to(dtype)
+
+
+def dense_layer(weight: Tensor) -> nn.Linear:
+    """nn.Linear with `weight` and a bias of zeros; made without random numbers, so the caller's generator stays."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta", dtype=weight.dtype)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    layer.bias = nn.Parameter(torch.zeros(weight.shape[0], dtype=weight.dtype), requires_grad=False)
+    return layer
+
+
+def packed_copies(layer: SparseLinear, count: int) -> list[SparseLinear]:
+    """`layer` and `count` - 1 more of it, each with a weight in memory of its own."""
+    stored = layer.stored()
+    return [layer, *(SparseLinear.from_packed(PackedWeight.from_stored(stored), layer.bias) for _ in range(count - 1))]
+
+
+def cold_copies(turn_bytes: int) -> int:
+    """Copies of each weight such that all together hold `COLD_BYTES`, where one of each holds `turn_bytes`."""
+    return max(1, min(_MOST_COPIES, -(-COLD_BYTES // max(1, turn_bytes))))
