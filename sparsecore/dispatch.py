@@ -37,7 +37,7 @@ class Ratio:
 class LayerCost:
     """What the model needs to know of one layer: its sizes in both forms.
 
-    dtype: of the packed weight. dense_dtype: of the dense one, where that is another.
+    dtype: of activations and dense weight. packed_dtype: of the packed values, where that is another.
     """
 
     pattern: Pattern
@@ -46,7 +46,7 @@ class LayerCost:
     dtype: torch.dtype
     dense_bytes: int
     packed_bytes: int
-    dense_dtype: torch.dtype | None = None
+    packed_dtype: torch.dtype | None = None
 
 
 def token_grid(tokens: tuple[int, int], factor: int) -> tuple[int, ...]:
@@ -66,8 +66,8 @@ def predict(cost: LayerCost, tokens: Sequence[int]) -> tuple[Ratio, ...]:
     Raises CorruptFileError where the user's calibration is damaged.
     """
     found = applicable()
-    dense = None if found is None else found.dense(cost.dense_dtype or cost.dtype)
-    packed = None if found is None else found.packed(cost.pattern, cost.density, cost.dtype)
+    dense = None if found is None else found.dense(cost.dtype)
+    packed = None if found is None else found.packed(cost.pattern, cost.density, cost.packed_dtype or cost.dtype)
     if found is None or dense is None or packed is None:
         return tuple(Ratio(t, 0.0, "unknown") for t in tokens)
     positions, trust = cost.shape[0] * cost.shape[1], found.trust

@@ -85,7 +85,7 @@ def _ratio(group: list[Pair], tokens: int, seconds: float, in_time: bool) -> Rat
     cost = group[0].cost
     if not in_time:
         return predict(cost, (tokens,))[0]
-    x = torch.ones(tokens, cost.shape[1], dtype=cost.dense_dtype or cost.dtype)
+    x = torch.ones(tokens, cost.shape[1], dtype=cost.dtype)
     dense = [lambda pair=pair: pair.dense(x) for pair in group]
     packed = [lambda pair=pair: pair.packed(x) for pair in group]
     ratio = interleaved_ratio(dense, packed, seconds)

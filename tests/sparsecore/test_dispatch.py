@@ -53,7 +53,7 @@ def test_what_was_not_calibrated_is_unknown(monkeypatch: pytest.MonkeyPatch) -> 
 def test_int8_is_held_against_the_dense_type(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = (*calibration().entries, Entry("2:4", "int8", 0.5, PACKED))
     monkeypatch.setattr(dispatch, "applicable", lambda: Calibration("kind", "avx512", 2, "2.13", "0.1", entries))
-    cost = LayerCost(NM(2, 4), 0.5, (64, 64), torch.int8, 16384, 2048, dense_dtype=torch.float32)
+    cost = LayerCost(NM(2, 4), 0.5, (64, 64), torch.float32, 16384, 2048, packed_dtype=torch.int8)
     expected = DENSE.seconds(5, 4096, 16384) / PACKED.seconds(5, 4096, 2048)
     assert predict(cost, (5,))[0].ratio == pytest.approx(expected)
 
