@@ -15,13 +15,18 @@ from torch import Tensor
 
 from sparsecore import backends
 from sparsecore.backends.reference import formats as reference
-from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, ShapeError
+from sparsecore.backends.reference import int8
+from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, InvalidValueError, ShapeError
 from sparsecore.pattern_search import look
 from sparsecore.patterns import NM, Block, Pattern, Unstructured, parse
 
-__all__ = ["DTYPES", "StoredWeight", "find_pattern", "from_tensors", "pack", "require_memory"]
+__all__ = ["DTYPES", "StoredWeight", "dense_dtype", "find_pattern", "from_tensors", "pack", "require_memory"]
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Element types of dense weights; stored values may be int8 as well."""
+
+# A sum of so many products of two values in [-127, 127] fits 32 bits.
+_MOST_INT8_COLS = (2**31 - 1) // 127**2
 
 _MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -39,12 +44,16 @@ class StoredWeight:
     tensors: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise DtypeError(f"weights of {self.dtype} are not supported", expected="float32, float16 or bfloat16")
+        if self.dtype not in (*DTYPES, torch.int8):
+            raise DtypeError(
+                f"weights of {self.dtype} are not supported", expected="float32, float16, bfloat16 or int8"
+            )
         owned = {name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}
         object.__setattr__(self, "tensors", MappingProxyType(owned))
         _check_layout(self)
         if self.device.type != "meta":
+            if self.dtype is torch.int8:
+                _check_quantised(self)
             backends.formats(self.device).validate(self.pattern, self.shape, self.tensors)
 
     @classmethod
@@ -80,11 +89,25 @@ class StoredWeight:
         return self.stored_values / total if total else 1.0
 
     def unpack(self) -> Tensor:
-        """Dense weight [rows, cols]: kept values bit for bit, +0 elsewhere.
+        """Dense weight [rows, cols]: kept values bit for bit, +0 elsewhere; of int8 values value * scale in float32.
 
         Raises ShapeError where this machine has not the memory for it: a few blocks may stand for any size.
         """
+        require_memory(self.shape, dense_dtype(self.dtype), self.device)
+        dense = self._unpack_values()
+        return dense * self.tensors["scales"][:, None] if self.dtype is torch.int8 else dense
+
+    def unpack_int8(self) -> tuple[Tensor, Tensor]:
+        """Return (int8 values [rows, cols], scales fp32 [rows]) of a weight with int8 values.
+
+        Raises DtypeError for another weight, ShapeError as `unpack` does.
+        """
+        if self.dtype is not torch.int8:
+            raise DtypeError(f"the values are {self.dtype}", where="unpack_int8", expected="torch.int8")
         require_memory(self.shape, self.dtype, self.device)
+        return self._unpack_values(), self.tensors["scales"]
+
+    def _unpack_values(self) -> Tensor:
         return backends.formats(self.device).unpack(self.pattern, self.shape, self.tensors)
 
     def keep_mask(self) -> Tensor:
@@ -97,17 +120,34 @@ class StoredWeight:
         StoredWeight(self.pattern, self.shape, self.dtype, self.tensors)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> StoredWeight:
-        """Return the same weight with its tensors on `device` and its values as `dtype`; the positions stay."""
+        """Return the same weight with its tensors on `device` and its values as `dtype`; the positions stay.
+
+        To int8 values are quantised (InvalidValueError where one is not finite), from int8 multiplied by their scale.
+        """
         dtype = dtype or self.dtype
         moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
-        converted = {name: t.to(dtype) if t.is_floating_point() else t for name, t in moved.items()}
-        return StoredWeight(self.pattern, self.shape, dtype, converted)
+        return StoredWeight(self.pattern, self.shape, dtype, self._converted(moved, dtype))
+
+    def _converted(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Mapping[str, Tensor]:
+        if dtype is self.dtype:
+            return tensors
+        if dtype is torch.int8:
+            return int8.quantise(self.pattern, self.shape, tensors)
+        if self.dtype is torch.int8:
+            return int8.dequantise(self.pattern, self.shape, tensors, dtype)
+        return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
-def pack(dense: Tensor, pattern: Pattern | str) -> StoredWeight:
-    """Return the stored form of `dense` [rows, cols], which must satisfy `pattern`.
+def dense_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Element type of the dense form of a weight with values of `dtype`: float32 for int8."""
+    return torch.float32 if dtype is torch.int8 else dtype
 
-    Raises PatternError where a group of N:M has too many non-zeros, ShapeError or DtypeError for other tensors.
+
+def pack(dense: Tensor, pattern: Pattern | str, dtype: torch.dtype | None = None) -> StoredWeight:
+    """Return the stored form of `dense` [rows, cols], which must satisfy `pattern`, with values of `dtype`.
+
+    dtype: default that of `dense`; torch.int8 quantises. Raises PatternError where a group of N:M has too many
+    non-zeros, ShapeError or DtypeError for other tensors, InvalidValueError where a value to quantise is not finite.
     """
     pattern = parse(pattern)
     if dense.dim() != 2:
@@ -117,7 +157,8 @@ def pack(dense: Tensor, pattern: Pattern | str) -> StoredWeight:
     if dense.dtype not in DTYPES:
         raise DtypeError(f"weights of {dense.dtype} are not supported", expected="float32, float16 or bfloat16")
     parts = backends.formats(dense.device).pack(dense.detach(), pattern)
-    return StoredWeight.assemble(pattern, (dense.shape[0], dense.shape[1]), parts)
+    stored = StoredWeight.assemble(pattern, (dense.shape[0], dense.shape[1]), parts)
+    return stored if dtype in (None, dense.dtype) else stored.to(dtype=dtype)
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> StoredWeight:
@@ -128,7 +169,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> StoredWeight:
     """
     named = {name.removeprefix("weight."): tensor for name, tensor in tensors.items()}
     shape = _pair(named, "shape")
-    names = set(named) - {"shape"}
+    names = set(named) - {"shape", "scales"}
     pattern: Pattern
     if names == {"blocks", "block_cols", "block_row_offsets", "block"}:
         pattern = Block(*_pair(named, "block"))
@@ -141,7 +182,8 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> StoredWeight:
     else:
         raise CorruptFileError(
             f"these tensors are no stored weight: {sorted(named)}",
-            expected="shape, compressed and bitmask or codes (and nm, or row_offsets), or shape, block and the blocks",
+            expected="shape, compressed and bitmask or codes (and nm, or row_offsets), or shape, block and the blocks; "
+            "scales beside int8 values",
         )
     values = named["blocks" if isinstance(pattern, Block) else "compressed"]
     plain = {"shape": torch.tensor(shape), **_tag(pattern)}
@@ -196,6 +238,11 @@ def _pair(tensors: Mapping[str, Tensor], name: str) -> tuple[int, int]:
 
 def _layout(weight: StoredWeight) -> dict[str, tuple[torch.dtype, tuple[int | None, ...]]]:
     """Dtype and shape of every tensor of a form; None: any size."""
+    scales = {"scales": (torch.float32, (weight.shape[0],))} if weight.dtype is torch.int8 else {}
+    return {**_pattern_layout(weight), **scales}
+
+
+def _pattern_layout(weight: StoredWeight) -> dict[str, tuple[torch.dtype, tuple[int | None, ...]]]:
     (rows, cols), pattern = weight.shape, weight.pattern
     if isinstance(pattern, Block):
         return {
@@ -223,8 +270,26 @@ def _layout(weight: StoredWeight) -> dict[str, tuple[torch.dtype, tuple[int | No
     }
 
 
+def _check_quantised(weight: StoredWeight) -> None:
+    scales, name = weight.tensors["scales"], "blocks" if isinstance(weight.pattern, Block) else "compressed"
+    wrong = ~((scales > 0) & scales.isfinite())
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise InvalidValueError(
+            f"the scale of row {row} is {float(scales[row])}", where="scales", expected="finite numbers above 0"
+        )
+    if bool((weight.tensors[name] == -128).any()):
+        raise InvalidValueError("an int8 value is -128", where=name, expected="values in [-127, 127]")
+
+
 def _check_layout(weight: StoredWeight) -> None:
     layout = _layout(weight)
+    if weight.dtype is torch.int8 and weight.shape[1] > _MOST_INT8_COLS:
+        raise ShapeError(
+            f"an int8 weight of {weight.shape[1]} columns",
+            where="shape",
+            expected=f"at most {_MOST_INT8_COLS}, so that no 32-bit sum overflows",
+        )
     if set(layout) != set(weight.tensors):
         raise ShapeError(
             f"a stored {weight.pattern.name} weight has other tensors: {sorted(weight.tensors)}",

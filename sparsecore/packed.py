@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecore import formats, ops, resident
-from sparsecore.formats import StoredWeight, require_memory
+from sparsecore.formats import StoredWeight, dense_dtype, require_memory
 from sparsecore.ops.direct import runs_directly
 from sparsecore.ops.linear import direct_linear
 from sparsecore.patterns import NM, Block, Pattern
@@ -32,9 +32,9 @@ class PackedWeight:
         self._expected = (pattern.kind, *shape, *pattern.sizes)
 
     @classmethod
-    def from_dense(cls, dense: Tensor, pattern: Pattern | str) -> PackedWeight:
-        """Pack `dense`, which must satisfy `pattern`; raises as `formats.pack` does."""
-        return cls(formats.pack(dense, pattern))
+    def from_dense(cls, dense: Tensor, pattern: Pattern | str, dtype: torch.dtype | None = None) -> PackedWeight:
+        """Pack `dense`, which must satisfy `pattern`, with values of `dtype`; raises as `formats.pack` does."""
+        return cls(formats.pack(dense, pattern, dtype))
 
     @classmethod
     def from_stored(cls, stored: StoredWeight, isa: str | None = None) -> PackedWeight:
@@ -46,12 +46,13 @@ class PackedWeight:
         return resident.to_stored(self._resident)
 
     def to_dense(self) -> Tensor:
-        """Return the dense weight [out_features, in_features] on the device of the weight.
+        """Return the dense weight [out_features, in_features] on the device of the weight; int8 values as float32.
 
         Raises ShapeError where this machine has not the memory for it.
         """
-        require_memory(self._shape, self._dtype, self.device)
-        dense: Tensor = ops.packed_to_dense(self._resident, *self._shape, self._dtype)
+        dtype = dense_dtype(self._dtype)
+        require_memory(self._shape, dtype, self.device)
+        dense: Tensor = ops.packed_to_dense(self._resident, *self._shape, dtype)
         return dense
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> PackedWeight:
@@ -69,12 +70,13 @@ class PackedWeight:
     def linear(
         self, x: Tensor, bias: Tensor | None = None, activation: str = "none", weight: Tensor | None = None
     ) -> Tensor:
-        """activation(x W^T + bias) for x [..., in_features] in the weight's dtype.
+        """activation(x W^T + bias) for x [..., in_features] in the weight's dtype, or any float type with int8 values.
 
         activation: "none", "relu", "gelu", "gelu_tanh" or "silu". weight: a dense leaf that only receives the dense
-        gradient. Under autocast the input (and the bias) is converted to the weight's dtype, in which the result is.
+        gradient. Under autocast the input (and the bias) is converted to the weight's dtype, in which the result is;
+        int8 values take the input as it is, and the bias in its type.
         """
-        dtype = self._dtype
+        dtype = x.dtype if self._dtype is torch.int8 else self._dtype
         foreign = x.dtype is not dtype or (bias is not None and bias.dtype is not dtype)
         if foreign and torch.is_autocast_enabled(x.device.type):
             x = x.to(dtype)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from sparsecore.dispatch import Ratio
+from sparsecore.formats import dense_dtype
 from sparsecore.nn import SparseExperts, SparseLinear
 from sparsecore.survey import survey
 
-__all__ = ["Report", "Row", "keep_rows", "report"]
+__all__ = ["Report", "Row", "keep_rows", "report", "values_name"]
 
 _KEPT = "_sparsecore_rows"
 
@@ -27,6 +29,7 @@ class Row:
     density: kept positions over all positions; for a dense weight, non-zeros over all.
     dense_bytes, held_bytes: bytes of the dense weight and of all that is held now (both copies with `keep_dense`).
     ratios: speed against dense at each number of tokens looked at.
+    values: element type of the packed values, "float32" or "int8", say; None for a dense weight.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Row:
     dense_bytes: int
     held_bytes: int
     ratios: tuple[Ratio, ...] = ()
+    values: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,18 @@ class Report:
         return {"rows": [asdict(row) for row in self.rows], "total": totals}
 
     def __str__(self) -> str:
-        head = ("layer", "kind", "form", "pattern", "density", "dense KiB", "held KiB", "speed against dense", "why")
+        head = (
+            "layer",
+            "kind",
+            "form",
+            "pattern",
+            "values",
+            "density",
+            "dense KiB",
+            "held KiB",
+            "speed against dense",
+            "why",
+        )
         table = [head, *(_cells(row) for row in self.rows)]
         widths = [max(len(line[i]) for line in table) for i in range(len(head))]
         lines = [
@@ -96,12 +111,7 @@ def report(model: nn.Module) -> Report:
     """
     kept: dict[str, Row] = {row.name: row for row in getattr(model, _KEPT, ())}
     live = {found.name: found for found in _packed_rows(model)}
-    rows = [
-        replace(found, kind=before.kind, reason=before.reason, ratios=before.ratios)
-        if (before := kept.get(name)) is not None and before.packed
-        else found
-        for name, found in live.items()
-    ]
+    rows = [_judged(found, kept.get(name)) for name, found in live.items()]
     for found in survey(model):
         before = kept.get(found.name)
         if before is not None and not before.packed:
@@ -112,6 +122,15 @@ def report(model: nn.Module) -> Report:
             )
     order = {name: index for index, (name, _) in enumerate(model.named_modules(remove_duplicate=False))}
     return Report(tuple(sorted(rows, key=lambda row: order.get(row.name, order.get(row.name.rpartition(".")[0], 0)))))
+
+
+def _judged(found: Row, before: Row | None) -> Row:
+    """Row of a packed layer as it is now, with the verdict of `sparsify` on it."""
+    if before is None or not before.packed:
+        return found
+    # What an int8 weight was made from, only `sparsify` knows.
+    dense_bytes = before.dense_bytes if found.values == before.values == "int8" else found.dense_bytes
+    return replace(found, kind=before.kind, reason=before.reason, ratios=before.ratios, dense_bytes=dense_bytes)
 
 
 def keep_rows(model: nn.Module, rows: list[Row]) -> None:
@@ -156,9 +175,17 @@ def _row(name: str, kind: str, layers: list[SparseLinear]) -> Row:
         reason="packed",
         pattern=" / ".join(sorted({layer.pattern.name for layer in layers})),
         density=kept / positions if positions else 1.0,
-        dense_bytes=sum(layer.in_features * layer.out_features * layer.weight_dtype.itemsize for layer in layers),
+        dense_bytes=sum(
+            layer.in_features * layer.out_features * dense_dtype(layer.weight_dtype).itemsize for layer in layers
+        ),
         held_bytes=sum(layer.held_bytes for layer in layers),
+        values=values_name(layers),
     )
+
+
+def values_name(layers: Iterable[SparseLinear]) -> str:
+    """Element type of the packed values, or all types that the experts have."""
+    return " / ".join(sorted({str(layer.weight_dtype).removeprefix("torch.") for layer in layers}))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -169,6 +196,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.kind,
         "packed" if row.packed else "dense",
         row.pattern or "-",
+        row.values or "-",
         f"{row.density:.3f}",
         _kib(row.dense_bytes),
         _kib(row.held_bytes),

@@ -22,9 +22,9 @@ __all__ = ["Expected", "Resident", "check", "make", "place", "to_stored"]
 
 # Sections of each form that the compiled module reads; sizes travel as numbers.
 _SECTIONS = {
-    "nm": ("compressed", "bitmask", "codes"),
-    "bitmask": ("compressed", "bitmask", "row_offsets"),
-    "block": ("blocks", "block_cols", "block_row_offsets"),
+    "nm": ("compressed", "bitmask", "codes", "scales"),
+    "bitmask": ("compressed", "bitmask", "row_offsets", "scales"),
+    "block": ("blocks", "block_cols", "block_row_offsets", "scales"),
 }
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
@@ -52,7 +52,8 @@ _seen: dict[int, tuple[weakref.ref[Tensor], int, Resident]] = {}
 def make(stored: StoredWeight, target: str | None = None) -> Tensor:
     """Return the resident tensor (uint8, 1-D) of a weight on the CPU.
 
-    target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernel (N:M only).
+    target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernel (N:M of a
+    float type only).
     """
     target = target or core.runtime_isa()
     if target == "cuda":
@@ -74,7 +75,8 @@ def place(stored: StoredWeight, isa: str | None = None) -> tuple[str, Tensor]:
     if device.type == "cpu":
         resident = make(stored, isa)
         return check(resident).isa, resident
-    runs_cuda = device.type == "cuda" and stored.pattern.kind == "nm" and core.cuda_info()["available"]
+    has_kernel = stored.pattern.kind == "nm" and stored.dtype is not torch.int8
+    runs_cuda = device.type == "cuda" and has_kernel and core.cuda_info()["available"]
     with torch.inference_mode(False):
         resident = make(stored.to("cpu"), "cuda" if runs_cuda else "portable").to(device)
     return check(resident).isa, resident
@@ -177,6 +179,11 @@ def _pattern(kind: str, first: int, second: int) -> Pattern:
 
 def _sections(info: Resident) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Dtype and shape of the stored tensors of a resident weight."""
+    scales = {"scales": (torch.float32, (info.shape[0],))} if info.dtype is torch.int8 else {}
+    return {**_pattern_sections(info), **scales}
+
+
+def _pattern_sections(info: Resident) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     (rows, cols), pattern = info.shape, info.pattern
     if isinstance(pattern, Block):
         return {

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, predict, token_grid
-from sparsecore.errors import InvalidValueError, PatternError
+from sparsecore.errors import InvalidValueError, PatternError, ShapeError
 from sparsecore.formats import find_pattern
 from sparsecore.huggingface import attach
 from sparsecore.inputs import Inputs
@@ -19,7 +20,7 @@ from sparsecore.nn import SparseExperts, SparseLinear
 from sparsecore.nn.sparse_experts import follows_convention
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import Pattern, parse
-from sparsecore.report import Row, dense_row, keep_rows
+from sparsecore.report import Row, dense_row, keep_rows, values_name
 from sparsecore.survey import FilterFn, Found, survey
 from sparsecore.trial import Pair, observed_tokens, time_pairs
 
@@ -36,6 +37,7 @@ def sparsify(
     keep_dense: bool = False,
     pattern: Pattern | str | None = None,
     min_ratio: float = ACCEPTED,
+    dtype: torch.dtype | str | None = None,
 ) -> nn.Module:
     """Replace in place every nn.Linear, transformers Conv1D and fused-experts parameter that pays; return `model`.
 
@@ -53,11 +55,16 @@ def sparsify(
         of tokens the form that was faster there.
     pattern: pattern to pack in; default: found from the zeros of each weight.
     min_ratio: 0 packs all that can be packed without looking at the speed, to save memory.
+    dtype: "int8" or torch.int8 quantises what is packed, with one scale an output; activations keep their type and are
+        quantised at each call, one scale a token. The outputs then differ from those of the dense model: see
+        `sparsecore.quantise.output_error`. Default: values keep their type.
 
-    Raises InvalidValueError for a range of tokens that is none, or where `model` itself is the layer.
+    Raises InvalidValueError for a range of tokens that is none, for another dtype, or where `model` is itself the
+    layer.
     """
     _check(tokens, min_ratio)
     wanted = None if pattern is None else parse(pattern)
+    values = _values_dtype(dtype)
     timed = min_ratio > 0 or keep_dense
     rows: list[Row] = []
     waiting: list[Candidate] = []
@@ -66,7 +73,7 @@ def sparsify(
     while pending:
         # Taken out one by one, so that a dense weight is freed as soon as it is replaced.
         found = pending.popleft()
-        candidate = found.reason or _pack(found, wanted)
+        candidate = found.reason or _pack(found, wanted, values)
         if isinstance(candidate, Candidate):
             waiting.append(candidate)
         else:
@@ -104,7 +111,15 @@ class Candidate:
         dense_bytes = self.found.dense_bytes // len(self.layers)
         for layer, matrix in zip(self.layers, self.found.matrices if experts else (None,), strict=True):
             shape = (layer.out_features, layer.in_features)
-            cost = LayerCost(layer.pattern, layer.density, shape, layer.weight_dtype, dense_bytes, layer.held_bytes)
+            cost = LayerCost(
+                layer.pattern,
+                layer.density,
+                shape,
+                self.found.weight.dtype,
+                dense_bytes,
+                layer.held_bytes,
+                layer.weight_dtype,
+            )
             yield Pair(cost, self.found.module if matrix is None else partial(_linear, matrix), layer)
 
 
@@ -124,6 +139,15 @@ def _check(tokens: tuple[int, int], min_ratio: float) -> None:
         raise InvalidValueError(f"min_ratio is {min_ratio}", where="sparsify(min_ratio=)", expected="0 or more")
 
 
+def _values_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """Element type of packed values; None: that of the weight."""
+    if dtype not in (None, "int8", torch.int8):
+        raise InvalidValueError(
+            f"no such type of packed values: {dtype}", where="sparsify(dtype=)", expected='None, "int8" or torch.int8'
+        )
+    return None if dtype is None else torch.int8
+
+
 def _refuse_root(model: nn.Module, found: Iterable[Found]) -> None:
     if any(one.module is model and not one.reason for one in found):
         raise InvalidValueError(
@@ -134,7 +158,7 @@ def _refuse_root(model: nn.Module, found: Iterable[Found]) -> None:
         )
 
 
-def _pack(found: Found, wanted: Pattern | None) -> Candidate | str:
+def _pack(found: Found, wanted: Pattern | None, dtype: torch.dtype | None) -> Candidate | str:
     """Pack a weight, or say why it stays dense."""
     if found.kind == "experts" and not follows_convention(found.module):
         return f"{type(found.module).__name__} computes something else than fused experts do"
@@ -145,9 +169,11 @@ def _pack(found: Found, wanted: Pattern | None) -> Candidate | str:
             density = found.density
             return "no zeros" if density == 1 else f"no pattern makes it smaller (density {density:.3f})"
         try:
-            packed = PackedWeight.from_dense(dense, pattern)
+            packed = PackedWeight.from_dense(dense, pattern, dtype)
         except PatternError as error:
             return f"it is not {pattern.name}: {error.what}, {error.where}"
+        except (InvalidValueError, ShapeError) as error:  # no int8 form: not finite, too wide
+            return error.what
         bias = None if found.kind == "experts" else found.module._parameters["bias"]
         layer = SparseLinear.from_packed(packed, bias, transposed=found.kind == "Conv1D")
         layers.append(layer.train(found.module.training))
@@ -197,6 +223,7 @@ def _settle(model: nn.Module, candidates: list[Candidate], min_ratio: float, kee
                 found.dense_bytes,
                 found.dense_bytes,
                 candidate.ratios,
+                values_name(candidate.layers) if packed else None,
             )
         )
         if packed:

@@ -35,11 +35,12 @@ Stored stored_from(const std::string& kind, int64_t rows, int64_t cols, int64_t 
     Geometry& g = stored.geometry;
     g.kind = formats::parse_kind(kind);
     g.codes = g.kind == formats::Kind::NM && spans.count("codes") != 0;
-    const formats::PartNames names = formats::part_names(g.kind, g.codes);
-    stored.values = part(spans, names.values);
+    stored.values = part(spans, formats::part_names(g).values);
+    g.dtype = stored.values.dtype;
+    const formats::PartNames names = formats::part_names(g);
     stored.positions = part(spans, names.positions);
     stored.offsets = part(spans, names.offsets);
-    g.dtype = stored.values.dtype;
+    stored.scales = part(spans, names.scales);
     g.rows = rows;
     g.cols = cols;
     g.p0 = p0;
@@ -71,10 +72,11 @@ py::dict info(const Span& span) {
 void to_stored(const Span& resident, const SpanMap& out) {
     Stored stored;
     stored.geometry = cpu::resident_open(resident).geometry;
-    const formats::PartNames names = formats::part_names(stored.geometry.kind, stored.geometry.codes);
+    const formats::PartNames names = formats::part_names(stored.geometry);
     stored.values = part(out, names.values);
     stored.positions = part(out, names.positions);
     stored.offsets = part(out, names.offsets);
+    stored.scales = part(out, names.scales);
     cpu::resident_to_stored(resident, stored);
 }
 

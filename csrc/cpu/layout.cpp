@@ -14,8 +14,9 @@ using formats::Stored;
 
 namespace {
 
-const std::vector<Layout>& layouts(Kind kind) {
-    switch (kind) {
+const std::vector<Layout>& layouts(const Geometry& geometry) {
+    if (geometry.dtype == core::DType::I8) return int8_layouts();
+    switch (geometry.kind) {
         case Kind::NM: return nm_layouts();
         case Kind::Bitmask: return bitmask_layouts();
         case Kind::Block: break;
@@ -27,9 +28,9 @@ const std::vector<Layout>& layouts(Kind kind) {
 
 const Layout& choose_layout(const Geometry& geometry, Isa isa) {
     const Layout* best = nullptr;
-    for (const Layout& layout : layouts(geometry.kind)) {
+    for (const Layout& layout : layouts(geometry)) {
         const bool allowed = static_cast<uint32_t>(layout.isa) <= static_cast<uint32_t>(isa);
-        if (allowed && layout.supports(geometry)) best = &layout;
+        if (layout.kind == geometry.kind && allowed && layout.supports(geometry)) best = &layout;
     }
     if (best == nullptr) {
         throw Error("UnsupportedError", std::string("no kernel for this kind of weight: ") + kind_name(geometry.kind),
@@ -39,8 +40,8 @@ const Layout& choose_layout(const Geometry& geometry, Isa isa) {
 }
 
 const Layout& layout_of(const Resident& resident) {
-    for (const Layout& layout : layouts(resident.geometry.kind)) {
-        if (layout.id == resident.layout && layout.isa == resident.isa) return layout;
+    for (const Layout& layout : layouts(resident.geometry)) {
+        if (layout.kind == resident.geometry.kind && layout.id == resident.layout && layout.isa == resident.isa) return layout;
     }
     throw Error("ResidentError", "unknown resident layout " + std::to_string(resident.layout), "resident",
                 "a layout of this build", "make it again from the stored form");
@@ -53,7 +54,7 @@ int64_t resident_size(const Stored& stored, Isa isa) {
 
 void resident_make(const Stored& stored, Isa isa, const core::Span& out) {
     validate_stored(stored);
-    for (const core::Span* part : {&stored.values, &stored.positions, &stored.offsets}) {
+    for (const core::Span* part : {&stored.values, &stored.positions, &stored.offsets, &stored.scales}) {
         require_disjoint(out, "out", *part, "stored");
     }
     const Layout& layout = choose_layout(stored.geometry, isa);
@@ -69,9 +70,10 @@ Resident resident_open(const core::Span& span) {
 void resident_validate(const core::Span& span) {
     const Resident resident = resident_open(span);
     const formats::PartBytes bytes = part_bytes(resident.geometry);
-    core::AlignedBuffer values(bytes.values), positions(bytes.positions), offsets(bytes.offsets);
+    core::AlignedBuffer values(bytes.values), positions(bytes.positions), offsets(bytes.offsets),
+        scales(bytes.scales);
     const Stored stored =
-        stored_view(resident.geometry, values.as<void>(), positions.as<void>(), offsets.as<void>());
+        stored_view(resident.geometry, values.as<void>(), positions.as<void>(), offsets.as<void>(), scales.as<void>());
     layout_of(resident).restore(resident, stored);
     validate_stored(stored);
 }

@@ -14,7 +14,7 @@ struct LinearCall;  // common/linear_call.h
 
 struct Layout {
     formats::Kind kind;
-    uint32_t id;  // unique within the kind, never reused; 0 is the stored form
+    uint32_t id;  // unique within the kind (int8 apart), never reused; 0 is the stored form
     core::Isa isa;
     const char* name;
     // Whether this layout can hold such a weight; among those that can, the last in the table is taken.
@@ -34,6 +34,7 @@ struct Layout {
 const std::vector<Layout>& nm_layouts();
 const std::vector<Layout>& bitmask_layouts();
 const std::vector<Layout>& block_layouts();
+const std::vector<Layout>& int8_layouts();  // every kind, with int8 values
 
 // The layout for a weight on `isa` (which may be no better than the machine).
 const Layout& choose_layout(const formats::Geometry& geometry, core::Isa isa);

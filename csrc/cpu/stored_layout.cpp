@@ -9,7 +9,7 @@ namespace {
 bool supports_any(const formats::Geometry&) { return true; }
 
 void restore_copy(const formats::Resident& resident, const formats::Stored& out) {
-    const core::Span* parts[formats::kStoredParts] = {&out.values, &out.positions, &out.offsets};
+    const core::Span* parts[formats::kStoredParts] = {&out.values, &out.positions, &out.offsets, &out.scales};
     for (int i = 0; i < formats::kStoredParts; ++i) {
         if (resident.section_bytes[i] > 0) {
             std::memcpy(parts[i]->data, resident.sections[i], static_cast<size_t>(resident.section_bytes[i]));

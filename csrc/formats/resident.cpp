@@ -124,7 +124,7 @@ Resident open_resident(const Span& span) {
     if (header.total_bytes != span.shape[0]) {
         damaged("buffer of " + std::to_string(span.shape[0]) + " bytes", std::to_string(header.total_bytes));
     }
-    if (header.kind > 2 || header.dtype > 2 || header.isa > 3 || header.section_count > kMaxSections ||
+    if (header.kind > 2 || header.dtype > static_cast<uint32_t>(core::DType::I8) || header.isa > 3 || header.section_count > kMaxSections ||
         header.rows < 0 || header.cols < 0 || header.kept < 0) {
         damaged("header fields out of range", "a header written by this version");
     }
@@ -140,11 +140,11 @@ Resident open_resident(const Span& span) {
 
 Sections stored_sections(const Stored& stored) {
     const PartBytes bytes = part_bytes(stored.geometry);
-    return {kStoredParts, {bytes.values, bytes.positions, bytes.offsets}};
+    return {kStoredParts, {bytes.values, bytes.positions, bytes.offsets, bytes.scales}};
 }
 
 void fill_stored(const Stored& stored, const Resident& out) {
-    const Span* parts[kStoredParts] = {&stored.values, &stored.positions, &stored.offsets};
+    const Span* parts[kStoredParts] = {&stored.values, &stored.positions, &stored.offsets, &stored.scales};
     for (int i = 0; i < kStoredParts; ++i) {
         if (out.section_bytes[i] > 0) {
             std::memcpy(out.sections[i], parts[i]->data, static_cast<size_t>(out.section_bytes[i]));
@@ -154,7 +154,7 @@ void fill_stored(const Stored& stored, const Resident& out) {
 
 void check_stored_sections(const Resident& resident) {
     const PartBytes bytes = part_bytes(resident.geometry);
-    const int64_t expected[kStoredParts] = {bytes.values, bytes.positions, bytes.offsets};
+    const int64_t expected[kStoredParts] = {bytes.values, bytes.positions, bytes.offsets, bytes.scales};
     bool same = resident.section_count == kStoredParts;
     for (int i = 0; same && i < kStoredParts; ++i) same = resident.section_bytes[i] == expected[i];
     if (!same) damaged("sections do not fit the sizes in the header", "the stored form of this weight");
@@ -162,7 +162,8 @@ void check_stored_sections(const Resident& resident) {
 
 Stored resident_stored_view(const Resident& resident) {
     check_stored_sections(resident);
-    return stored_view(resident.geometry, resident.sections[0], resident.sections[1], resident.sections[2]);
+    return stored_view(resident.geometry, resident.sections[0], resident.sections[1], resident.sections[2],
+                       resident.sections[3]);
 }
 
 }  // namespace sparsecore::formats

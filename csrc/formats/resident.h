@@ -1,6 +1,6 @@
 // A weight in the layout of one machine: a header and up to eight sections in one 64-byte aligned buffer of bytes.
 //
-// Layout 0 of every kind is the stored form itself (sections: values, positions, offsets) and runs everywhere. Other
+// Layout 0 of every kind is the stored form itself (sections: values, positions, offsets, scales) and runs everywhere. Other
 // layouts belong to a kernel and an instruction set (csrc/cpu/layout.h). Resident bytes never go into a file: the
 // layout may change with every release.
 #pragma once

@@ -1,5 +1,6 @@
 #include "formats/stored.h"
 
+#include <cmath>
 #include <limits>
 
 #include "core/buffer.h"
@@ -30,13 +31,14 @@ Kind parse_kind(const std::string& name) {
     throw Error("InvalidValueError", "unknown kind of weight '" + name + "'", "kind", "nm, bitmask or block");
 }
 
-PartNames part_names(Kind kind, bool codes) {
-    switch (kind) {
-        case Kind::NM: return {"compressed", codes ? "codes" : "bitmask", nullptr};
-        case Kind::Bitmask: return {"compressed", "bitmask", "row_offsets"};
-        case Kind::Block: return {"blocks", "block_cols", "block_row_offsets"};
+PartNames part_names(const Geometry& g) {
+    const char* scales = g.dtype == DType::I8 ? "scales" : nullptr;
+    switch (g.kind) {
+        case Kind::NM: return {"compressed", g.codes ? "codes" : "bitmask", nullptr, scales};
+        case Kind::Bitmask: return {"compressed", "bitmask", "row_offsets", scales};
+        case Kind::Block: return {"blocks", "block_cols", "block_row_offsets", scales};
     }
-    return {nullptr, nullptr, nullptr};
+    return {nullptr, nullptr, nullptr, nullptr};
 }
 
 namespace {
@@ -49,9 +51,13 @@ void check_geometry(const Geometry& g) {
     if (g.rows > most || g.cols > most) {
         throw Error("ShapeError", "weight is too large", "rows, cols", "at most " + std::to_string(most));
     }
-    if (!core::is_float(g.dtype)) {
+    if (!core::is_float(g.dtype) && g.dtype != DType::I8) {
         throw Error("DtypeError", std::string("wrong element type ") + core::dtype_name(g.dtype), "weight",
-                    "f32, f16 or bf16");
+                    "f32, f16, bf16 or i8");
+    }
+    if (g.dtype == DType::I8 && g.cols > kMaxInt8Cols) {
+        throw Error("ShapeError", "an int8 weight of " + std::to_string(g.cols) + " columns", "cols",
+                    "at most " + std::to_string(kMaxInt8Cols) + ", so that no 32-bit sum overflows");
     }
 }
 
@@ -61,30 +67,32 @@ PartBytes part_bytes(const Geometry& g) {
     check_geometry(g);
     const int64_t size = core::itemsize(g.dtype);
     const char* what = "stored weight";
+    const int64_t scales = g.dtype == DType::I8 ? checked_mul(g.rows, 4, what) : 0;
     switch (g.kind) {
         case Kind::NM: {
             const int64_t kept = nm_kept_per_row(g.cols, g.p0, g.p1);
             const int64_t position_bytes = g.codes ? nm_code_bytes(kept, g.p1) : bitmask_bytes(g.cols);
             return {checked_mul(checked_mul(g.rows, kept, what), size, what), checked_mul(g.rows, position_bytes, what),
-                    0};
+                    0, scales};
         }
         case Kind::Bitmask:
             return {checked_mul(g.kept, size, what), checked_mul(g.rows, bitmask_bytes(g.cols), what),
-                    checked_mul(g.rows, 8, what)};
+                    checked_mul(g.rows, 8, what), scales};
         case Kind::Block: {
             block_check_pattern(g.p0, g.p1);
             const int64_t area = checked_mul(g.p0, g.p1, what);
             return {checked_mul(checked_mul(g.kept, area, what), size, what), checked_mul(g.kept, 4, what),
-                    checked_mul(checked_add(core::ceil_div(g.rows, g.p0), 1, what), 8, what)};
+                    checked_mul(checked_add(core::ceil_div(g.rows, g.p0), 1, what), 8, what), scales};
         }
     }
-    return {0, 0, 0};
+    return {0, 0, 0, 0};
 }
 
-Stored stored_view(const Geometry& g, void* values, void* positions, void* offsets) {
+Stored stored_view(const Geometry& g, void* values, void* positions, void* offsets, void* scales) {
     part_bytes(g);  // checks the geometry, overflow included
     Stored stored;
     stored.geometry = g;
+    if (g.dtype == DType::I8) stored.scales = make_span(scales, DType::F32, {g.rows});
     switch (g.kind) {
         case Kind::NM: {
             const int64_t kept = nm_kept_per_row(g.cols, g.p0, g.p1);
@@ -119,20 +127,39 @@ void check_part(const Span& part, const Span& expected, const char* name) {
     require_contiguous(part, name);
 }
 
+void check_quantised(const Stored& stored) {
+    const auto* scales = stored.scales.as<const float>();
+    for (int64_t row = 0; row < stored.geometry.rows; ++row) {
+        if (!(scales[row] > 0.0f && std::isfinite(scales[row]))) {
+            throw Error("InvalidValueError", "the scale of row " + std::to_string(row) + " is " +
+                        std::to_string(scales[row]), "scales", "finite numbers above 0");
+        }
+    }
+    const auto* values = stored.values.as<const int8_t>();
+    for (int64_t i = 0, count = element_count(stored.values); i < count; ++i) {
+        if (values[i] == -128) {
+            throw Error("InvalidValueError", "an int8 value is -128", part_names(stored.geometry).values,
+                        "values in [-127, 127]");
+        }
+    }
+}
+
 }  // namespace
 
 void check_stored_shapes(const Stored& stored) {
     const Geometry& g = stored.geometry;
     const Stored expected = stored_view(g, nullptr, nullptr, nullptr);
-    const PartNames names = part_names(g.kind, g.codes);
+    const PartNames names = part_names(g);
     check_part(stored.values, expected.values, names.values);
     check_part(stored.positions, expected.positions, names.positions);
     check_part(stored.offsets, expected.offsets, names.offsets);
+    check_part(stored.scales, expected.scales, names.scales);
 }
 
 void validate_stored(const Stored& stored) {
     check_stored_shapes(stored);
     const Geometry& g = stored.geometry;
+    if (g.dtype == DType::I8) check_quantised(stored);
     switch (g.kind) {
         case Kind::NM:
             if (g.codes) {

@@ -1,4 +1,4 @@
-// One sparse weight in its stored form, whatever the kind: values, positions and (not for N:M) offsets.
+// One sparse weight in its stored form, whatever the kind: values, positions, (not for N:M) offsets and (int8) scales.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,9 @@
 #include "core/span.h"
 
 namespace sparsecore::formats {
+
+// Columns of an int8 weight: a sum of so many products of two values in [-127, 127] fits 32 bits.
+constexpr int64_t kMaxInt8Cols = 2147483647 / (127 * 127);
 
 enum class Kind : uint32_t { NM = 0, Bitmask = 1, Block = 2 };
 
@@ -28,33 +31,35 @@ struct Stored {
     core::Span values;     // compressed | compressed | blocks
     core::Span positions;  // bitmask or codes | bitmask | block_cols
     core::Span offsets;    // empty | row_offsets | block_row_offsets
+    core::Span scales;     // int8: f32 [rows], weight = value * scale of its row; else empty
 };
 
-constexpr int kStoredParts = 3;
+constexpr int kStoredParts = 4;
 
-// The names of the three tensors in files and dictionaries; null where the kind has no such tensor.
+// The names of the tensors in files and dictionaries; null where a weight has no such tensor.
 struct PartNames {
     const char* values;
     const char* positions;
     const char* offsets;
+    const char* scales;
 };
-PartNames part_names(Kind kind, bool codes);
+PartNames part_names(const Geometry& geometry);
 
-// Bytes of the three parts that a geometry needs (overflow checked).
+// Bytes of the parts that a geometry needs (overflow checked).
 struct PartBytes {
-    int64_t values, positions, offsets;
+    int64_t values, positions, offsets, scales;
 };
 PartBytes part_bytes(const Geometry& geometry);
 
 // Spans over memory laid out as part_bytes says.
-Stored stored_view(const Geometry& geometry, void* values, void* positions, void* offsets);
+Stored stored_view(const Geometry& geometry, void* values, void* positions, void* offsets, void* scales = nullptr);
 
 // Shapes and element types of the spans fit the geometry: O(1).
 void check_stored_shapes(const Stored& stored);
-// check_stored_shapes and every position and offset.
+// check_stored_shapes and every position, offset, int8 value and scale.
 void validate_stored(const Stored& stored);
 
-// Unpacks a validated weight into dense [rows, cols].
+// Unpacks a validated weight into dense [rows, cols]; int8 values without their scales.
 void stored_to_dense(const Stored& stored, const core::Span& dense);
 
 }  // namespace sparsecore::formats

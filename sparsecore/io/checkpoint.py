@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.errors import CorruptFileError
-from sparsecore.formats import DTYPES, StoredWeight, pack
+from sparsecore.formats import DTYPES, StoredWeight, dense_dtype, pack
 from sparsecore.io.names import join
 from sparsecore.io.tensors import LazyTensor, LazyTensors
 from sparsecore.pattern_search import Finding, look
@@ -113,9 +113,9 @@ class LoadedCheckpoint(Mapping[str, Tensor]):
         return self.tensors.entry(name).shape if entry is None else entry.shape
 
     def dtype(self, name: str) -> torch.dtype:
-        """Element type of `name`, without reading it."""
+        """Element type of the dense tensor `name`, without reading it."""
         entry = self._by_weight.get(name)
-        return self.tensors.entry(name).dtype if entry is None else entry.form.dtype
+        return self.tensors.entry(name).dtype if entry is None else dense_dtype(entry.form.dtype)
 
     def is_packed(self, name: str) -> bool:
         """Whether `name` is the weight of a packed module."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from sparsecore.errors import DtypeError, KeyMismatchError, NamedError, ShapeError
@@ -201,7 +202,9 @@ def _packed_layer(module: nn.Module, entry: PackedEntry, where: str) -> SparseLi
     weight, bias = cast(Tensor, module.weight), cast("nn.Parameter | None", module.bias)
     stored = entry.stored
     try:
-        packed = PackedWeight.from_stored(stored if stored.dtype == weight.dtype else stored.to(dtype=weight.dtype))
+        packed = PackedWeight.from_stored(
+            stored if stored.dtype in (weight.dtype, torch.int8) else stored.to(dtype=weight.dtype)
+        )
         layer = SparseLinear.from_packed(packed, bias, transposed=_is_transposed(module))
     except NamedError as error:
         raise type(error)(error.what, where=where, expected=error.expected, hint=error.hint) from error

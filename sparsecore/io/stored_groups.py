@@ -55,7 +55,7 @@ def groups_by_name(tensors: LazyTensors, where: str) -> tuple[dict[str, PackedEn
     `p.shape` or `p.weight.shape`, and the state dict of a model with packed layers.
 
     Raises CorruptFileError where such a group is damaged, UnsupportedError for elements other than fp32, fp16, bf16 and
-    for weights in the layout of marlin-24.
+    int8 with scales, and for weights in the layout of marlin-24.
     """
     found: dict[str, PackedEntry] = {}
     used: set[str] = set()
@@ -65,11 +65,11 @@ def groups_by_name(tensors: LazyTensors, where: str) -> tuple[dict[str, PackedEn
         values = group.get("compressed", group.get("blocks"))
         if values is None or not ({"bitmask", "codes", "block_cols"} & group.keys()):
             continue
-        if values.dtype not in DTYPES:
+        if values.dtype not in DTYPES and not (values.dtype is torch.int8 and "scales" in group):
             raise UnsupportedError(
                 f"the packed weight has elements of {values.dtype}",
                 where=f"{where}: {prefix}",
-                expected="float32, float16 or bfloat16",
+                expected="float32, float16 or bfloat16, or int8 with its scales",
                 hint="quantised sparse weights must be decoded with the tool that wrote them",
             )
         module = "" if prefix == "weight" else prefix.removesuffix(".weight")

@@ -32,6 +32,10 @@ class SparseLinear(nn.Module):
     element type of the weight; under autocast the product is computed in the weight's type and then cast to the
     autocast type. Pruned positions contribute nothing, even where x is infinite or NaN.
 
+    A weight of torch.int8 has one scale an output; x keeps its float type, which the result has, and is quantised at
+    each call with one scale a token (docs/formats.md). `.half()` and its like leave such a weight as it is. Gradients
+    to x pass by value * scale, as if x were not rounded (straight-through).
+
     The packed weight is neither parameter nor buffer, so optimisers, DDP and FSDP pass it by. `state_dict` holds its
     stored tensors (``shape``, ``compressed``, ``bitmask``, ...); `load_state_dict` takes those or a dense ``weight``.
 
@@ -56,10 +60,12 @@ class SparseLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         kind = dtype or torch.get_default_dtype()
+        dense = torch.get_default_dtype() if kind is torch.int8 else kind  # also of the bias
         place = torch.device(device) if device is not None else torch.get_default_device()
         with torch.device("cpu"):  # packing needs memory, even where a `with torch.device("meta")` surrounds this
-            packed = PackedWeight.from_dense(torch.zeros(out_features, in_features, dtype=kind), parse(pattern))
-            self._set_up(packed, nn.Parameter(torch.zeros(out_features, dtype=kind)) if bias else None)
+            zeros = torch.zeros(out_features, in_features, dtype=dense)
+            packed = PackedWeight.from_dense(zeros, parse(pattern), kind)
+            self._set_up(packed, nn.Parameter(torch.zeros(out_features, dtype=dense)) if bias else None)
             self.to(place)
 
     def _set_up(self, packed: PackedWeight, bias: nn.Parameter | None, transposed: bool = False) -> None:
@@ -102,8 +108,9 @@ class SparseLinear(nn.Module):
     ) -> SparseLinear:
         """Pack an nn.Linear or a transformers Conv1D whose weight satisfies `pattern`.
 
-        `dtype`: element type of the new layer (float32, float16, bfloat16); default: that of `linear`. The bias
-        parameter is shared with `linear` unless its type changes. `weight_grad=True` keeps a dense leaf beside the
+        `dtype`: element type of the new layer (float32, float16, bfloat16); default: that of `linear`. torch.int8
+        quantises the weight, and the bias and x keep the type of `linear`. The bias parameter is shared with `linear`
+        unless its type changes. `weight_grad=True` keeps a dense leaf beside the
         packed weight: it receives the dense gradient, it counts in the memory figures, and after an optimiser step
         `repack` takes its values over.
 
@@ -118,11 +125,12 @@ class SparseLinear(nn.Module):
             )
         weight = cast("Tensor", linear.weight).detach()
         bias = cast("nn.Parameter | None", linear.bias)
-        kind = dtype or weight.dtype
+        kind = weight.dtype if dtype in (None, torch.int8) else dtype
         dense = (weight.t() if transposed else weight).to(kind).contiguous()
         if bias is not None and bias.dtype != kind:
             bias = nn.Parameter(bias.detach().to(kind), requires_grad=bias.requires_grad)
-        layer = cls.from_packed(PackedWeight.from_dense(dense, parse(pattern)), bias, transposed=transposed)
+        packed = PackedWeight.from_dense(dense, parse(pattern), dtype)
+        layer = cls.from_packed(packed, bias, transposed=transposed)
         if weight_grad:
             # Registered past __setattr__, which the read-only property `weight` would stop.
             layer._parameters["weight"] = nn.Parameter(weight.to(kind).clone())
@@ -137,7 +145,7 @@ class SparseLinear(nn.Module):
 
     @property
     def weight_dtype(self) -> torch.dtype:
-        """Element type of the weight, without unpacking it."""
+        """Element type of the packed values, without unpacking them; `weight` is float32 where they are int8."""
         return self.packed.dtype
 
     @property
@@ -229,7 +237,7 @@ class SparseLinear(nn.Module):
             return
         with torch.no_grad():
             kept = torch.where(self.stored().keep_mask(), self._oriented(leaf), 0)
-            self._hold(PackedWeight.from_dense(kept.contiguous(), self.pattern))
+            self._hold(PackedWeight.from_dense(kept.contiguous(), self.pattern, self.weight_dtype))
             leaf.copy_(self._oriented(kept))
 
     # Moves: the only places where the form of the weight changes ---------------------------------------------------

@@ -21,6 +21,7 @@ STORED_NAMES = (
     "compressed",
     "bitmask",
     "codes",
+    "scales",
     "nm",
     "row_offsets",
     "blocks",

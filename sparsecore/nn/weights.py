@@ -6,7 +6,7 @@ import torch
 
 from sparsecore import resident
 from sparsecore.errors import NamedError
-from sparsecore.formats import StoredWeight
+from sparsecore.formats import StoredWeight, dense_dtype
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import NM, Block
 
@@ -37,14 +37,14 @@ def moved(packed: PackedWeight, dtype: torch.dtype, device: torch.device) -> Pac
     Nothing can be copied out of the meta device: there the result holds zeros and waits for a state to be loaded.
     """
     if packed.device.type == "meta" and device.type != "meta":
-        return PackedWeight.from_dense(torch.zeros(packed.shape, dtype=dtype), packed.pattern).to(device)
+        zeros = torch.zeros(packed.shape, dtype=dense_dtype(dtype))
+        return PackedWeight.from_dense(zeros, packed.pattern, dtype).to(device)
     return packed.to(device, dtype)
 
 
 def retyped(stored: StoredWeight, dtype: torch.dtype) -> StoredWeight:
     """Return a stored weight on the meta device with values of type `dtype`."""
-    tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in stored.tensors.items()}
-    return StoredWeight(stored.pattern, stored.shape, dtype, tensors)
+    return stored.to(dtype=dtype)
 
 
 def named_for(error: NamedError, layer: str) -> NamedError:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -34,21 +35,30 @@ struct Memory {
 
 struct Weight {
     Geometry geometry;
-    Memory dense, values, positions, offsets;
+    Memory dense, values, positions, offsets, scales;
     Span dense_span() {
         return sparsecore::core::make_span(dense.data(), geometry.dtype, {geometry.rows, geometry.cols});
     }
     Stored stored() {
-        return sparsecore::formats::stored_view(geometry, values.data(), positions.data(), offsets.data());
+        return sparsecore::formats::stored_view(geometry, values.data(), positions.data(), offsets.data(),
+                                                scales.data());
     }
 };
 
 inline Weight with_storage(const Geometry& g, Memory dense) {
     const auto bytes = part_bytes(g);
-    return {g, std::move(dense), Memory(bytes.values), Memory(bytes.positions), Memory(bytes.offsets)};
+    Memory scales(bytes.scales);
+    for (int64_t row = 0; row * 4 < bytes.scales; ++row) {
+        static_cast<float*>(scales.data())[row] = std::fabs(harness::normal()) + 0.01f;
+    }
+    return {g, std::move(dense), Memory(bytes.values), Memory(bytes.positions), Memory(bytes.offsets), std::move(scales)};
 }
 
 inline void set_value(void* data, int64_t index, DType dtype, float value) {
+    if (dtype == DType::I8) {
+        static_cast<int8_t*>(data)[index] = static_cast<int8_t>(std::clamp(std::lrint(value * 50.0f), -127L, 127L));
+        return;
+    }
     sparsecore::core::store_float(data, index, dtype, value);
 }
 

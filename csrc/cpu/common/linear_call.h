@@ -10,7 +10,7 @@
 namespace sparsecore::cpu {
 
 // out[t, r] = activation(sum over kept c of weight[r, c] * x[t, c] + bias[r]); strides in elements, any of them.
-// x, bias and out have the weight's element type; the sum, the bias and the activation are fp32.
+// x and out have the element type `dtype`, that of a float weight; the sum, the bias and the activation are fp32.
 struct LinearCall {
     core::DType dtype = core::DType::F32;
     int64_t tokens = 0, rows = 0, cols = 0;

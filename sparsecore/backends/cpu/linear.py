@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsecore import resident
-from sparsecore.backends.reference.linear import masked_matmul, require_dtype
+from sparsecore.backends.reference.linear import grad_input, require_dtype
 from sparsecore.native import DTYPE_NAMES, core, span
 
 __all__ = ["packed_grad_input", "packed_linear"]
@@ -17,7 +17,7 @@ __all__ = ["packed_grad_input", "packed_linear"]
 def packed_linear(
     x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: resident.Expected
 ) -> Tensor:
-    """See `reference.linear.packed_linear`; x, bias and the result have the weight's dtype."""
+    """See `reference.linear.packed_linear`; the result has the dtype of x."""
     weight = resident.check(packed, expected)
     require_dtype(x, bias, weight.dtype)
     out = x.new_empty((*x.shape[:-1], weight.shape[0]))
@@ -28,7 +28,7 @@ def packed_linear(
         weight.span,
         None if bias is None else span(bias),
         # The result is new and contiguous: its storage need not be asked for, as `span` does for any tensor.
-        (out.data_ptr(), out.nbytes, out.shape, out.stride(), DTYPE_NAMES[weight.dtype]),
+        (out.data_ptr(), out.nbytes, out.shape, out.stride(), DTYPE_NAMES[x.dtype]),
         activation,
         torch.get_num_threads(),
     )
@@ -37,9 +37,4 @@ def packed_linear(
 
 def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected) -> Tensor:
     """See `reference.linear.packed_grad_input`."""
-    stored = resident.to_stored(packed, expected)
-    rows, cols = stored.shape
-    result = masked_matmul(
-        grad.reshape(math.prod(grad.shape[:-1]), rows), stored.unpack().t(), lambda: stored.keep_mask().t()
-    )
-    return result.reshape(*grad.shape[:-1], cols)
+    return grad_input(grad, resident.to_stored(packed, expected))

@@ -11,10 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsecore import resident
+from sparsecore.backends.reference import int8
 from sparsecore.errors import DtypeError, UnsupportedError
+from sparsecore.formats import DTYPES, StoredWeight
 
 __all__ = [
     "ACTIVATIONS",
+    "grad_input",
     "linear",
     "masked_matmul",
     "packed_grad_input",
@@ -48,16 +51,28 @@ def packed_linear(
     same_device(x, packed)
     stored = resident.to_stored(packed, expected).to(x.device)
     require_dtype(x, bias, stored.dtype)
+    if stored.dtype is torch.int8:
+        rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        out = int8.linear(rows, *stored.unpack_int8(), bias, ACTIVATIONS[activation])
+        return out.reshape(*x.shape[:-1], stored.shape[0])
     return linear(x, stored.unpack(), stored.keep_mask(), bias, activation)
 
 
 def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected) -> Tensor:
-    """Gradient of the layer's input: grad W, summed over the stored positions; grad [..., out] to [..., in]."""
+    """Gradient of the layer's input: grad W, summed over the stored positions; grad [..., out] to [..., in].
+
+    With int8 values W is value * scale, and the rounding of x counts as its identity (straight-through).
+    """
     same_device(grad, packed)
-    stored = resident.to_stored(packed, expected).to(grad.device)
+    return grad_input(grad, resident.to_stored(packed, expected).to(grad.device))
+
+
+def grad_input(grad: Tensor, stored: StoredWeight) -> Tensor:
+    """`packed_grad_input` for a stored weight on the device of `grad`; computed in the dtype of the dense weight."""
     dense = stored.unpack()
-    rows = grad.reshape(math.prod(grad.shape[:-1]), dense.shape[0])
-    return masked_matmul(rows, dense.t(), lambda: stored.keep_mask().t()).reshape(*grad.shape[:-1], dense.shape[1])
+    rows = grad.reshape(math.prod(grad.shape[:-1]), dense.shape[0]).to(dense.dtype)
+    result = masked_matmul(rows, dense.t(), lambda: stored.keep_mask().t())
+    return result.to(grad.dtype).reshape(*grad.shape[:-1], dense.shape[1])
 
 
 def packed_to_dense(packed: Tensor, expected: resident.Expected) -> Tensor:
@@ -109,7 +124,17 @@ def same_device(x: Tensor, packed: Tensor) -> None:
 
 
 def require_dtype(x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-    """Raise DtypeError unless input and bias have the weight's dtype."""
+    """Raise DtypeError unless input and bias have the weight's dtype.
+
+    With int8 the input may have any float type, and the bias that type or float32.
+    """
+    if dtype is torch.int8:
+        if x.dtype not in DTYPES or (bias is not None and bias.dtype not in (x.dtype, torch.float32)):
+            raise DtypeError(
+                f"the input is {x.dtype}, the bias {None if bias is None else bias.dtype}, the weight int8",
+                expected="an input of float32, float16 or bfloat16, and a bias of that type or float32",
+            )
+        return
     if x.dtype is not dtype or (bias is not None and bias.dtype is not dtype):
         raise DtypeError(
             f"the input is {x.dtype}, the bias {None if bias is None else bias.dtype}, the weight {dtype}",

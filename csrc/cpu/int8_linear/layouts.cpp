@@ -1,0 +1,16 @@
+#include "cpu/int8_linear/portable.h"
+#include "cpu/stored_layout.h"
+
+namespace sparsecore::cpu {
+
+const std::vector<Layout>& int8_layouts() {
+    using formats::Kind;
+    static const std::vector<Layout> table = {
+        stored_layout(Kind::NM, int8_linear_portable),
+        stored_layout(Kind::Bitmask, int8_linear_portable),
+        stored_layout(Kind::Block, int8_linear_portable),
+    };
+    return table;
+}
+
+}  // namespace sparsecore::cpu

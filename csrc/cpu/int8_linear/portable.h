@@ -1,0 +1,11 @@
+#pragma once
+
+#include "cpu/common/linear_call.h"
+#include "formats/resident.h"
+
+namespace sparsecore::cpu {
+
+// Runs layout 0 of an int8 weight of any kind in plain C++.
+void int8_linear_portable(const formats::Resident& weight, const LinearCall& call);
+
+}  // namespace sparsecore::cpu

@@ -1,0 +1,104 @@
+"""Symmetric int8 in pure torch: weights with one scale a row, activations with one scale a token.
+
+    scale = amax / 127 in fp32 (1 where that is 0),    q = x / scale rounded half to even, in [-127, 127]
+
+The scheme of Jacob et al. (CVPR 2018) with a zero point of 0. A token with an infinity or a NaN has the scale NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from sparsecore.errors import InvalidValueError
+from sparsecore.patterns import NM, Block, Pattern
+
+__all__ = ["dequantise", "linear", "quantise", "quantise_tokens"]
+
+_LARGEST = 127
+
+
+def quantise_tokens(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (q int8, scales fp32 [tokens]) of x [tokens, features]."""
+    wide = x.float()
+    amax = wide.abs().amax(1) if x.shape[1] else wide.new_zeros(x.shape[0])
+    scales = torch.where(amax.isfinite(), _scales(amax), math.nan)
+    q = (wide / scales[:, None]).round().clamp(-_LARGEST, _LARGEST)
+    return torch.where(scales.isnan()[:, None], 0, q).to(torch.int8), scales
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    scales: Tensor,
+    bias: Tensor | None,
+    activation: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """activation(sum * (x scale * w scale) + bias) in x.dtype: exact sums, then fp32 and one rounding.
+
+    x [tokens, in_features], weight int8 [out_features, in_features] with zeros where it is pruned, scales fp32
+    [out_features].
+    """
+    q, x_scales = quantise_tokens(x)
+    sums = (q.double() @ weight.double().t()).float()  # float64 holds every sum of 32 bits exactly
+    total = sums * (x_scales[:, None] * scales)
+    if bias is not None:
+        total = total + bias.float()
+    return activation(total).to(x.dtype)
+
+
+def quantise(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a stored float weight with int8 values and their `scales`.
+
+    Raises InvalidValueError where a value is not finite.
+    """
+    name = _values_name(pattern)
+    values = tensors[name].float()
+    if not values.is_meta and not bool(values.isfinite().all()):
+        raise InvalidValueError("an infinite or NaN weight has no scale", where=name, expected="finite weights")
+    rows = _rows(pattern, shape, tensors).expand(values.shape)
+    amax = values.new_zeros(shape[0]).scatter_reduce(0, rows.reshape(-1), values.abs().reshape(-1), "amax")
+    scales = _scales(amax)
+    q = (values / scales[rows]).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
+    return {**tensors, name: q, "scales": scales}
+
+
+def dequantise(
+    pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Tensors of a stored int8 weight with the values q * scale as `dtype`, rounded once."""
+    name = _values_name(pattern)
+    values = tensors[name].float() * tensors["scales"][_rows(pattern, shape, tensors)]
+    return {**{key: tensor for key, tensor in tensors.items() if key != "scales"}, name: values.to(dtype)}
+
+
+def _scales(amax: Tensor) -> Tensor:
+    scales = amax / _LARGEST
+    return torch.where(scales == 0, 1, scales)
+
+
+def _values_name(pattern: Pattern) -> str:
+    return "blocks" if isinstance(pattern, Block) else "compressed"
+
+
+def _rows(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
+    """The row of every stored value, int64, of a shape that broadcasts with the values.
+
+    Padding below the last row counts as the last row: it is zero.
+    """
+    values = tensors[_values_name(pattern)]
+    rows = torch.arange(shape[0], device=values.device)
+    if isinstance(pattern, NM):
+        return rows[:, None]
+    if not isinstance(pattern, Block):
+        starts = tensors["row_offsets"]
+        counts = torch.diff(starts, append=starts.new_full((1,), values.shape[0]))
+        return rows.repeat_interleave(counts, output_size=values.shape[0])
+    offsets = tensors["block_row_offsets"]
+    block_rows = torch.arange(len(offsets) - 1, device=values.device)
+    block_rows = block_rows.repeat_interleave(offsets.diff(), output_size=values.shape[0])
+    inside = torch.arange(pattern.rows, device=values.device)
+    return (block_rows[:, None] * pattern.rows + inside).clamp(max=shape[0] - 1)[:, :, None]
