@@ -21,6 +21,7 @@ from simulator.errors import MissingDependencyError
 if TYPE_CHECKING:
     from sparsecore import capture as capture
     from sparsecore import cascade as cascade
+    from sparsecore import compat as compat
     from sparsecore import errors as errors
     from sparsecore import io as io
     from sparsecore import nn as nn
@@ -54,6 +55,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "Unstructured": ("sparsecore.patterns", "Unstructured"),
     "capture": ("sparsecore.capture", "capture"),
     "cascade": ("sparsecore.cascade", None),
+    "compat": ("sparsecore.compat", None),
     "errors": ("sparsecore.errors", None),
     "find_pattern": ("sparsecore.formats", "find_pattern"),
     "from_tensors": ("sparsecore.formats", "from_tensors"),
@@ -80,6 +82,7 @@ __all__ = [
     "Unstructured",
     "capture",
     "cascade",
+    "compat",
     "errors",
     "find_pattern",
     "from_tensors",
