@@ -25,7 +25,11 @@ constexpr double kMostSeconds = 60;
 constexpr int kMostThreads = 4096;
 // Long beside the start of a parallel region, short beside a turn of the scheduler: about a millisecond.
 constexpr int64_t kPeakRounds = int64_t{1} << 18;
+#if defined(SPARSECORE_EMULATE_TILES)
+constexpr int64_t kTileRounds = 1;  // the model of the tiles is slow
+#else
 constexpr int64_t kTileRounds = int64_t{1} << 15;
+#endif
 
 bool uses(Isa isa) { return static_cast<uint32_t>(core::runtime_isa()) >= static_cast<uint32_t>(isa); }
 
