@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from sparsecore.cli.bench import bench
+from sparsecore.cli.convert import convert
 from sparsecore.cli.doctor import doctor
 from sparsecore.cli.info import info
 from sparsecore.cli.inspect import inspect
@@ -26,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (prune, pack, inspect, info, doctor, bench):
+for command in (prune, pack, convert, inspect, info, doctor, bench):
     app.command()(command)
 
 

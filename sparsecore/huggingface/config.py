@@ -10,13 +10,10 @@ from transformers.quantizers.auto import register_quantization_config
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from simulator.files import check_version
-from sparsecore.huggingface.layers import LayerEntry
+from sparsecore.huggingface.layers import FORMAT_VERSION, METHOD, LayerEntry
 from sparsecore.nn import SparseLinear
 
-__all__ = ["FORMAT_VERSION", "METHOD", "SparsecoreConfig"]
-
-METHOD = "sparsecore"
-FORMAT_VERSION = "1.0"
+__all__ = ["SparsecoreConfig"]
 
 
 @register_quantization_config(METHOD)

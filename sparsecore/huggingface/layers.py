@@ -17,7 +17,10 @@ from sparsecore.nn import SparseLinear
 from sparsecore.nn.state_dict import STORED_NAMES
 from sparsecore.packed import PackedWeight
 
-__all__ = ["LayerEntry", "StoredSlots"]
+__all__ = ["FORMAT_VERSION", "METHOD", "LayerEntry", "StoredSlots", "described"]
+
+METHOD = "sparsecore"
+FORMAT_VERSION = "1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,12 @@ class LayerEntry:
                 "the stored tensors of a packed layer are not listed", where=where, expected=", ".join(STORED_NAMES)
             )
         return cls(module, {name: _description(entry, f"{where}: {name}") for name, entry in tensors.items()})
+
+
+def described(entries: Mapping[str, LayerEntry]) -> dict[str, Any]:
+    """Return the `quantization_config` of a folder with these packed layers."""
+    modules = {name: entry.to_json() for name, entry in entries.items()}
+    return {"quant_method": METHOD, "version": FORMAT_VERSION, "modules": modules}
 
 
 def _description(entry: Any, where: str) -> tuple[str, tuple[int, ...]]:

@@ -16,8 +16,8 @@ from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
 from sparsecore.errors import UnsupportedError
-from sparsecore.huggingface.config import METHOD, SparsecoreConfig
-from sparsecore.huggingface.layers import LayerEntry, StoredSlots
+from sparsecore.huggingface.config import SparsecoreConfig
+from sparsecore.huggingface.layers import METHOD, LayerEntry, StoredSlots
 from sparsecore.models import is_conv1d
 from sparsecore.nn import SparseLinear
 from sparsecore.nn.dense import dense_layer
