@@ -18,6 +18,7 @@ from simulator.files import replacing
 from sparsecore.errors import CorruptFileError, UnsupportedError
 from sparsecore.io.file_bytes import FileBytes
 from sparsecore.io.json_text import strict_json
+from sparsecore.io.opened import Opened
 from sparsecore.io.tensors import LazyTensor, LazyTensors
 
 __all__ = ["read_safetensors", "write_safetensors"]
@@ -33,8 +34,8 @@ _DTYPES = {
 _HINT = "it is truncated or damaged; copy or download it again"
 
 
-def read_safetensors(path: Path) -> tuple[LazyTensors, dict[str, str]]:
-    """Return (tensors, metadata) of a safetensors file; a tensor is read when it is asked for.
+def read_safetensors(path: Path) -> Opened:
+    """Return tensors and metadata of a safetensors file; a tensor is read when it is asked for.
 
     Checked before anything is allocated: header size, names that come twice, offsets (no overlap, no gap, nothing past
     the end), and that type, shape and length of each tensor agree.
@@ -57,7 +58,7 @@ def read_safetensors(path: Path) -> tuple[LazyTensors, dict[str, str]]:
         entries[name] = entry
         ends.append(span)
     _check_spans(sorted(ends), file.size - 8 - length, path)
-    return LazyTensors(entries), metadata
+    return Opened("safetensors", LazyTensors(entries), metadata=metadata)
 
 
 def _entry(file: FileBytes, start: int, name: str, fields: Any) -> tuple[LazyTensor, tuple[int, int]]:

@@ -8,7 +8,10 @@ from typing import Any
 
 from simulator.files import read_bytes, read_json
 from sparsecore.errors import CorruptFileError, FileMissingError, UnsupportedError
+from sparsecore.io.checkpoint import PackedEntry
 from sparsecore.io.json_text import strict_json
+from sparsecore.io.names import join
+from sparsecore.io.opened import Opened
 from sparsecore.io.tensors import LazyTensor, LazyTensors
 
 __all__ = ["files_of", "read_config", "read_sharded"]
@@ -43,32 +46,35 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(config) if config.is_file() else {}
 
 
-def read_sharded(index: Path, read: Callable[[Path], LazyTensors]) -> LazyTensors:
-    """Return the tensors of all shards that `index` lists, each shard opened by `read`.
+def read_sharded(index: Path, read: Callable[[Path], Opened]) -> Opened:
+    """Return what all shards that `index` lists hold together, each shard opened by `read`.
 
     Raises CorruptFileError where the index is damaged, leads out of its folder, names a tensor that its shard does not
     have or that another shard has too; FileMissingError where a shard is missing.
     """
-    found: dict[str, LazyTensor] = {}
-    wanted = _shards(index)
-    held: dict[str, str] = {}
-    for file, names in sorted(wanted.items()):
+    tensors: dict[str, LazyTensor] = {}
+    packed: dict[str, PackedEntry] = {}
+    places: dict[str, str] = {}
+    kind = ""
+    for file, names in sorted(_shards(index).items()):
         shard = index.parent / file
         if not shard.is_file():
             raise FileMissingError("a shard of the checkpoint is missing", where=str(shard))
-        tensors = read(shard)
-        for name in tensors:
-            if held.setdefault(name, file) != file:
-                raise CorruptFileError(
-                    f"{name!r} is there twice", where=str(shard), expected=f"it in {held[name]} or here, not in both"
-                )
+        opened = read(shard)
+        kind, modules = opened.kind, {join(module, "weight"): module for module in opened.packed}
+        for name in (*opened.tensors, *modules):
+            if places.setdefault(name, file) != file:
+                expected = f"it in {places[name]} or here, not in both"
+                raise CorruptFileError(f"{name!r} is there twice", where=str(shard), expected=expected)
         for name in names:
-            if name not in tensors:
-                raise CorruptFileError(
-                    f"the shard lacks {name!r}", where=str(shard), expected=f"what {index.name} lists"
-                )
-            found[name] = tensors.entry(name)
-    return LazyTensors(found)
+            if name in opened.tensors:
+                tensors[name] = opened.tensors.entry(name)
+            elif name in modules:
+                packed[modules[name]] = opened.packed[modules[name]]
+            else:
+                expected = f"what {index.name} lists"
+                raise CorruptFileError(f"the shard lacks {name!r}", where=str(shard), expected=expected)
+    return Opened(kind, LazyTensors(tensors), packed)
 
 
 def _shards(index: Path) -> dict[str, list[str]]:

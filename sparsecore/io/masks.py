@@ -52,14 +52,14 @@ def fold_masks(tensors: Mapping[str, LazyTensor], where: str, keep: Collection[s
     return LazyTensors(folded)
 
 
-def apply_masks(tensors: Mapping[str, LazyTensor], masks: Mapping[str, LazyTensor], where: str) -> LazyTensors:
+def apply_masks(tensors: LazyTensors, masks: LazyTensors, where: str) -> LazyTensors:
     """Return `tensors` masked by those of a file of its own, `where`, which names the weights in one of these ways:
     `fc.weight`, `fc.weight_mask`, `fc.weight.mask`, or `fc` where there is an `fc.weight`.
 
     Raises KeyMismatchError for a mask of no weight, CorruptFileError as `fold_masks`.
     """
-    masked = dict(tensors)
-    for name, mask in masks.items():
+    masked = tensors.entries()
+    for name, mask in masks.entries().items():
         weight = next((known for known in _names(name) if known in tensors), None)
         if weight is None:
             raise KeyMismatchError(

@@ -14,6 +14,7 @@ from torch import Tensor
 from sparsecore.errors import CorruptFileError, NamedError, UnsupportedError
 from sparsecore.formats import DTYPES, StoredWeight, from_tensors
 from sparsecore.io.checkpoint import PackedEntry
+from sparsecore.io.expansion import check_expansion
 from sparsecore.io.header import Header
 from sparsecore.io.names import join
 from sparsecore.io.tensors import LazyTensor, LazyTensors
@@ -21,10 +22,6 @@ from sparsecore.nn.state_dict import STORED_NAMES
 
 __all__ = ["groups_by_header", "groups_by_name"]
 
-# A file of a few bytes can claim any number of all-zero blocks. What it may expand to is bounded by its own size
-# (N:M and bitmask forms stay below this factor by their layout), with room for real layers that are all zero.
-_MOST_EXPANSION = 64
-_FREE_BYTES = 2**30
 _LARGEST_EMPTY_BLOCK = 2**16
 
 
@@ -140,8 +137,7 @@ def _check_expansion(group: Mapping[str, Tensor]) -> None:
         return  # from_tensors names what is wrong
     rows, cols = (int(size) for size in shape.flatten())
     held = sum(tensor.numel() * tensor.element_size() for tensor in group.values())
-    if rows * cols * values.element_size() > _MOST_EXPANSION * held + _FREE_BYTES:
-        raise CorruptFileError(f"{held} bytes claim to be a weight of {rows} x {cols}", where="shape")
+    check_expansion((rows, cols), values.element_size(), held, "shape")
     if block is not None and values.numel() == 0 and not block.is_floating_point() and block.numel() == 2:
         largest = max(_LARGEST_EMPTY_BLOCK, rows, cols)
         if any(int(size) > largest for size in block.flatten()):

@@ -7,7 +7,6 @@ import pickle
 import pickletools
 import struct
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from sparsecore.errors import CorruptFileError, PickleRefusedError, UnsupportedError
+from sparsecore.io import semi_structured, sparse_tensors
+from sparsecore.io.archive import Entry, is_script, read_archive
+from sparsecore.io.checkpoint import PackedEntry
+from sparsecore.io.exported import is_exported, read_exported, state_dict_inside
+from sparsecore.io.file_bytes import FileBytes
+from sparsecore.io.opened import Opened
+from sparsecore.io.tensors import LazyTensor, LazyTensors, held
 
 __all__ = ["read_torch_file"]
 
@@ -25,44 +31,66 @@ _PREFIXES = ("module.", "_orig_mod.")
 _LONGEST_PICKLE = 2**26
 
 
-def read_torch_file(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, on the CPU, mapped where the file allows it.
+def read_torch_file(path: Path, trust_pickle: bool = False, nested: bool = False) -> Opened:
+    """Return the tensors of a state dict or of an exported program, on the CPU, mapped or read when asked for.
 
     A state dict may sit under one of the usual keys ("state_dict", "model", ...); the prefixes that DDP and
-    torch.compile put before all names are removed; entries that are no tensors (an epoch) are left out.
+    torch.compile put before all names are removed; entries that are no tensors (an epoch) are left out, unless they are
+    dictionaries of tensors and `nested` asks for them: {"fc": {"weight": t}} is then `fc.weight`. Sparse tensors and
+    semi-structured ones in the layout of CUTLASS are weights that are packed already.
 
     Raises
     ------
-    PickleRefusedError: reading needs code from the file (a pickled module, a TorchScript or torch.export archive) and
-        `trust_pickle` is False.
+    PickleRefusedError: reading needs code from the file (a pickled module, a TorchScript archive) and `trust_pickle` is
+        False.
     CorruptFileError: damaged, truncated, compressed, or a tensor that claims more memory than it has.
-    UnsupportedError: no tensors, or sparse, quantised or meta tensors.
+    UnsupportedError: no tensors, or quantised or meta tensors, or a cuSPARSELt blob.
     """
-    entries = _archive_entries(path)
-    if entries is not None:
-        if kind := _program_kind([entry.filename for entry in entries], path):
-            if not trust_pickle:
-                raise _refused(path, f"the file is a {kind}")
-            return _tensors(_load_program(path, kind), path)
-        _check_stored(entries, path)
+    file = FileBytes(path)
+    entries = read_archive(file)
+    if entries is not None and is_exported(entries):
+        inside = state_dict_inside(file, entries)
+        if inside is None:
+            return Opened("exported program", read_exported(file, entries))
+        return _sorted(_named(_load(inside, path, entries), path, nested), path, "exported program")
+    if entries is not None and is_script(entries):
+        if not trust_pickle:
+            raise _refused(path, "the file is a TorchScript archive")
+        script = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+        return _sorted(_named(script, path, nested), path, "state dict")
     try:
-        tensors = _tensors(_load(path, entries is not None), path)
+        found = _named(_load(path, path, entries), path, nested)
         if entries is not None:
-            _check_storages(tensors, entries, path)
-        return {name: _aligned(tensor) for name, tensor in tensors.items()}
+            _check_storages(found, entries, path)
+        return _sorted(found, path, "state dict")
     except PickleRefusedError:
         if not trust_pickle:
             raise
-    return _tensors(torch.load(path, map_location="cpu", weights_only=False), path)
+    return _sorted(_named(torch.load(path, map_location="cpu", weights_only=False), path, nested), path, "state dict")
 
 
-def _load(path: Path, mapped: bool) -> Any:
+def _load(source: Path | io.BytesIO, path: Path, entries: Mapping[str, Entry] | None) -> Any:
+    """Run the weights-only reader; semi-structured tensors, which it does not know, become stand-ins."""
+    try:
+        return _weights_only(source, path, entries)
+    except PickleRefusedError as refusal:
+        if "SparseSemiStructuredTensor" not in refusal.what:
+            raise
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    with torch.serialization.safe_globals(semi_structured.STAND_INS):  # type: ignore[arg-type]
+        return _weights_only(source, path, entries)
+
+
+def _weights_only(source: Path | io.BytesIO, path: Path, entries: Mapping[str, Entry] | None) -> Any:
+    mapped = entries is not None and source is path
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error says it in our words
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            warnings.filterwarnings("ignore", "Sparse .* tensor support is in beta state")
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        if _is_pickle(path, mapped):
+        if source is not path or _is_pickle(path, entries):
             raise _refused(path, _reason(error)) from error
         raise _corrupt(path, "not a file of torch.save") from error
     # The reader meets damaged bytes with whatever its steps raise; all of it means the same here.
@@ -82,68 +110,42 @@ def _load(path: Path, mapped: bool) -> Any:
         raise _corrupt(path, str(error).partition("\n")[0] or type(error).__name__) from error
 
 
-def _archive_entries(path: Path) -> list[zipfile.ZipInfo] | None:
-    """Entries of a zip archive, or None for another file."""
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":
-            return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
-        raise _corrupt(path, f"a damaged archive ({error})") from error
-
-
-def _check_stored(entries: list[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse compressed entries: torch.save never writes them.
-
-    Its mapped reader would hand out the compressed bytes as values, the other one would expand them without limit.
-    """
-    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
-        raise _corrupt(path, "an archive with compressed or encrypted entries, which torch.save never writes")
-
-
-def _check_storages(tensors: Mapping[str, Tensor], entries: list[zipfile.ZipInfo], path: Path) -> None:
+def _check_storages(found: Mapping[str, Tensor], entries: Mapping[str, Entry], path: Path) -> None:
     """Check each storage against the lengths in the archive: the mapped reader takes the pickle's word for it."""
-    lengths = Counter(entry.file_size for entry in entries if entry.filename.partition("/")[2].startswith("data/"))
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
+    lengths = Counter(entry.size for name, entry in entries.items() if name.partition("/")[2].startswith("data/"))
+    strided = [part for tensor in found.values() for part in _parts(tensor)]
+    storages = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in strided}
     if Counter(storages.values()) - lengths:
         raise _corrupt(path, "its tensors are longer than the data in the archive")
 
 
-def _program_kind(names: list[str], path: Path) -> str:
-    inner = {name.partition("/")[2] for name in names}
-    if path.suffix == ".pt2" or "archive_format" in inner or "models/model.json" in inner:
-        return "torch.export archive"
-    if "serialized_exported_program.json" in names:
-        return "torch.export archive"
-    return "TorchScript archive" if "constants.pkl" in inner else ""
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The strided tensors on the CPU that `tensor` is or consists of; none for kinds that `_sorted` refuses."""
+    if isinstance(tensor, semi_structured.Cutlass | semi_structured.Cusparselt):
+        return semi_structured.parts(tensor)
+    if tensor.layout in sparse_tensors.SPARSE:
+        return sparse_tensors.parts(tensor)
+    return () if tensor.is_meta or tensor.layout != torch.strided else (tensor,)
 
 
-def _load_program(path: Path, kind: str) -> Any:
-    if kind == "TorchScript archive":
-        return torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
-    return torch.export.load(path).state_dict
-
-
-def _is_pickle(path: Path, archive: bool) -> bool:
+def _is_pickle(path: Path, entries: Mapping[str, Entry] | None) -> bool:
     """Tell whether the opcodes of the pickle can be walked to the end; no opcode is executed."""
+    file = FileBytes(path)
+    place = next((entry for name, entry in (entries or {}).items() if name.endswith("/data.pkl")), None)
+    if entries is not None and place is None:
+        return False
+    start, length = (0, file.size) if place is None else (place.offset, place.size)
+    data = file.read(start, min(length, _LONGEST_PICKLE)).numpy().tobytes()
     try:
-        if archive:
-            with zipfile.ZipFile(path) as zipped:
-                name = next(name for name in zipped.namelist() if name.endswith("/data.pkl"))
-                data = zipped.read(name)
-        else:
-            with path.open("rb") as file:
-                data = file.read(_LONGEST_PICKLE)
         for _ in pickletools.genops(io.BytesIO(data)):
             pass
-    except (ValueError, StopIteration, zipfile.BadZipFile, IndexError, OverflowError, MemoryError):
+    except (ValueError, IndexError, OverflowError, MemoryError):
         return False
     return True
 
 
-def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
+def _named(loaded: Any, path: Path, nested: bool) -> dict[str, Tensor]:
+    """The tensors of a state dict, wherever it sits, by their names without wrappers' prefixes."""
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     for key in _WRAPPERS:
@@ -154,32 +156,51 @@ def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
             loaded = inner
     if not isinstance(loaded, Mapping):
         raise UnsupportedError(f"the file holds a {type(loaded).__name__}", where=str(path), expected="a state dict")
-    found = {name: _plain(name, value, path) for name, value in loaded.items() if isinstance(value, Tensor)}
+    flat = dict(loaded)
+    for outer, inner in loaded.items() if nested else ():
+        if isinstance(inner, Mapping):
+            flat.update({f"{outer}.{name}": value for name, value in inner.items()})
+    found = {name: value for name, value in flat.items() if isinstance(value, Tensor)}
     if not found:
         raise UnsupportedError("the file holds no tensors", where=str(path), expected="a state dict: names to tensors")
+    if odd := [name for name in found if not isinstance(name, str)]:
+        raise _corrupt(path, f"the key {odd[0]!r} is not a name")
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     return found
 
 
-def _plain(name: object, value: Tensor, path: Path) -> Tensor:
-    """Return `value` as an ordinary tensor; one whose memory does not back its shape is refused."""
-    where = f"{path}: {name}"
+def _sorted(found: Mapping[str, Tensor], path: Path, kind: str) -> Opened:
+    """Tell packed weights from ordinary tensors, checking both."""
+    tensors: dict[str, LazyTensor] = {}
+    packed: dict[str, PackedEntry] = {}
+    for name, value in found.items():
+        read = _read_one(value, f"{path}: {name}")
+        if isinstance(read, PackedEntry) and f".{name}".endswith(".weight"):
+            packed[name.removesuffix("weight").removesuffix(".")] = read
+        else:
+            tensors[name] = held(read.dense()) if isinstance(read, PackedEntry) else read
+    return Opened(kind, LazyTensors(tensors), packed)
+
+
+def _read_one(value: Tensor, where: str) -> LazyTensor | PackedEntry:
+    """Return what `value` is; one whose memory does not back its shape is refused."""
+    if any(part.numel() * part.element_size() > part.untyped_storage().nbytes() for part in _parts(value)):
+        raise CorruptFileError(f"a tensor of shape {list(value.shape)} is backed by less memory", where=where)
+    if isinstance(value, semi_structured.Cutlass | semi_structured.Cusparselt):
+        return semi_structured.read_semi_structured(value, where)
     tensor = value.detach()
-    if not isinstance(name, str):
-        raise _corrupt(path, f"the key {name!r} is not a name")
+    if tensor.layout in sparse_tensors.SPARSE:
+        return sparse_tensors.read_sparse(tensor, where)
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or type(tensor) is not Tensor:
         raise UnsupportedError(
             f"a tensor of another kind: {type(value).__name__}, {tensor.layout}, {tensor.dtype}",
             where=where,
-            expected="dense tensors",
+            expected="dense or sparse tensors",
             hint="call .to_dense() or .dequantize() on it before saving the state dict",
         )
-    held = tensor.untyped_storage().nbytes()
-    if tensor.numel() * tensor.element_size() > held:
-        raise CorruptFileError(f"a tensor of shape {list(tensor.shape)} is backed by {held} bytes", where=where)
-    return tensor
+    return held(_aligned(tensor))
 
 
 def _aligned(tensor: Tensor) -> Tensor:

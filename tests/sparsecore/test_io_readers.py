@@ -68,16 +68,6 @@ def test_a_saved_module_needs_consent(tmp_path: Path, seed: int) -> None:
     assert same(dict(sc.load(tmp_path / "m.pt", trust_pickle=True)), dict(original.state_dict()))
 
 
-def test_export_and_script_archives_need_consent(tmp_path: Path, seed: int) -> None:
-    original = model(seed).eval()
-    torch.export.save(torch.export.export(original, (torch.ones(1, 12),)), tmp_path / "m.pt2")
-    (tmp_path / "renamed.pt").write_bytes((tmp_path / "m.pt2").read_bytes())
-    for name in ("m.pt2", "renamed.pt"):
-        with pytest.raises(PickleRefusedError, match=r"torch\.export"):
-            sc.load(tmp_path / name)
-    assert same(dict(sc.load(tmp_path / "m.pt2", trust_pickle=True)), dict(original.state_dict()))
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_scripted_models_need_consent(tmp_path: Path, seed: int) -> None:
     original = model(seed).eval()
@@ -113,7 +103,6 @@ def test_a_mask_of_another_shape_is_named(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:TypedStorage is deprecated")
 def test_tensors_of_other_kinds_are_named(tmp_path: Path) -> None:
     for name, value in {
-        "coo": torch.eye(3).to_sparse(),
         "meta": torch.empty(2, device="meta"),
         "quantised": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
     }.items():
