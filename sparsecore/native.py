@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparsecore.errors import MissingDependencyError
 
-__all__ = ["DTYPE_NAMES", "Span", "core", "runtime_isa", "span"]
+__all__ = ["DTYPE_NAMES", "Span", "core", "runtime_isa", "span", "span_of_new"]
 
 try:
     from sparsecore import _core as core
@@ -43,6 +43,11 @@ def span(tensor: Tensor) -> Span:
     left = tensor.untyped_storage().nbytes() - tensor.storage_offset() * dtype.itemsize
     # An offset is a SymInt only of tensors without memory; int() here would take a tenth of the time of it all.
     return tensor.data_ptr(), left, tensor.shape, tensor.stride(), DTYPE_NAMES[dtype]  # type: ignore[return-value]
+
+
+def span_of_new(tensor: Tensor) -> Span:
+    """`span` of a tensor that was just made: its storage holds it and need not be asked for, which takes longer."""
+    return tensor.data_ptr(), tensor.nbytes, tensor.shape, tensor.stride(), DTYPE_NAMES[tensor.dtype]
 
 
 def runtime_isa() -> str:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparsecore.cascade.schedule import Schedule
+from sparsecore.ops import topk_select
 
 __all__ = ["Attended", "Wanted", "attend", "rows_by"]
 
@@ -130,7 +131,7 @@ def _largest(probabilities: Tensor, counts: Sequence[int], local: Sequence[int])
             continue
         own = probabilities[group, :, :count, :count]
         flat = own.reshape(-1, count)
-        index = torch.ops.sparsecore.topk_select(flat.detach(), keep)[1]
+        index = topk_select(flat.detach(), keep)[1]
         chosen = torch.zeros_like(flat, dtype=torch.bool).scatter_(1, index, True).view_as(own)
         kept[group, :, :count, :count] = own * chosen
         rows[group] = chosen.any(dim=2).sum(dim=-1, dtype=torch.int32)

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparsecore.cascade.attention import Attended, Wanted, rows_by
 from sparsecore.cascade.schedule import Schedule
 from sparsecore.models.info import ModelInfo
+from sparsecore.ops import topk_select
 
 __all__ = ["CascadeState"]
 
@@ -126,7 +127,7 @@ class CascadeState:
             self._output.scatter_(1, index, hidden)
 
     def _keep_heads(self, kept: int) -> None:
-        index = torch.ops.sparsecore.topk_select(self.head_importance, kept)[1]
+        index = topk_select(self.head_importance, kept)[1]
         self.head_ids = self.head_ids.gather(1, index)
         self.head_importance = self.head_importance.gather(1, index)
 
@@ -149,7 +150,7 @@ def _select(scores: Tensor, counts: Sequence[int], kept: Sequence[int]) -> Tenso
     for (count, keep), group in rows_by(counts, kept).items():
         if keep:
             own = scores[group, :count].contiguous()
-            index[group, :keep] = torch.ops.sparsecore.topk_select(own, keep)[1]
+            index[group, :keep] = topk_select(own, keep)[1]
     return index
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparsecore.backends.cpu import topk as cpu
 from sparsecore.backends.reference import topk as reference
 from sparsecore.errors import InvalidValueError, ShapeError
+from sparsecore.ops.direct import needs_gradient, runs_directly
 from sparsecore.ops.library import define
 
 __all__ = ["topk_select", "topk_threshold"]
@@ -73,7 +74,7 @@ def _threshold_backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
 
 
 # The gradient of the selected values goes to where they came from; a threshold is a decision and has none.
-topk_select = define(
+_select = define(
     "topk_select(Tensor x, SymInt k) -> (Tensor values, Tensor indices)",
     fake=_select_fake,
     backward=_select_backward,
@@ -81,7 +82,7 @@ topk_select = define(
     CPU=_select_cpu,
     CompositeExplicitAutograd=_select_reference,
 )
-topk_threshold = define(
+_threshold = define(
     "topk_threshold(Tensor x, SymInt k) -> Tensor",
     fake=_threshold_fake,
     backward=_threshold_backward,
@@ -89,3 +90,28 @@ topk_threshold = define(
     CPU=_threshold_cpu,
     CompositeExplicitAutograd=_threshold_reference,
 )
+
+
+def topk_select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each row of x [..., n] as (values, int64 indices), both [..., k], in index order.
+
+    NaN is largest and equal values go to the lower index. Values have a gradient. `torch.ops.sparsecore.topk_select`
+    without the dispatcher where that is not needed.
+
+    Raises ShapeError for a scalar and InvalidValueError unless 0 <= k <= n.
+    """
+    if runs_directly(x) and not needs_gradient(x):
+        return _select_cpu(x, k)
+    pair: tuple[Tensor, Tensor] = _select(x, k)
+    return pair
+
+
+def topk_threshold(x: Tensor, k: int) -> Tensor:
+    """Return the k-th largest value of each row of x [..., n], as [...]; it has no gradient. A zero is +0.
+
+    Raises ShapeError for a scalar and InvalidValueError unless 1 <= k <= n.
+    """
+    if runs_directly(x) and not needs_gradient(x):
+        return _threshold_cpu(x, k)
+    value: Tensor = _threshold(x, k)
+    return value

@@ -104,6 +104,20 @@ TEST(topk_equals_a_stable_sort_on_every_isa) {
     }
 }
 
+TEST(topk_of_long_rows_is_searched_from_a_sample) {
+    for (int round = 0; round < 6; ++round) {
+        const int64_t n = harness::pick<int64_t>({8191, 8192, 20001, 70000});
+        const int64_t k = harness::pick<int64_t>({1, 10, n / 100, n / 3, n - 1, n});
+        const Rows x = random_rows(2, n, random_float_type());
+        for (core::Isa isa : core::available_isas()) {
+            core::set_isa(core::isa_name(isa));
+            check_select(x, 2, n, k);
+            check_threshold(x, 2, n, k);
+        }
+        core::set_isa("auto");
+    }
+}
+
 TEST(topk_is_right_where_the_sample_misleads) {
     // The sample of a long row is regular: put all large values where it never looks.
     const int64_t n = 8 * 1024, k = n / 4;
@@ -112,6 +126,38 @@ TEST(topk_is_right_where_the_sample_misleads) {
     x.span = make_span(x.memory.data(), DType::F32, {1, n});
     check_select(x, 1, n, k);
     check_threshold(x, 1, n, k);
+}
+
+TEST(topk_of_rows_too_long_to_keep_digits_of) {
+    const int64_t n = (int64_t{1} << 20) + 77;
+    for (DType dtype : {DType::F32, DType::BF16}) {
+        const Rows x = random_rows(1, n, dtype);
+        for (int64_t k : {int64_t{3}, n / 3}) {
+            check_select(x, 1, n, k);
+            check_threshold(x, 1, n, k);
+        }
+    }
+}
+
+// Values that share their upper 16 bits are told apart by the lower ones, where the tie is cut by index.
+TEST(topk_tells_close_values_apart) {
+    for (int round = 0; round < 40; ++round) {
+        const int64_t n = harness::pick<int64_t>({1, 31, 32, 33, 500, 3000}), k = harness::integer(1, n);
+        const uint32_t sign = harness::integer(0, 1) == 0 ? 0u : 0x80000000u;
+        const int64_t spread = harness::pick<int64_t>({1, 2, 100, 65535, 70000});
+        Rows x{Memory(n * 4), {}};
+        for (int64_t i = 0; i < n; ++i) {
+            const auto bits = sign | (0x3f800000u + static_cast<uint32_t>(harness::integer(0, spread)));
+            set_value(x.memory.data(), i, DType::F32, core::bits_float(bits));
+        }
+        x.span = make_span(x.memory.data(), DType::F32, {1, n});
+        for (core::Isa isa : core::available_isas()) {
+            core::set_isa(core::isa_name(isa));
+            check_select(x, 1, n, k);
+            check_threshold(x, 1, n, k);
+        }
+        core::set_isa("auto");
+    }
 }
 
 TEST(topk_checks_its_arguments) {

@@ -53,6 +53,30 @@ def test_against_the_definition(dtype, isa, seed):
     check(torch.zeros(3, 0, dtype=dtype), 0)
 
 
+def test_long_rows(dtype, isa, seed):
+    """Searched from a sample; many ties in the 16-bit types, and a threshold among equal values in all."""
+    rng = generator(seed)
+    for n in (8192, 20011):
+        for x in (torch.randn(2, n, generator=rng), torch.randn(2, n, generator=rng).relu().round(decimals=1)):
+            for k in (1, 10, n // 100, n // 3, n - 5):
+                values, indices = ops.topk_select(x.to(dtype), k)
+                expected = reference.topk_select(x.to(dtype), k)
+                assert torch.equal(values, expected[0])
+                assert torch.equal(indices, expected[1])
+                assert torch.equal(ops.topk_threshold(x.to(dtype), k), reference.topk_threshold(x.to(dtype), k))
+
+
+def test_denormals_keep_their_order_where_torch_flushes_them(dtype, isa):
+    bits = torch.int32 if dtype is torch.float32 else torch.int16
+    x = torch.arange(40, dtype=bits).view(dtype)[None]
+    try:
+        torch.set_flush_denormal(True)
+        indices = ops.topk_select(x, 7)[1]
+    finally:
+        torch.set_flush_denormal(False)
+    assert indices.tolist() == [list(range(33, 40))]
+
+
 @given(st.data())
 @settings(max_examples=80, deadline=None)
 def test_random_rows(data):
@@ -124,10 +148,14 @@ def test_gradient_goes_to_the_chosen(seed):
     assert not ops.topk_threshold(x, 2).requires_grad
 
 
-@pytest.mark.parametrize("operator", [ops.topk_select, ops.topk_threshold], ids=str)
-def test_opcheck(operator):
+@pytest.mark.parametrize("name", ["topk_select", "topk_threshold"])
+def test_opcheck(name):
+    operator = getattr(torch.ops.sparsecore, name).default
     for gradients in (True, False):
-        torch.library.opcheck(operator, (torch.randn(2, 3, 9, requires_grad=gradients), 4))
+        x = torch.randn(2, 3, 9, requires_grad=gradients)
+        torch.library.opcheck(operator, (x, 4))
+        dispatched, direct = operator(x.detach(), 4), getattr(ops, name)(x.detach(), 4)
+        assert all(map(torch.equal, dispatched, direct))
 
 
 def test_compile_with_a_dynamic_batch_and_k():

@@ -1,11 +1,9 @@
 #include <string>
 
-#include "core/buffer.h"
-#include "core/checked.h"
 #include "core/error.h"
 #include "core/isa.h"
 #include "core/parallel.h"
-#include "cpu/topk/kernels.h"
+#include "cpu/topk/row.h"
 #include "cpu/topk/topk.h"
 
 namespace sparsecore::cpu {
@@ -18,8 +16,12 @@ using core::Span;
 int64_t row_grain(int64_t n) { return n > 0 ? 1 + 16384 / n : 16384; }
 
 TopkKernels kernels() {
+    [[maybe_unused]] const auto isa = static_cast<uint32_t>(core::runtime_isa());
 #if defined(SPARSECORE_HAVE_AVX512)
-    if (static_cast<uint32_t>(core::runtime_isa()) >= static_cast<uint32_t>(core::Isa::Avx512)) return topk_avx512();
+    if (isa >= static_cast<uint32_t>(core::Isa::Avx512)) return topk_avx512();
+#endif
+#if defined(SPARSECORE_HAVE_AVX2)
+    if (isa >= static_cast<uint32_t>(core::Isa::Avx2)) return topk_avx2();
 #endif
     return topk_portable();
 }
@@ -36,62 +38,16 @@ void check_input(const Span& x, int64_t k, int64_t least, int threads) {
     }
 }
 
-// Scratch of one thread and the keys of its current row.
-class RowKeys {
-public:
-    RowKeys(const Span& x, const TopkKernels& kernels) : x_(x), kernels_(kernels) {
-        const int64_t bytes = core::checked_mul(core::checked_add(x.shape[1], 16, "row"), 4, "row");
-        keys_.reserve(bytes);
-        scratch_.reserve(bytes);
+// The value of a key: a zero is +0, NaN the quiet one.
+void store_key(void* out, int64_t index, core::DType dtype, int32_t key) {
+    const uint32_t sign = key < 0 ? 0x80000000u : 0u, magnitude = static_cast<uint32_t>(key < 0 ? -int64_t{key} : key);
+    if (dtype == core::DType::F32) {
+        static_cast<uint32_t*>(out)[index] = key == kNanKey ? 0x7fc00000u : sign | magnitude;
+        return;
     }
-
-    const int32_t* load(int64_t row) {
-        auto* keys = keys_.as<int32_t>();
-        const int64_t first = row * x_.strides[0];
-        if (x_.strides[1] == 1) {
-            const char* data = x_.as<const char>() + first * core::itemsize(x_.dtype);
-            kernels_.keys(x_.dtype, data, x_.shape[1], keys);
-        } else {
-            for (int64_t i = 0; i < x_.shape[1]; ++i) {
-                keys[i] = key_of(core::load_float(x_.data, first + i * x_.strides[1], x_.dtype));
-            }
-        }
-        return keys;
-    }
-
-    int32_t kth(int64_t k) { return kernels_.kth(keys_.as<int32_t>(), x_.shape[1], k, scratch_.as<int32_t>()); }
-
-private:
-    const Span& x_;
-    const TopkKernels& kernels_;
-    core::AlignedBuffer keys_, scratch_;
-};
-
-template <class T>
-void gather(const Span& x, const Span& values, int64_t row, const int64_t* indices) {
-    const T* in = x.as<const T>() + row * x.strides[0];
-    T* out = values.as<T>() + row * values.strides[0];
-    for (int64_t i = 0; i < values.shape[1]; ++i) out[i * values.strides[1]] = in[indices[i] * x.strides[1]];
-}
-
-void select_rows(const Span& x, int64_t k, const Span& values, const Span& indices, const TopkKernels& kernels,
-                 int64_t begin, int64_t end) {
-    RowKeys keys(x, kernels);
-    core::AlignedBuffer own(indices.strides[1] == 1 ? 0 : core::checked_mul(k, 8, "indices"));
-    for (int64_t row = begin; row < end; ++row) {
-        auto* out = indices.as<int64_t>() + row * indices.strides[0];
-        auto* chosen = indices.strides[1] == 1 ? out : own.as<int64_t>();
-        const int32_t* row_keys = keys.load(row);
-        kernels.emit(row_keys, x.shape[1], k, keys.kth(k), chosen);
-        if (chosen != out) {
-            for (int64_t i = 0; i < k; ++i) out[i * indices.strides[1]] = chosen[i];
-        }
-        if (core::itemsize(x.dtype) == 4) {
-            gather<uint32_t>(x, values, row, chosen);
-        } else {
-            gather<uint16_t>(x, values, row, chosen);
-        }
-    }
+    const uint32_t half = (sign | magnitude) >> 16;
+    const uint32_t quiet = dtype == core::DType::F16 ? 0x7e00u : 0x7fc0u;
+    static_cast<uint16_t*>(out)[index] = static_cast<uint16_t>(half == INT16_MAX ? quiet : half);
 }
 
 }  // namespace
@@ -108,7 +64,13 @@ void topk_select(const Span& x, int64_t k, const Span& values, const Span& indic
     if (k == 0) return;
     const TopkKernels table = kernels();
     core::parallel_for(0, x.shape[0], row_grain(x.shape[1]), threads, [&](int64_t begin, int64_t end) {
-        select_rows(x, k, values, indices, table, begin, end);
+        TopkRow current(x, table);
+        for (int64_t row = begin; row < end; ++row) {
+            current.select(row);
+            current.write(current.kth(k), k,
+                          values.as<char>() + row * values.strides[0] * core::itemsize(values.dtype),
+                          values.strides[1], indices.as<int64_t>() + row * indices.strides[0], indices.strides[1]);
+        }
     });
 }
 
@@ -119,10 +81,10 @@ void topk_threshold(const Span& x, int64_t k, const Span& out, int threads) {
     core::require_disjoint(out, "out", x, "x");
     const TopkKernels table = kernels();
     core::parallel_for(0, x.shape[0], row_grain(x.shape[1]), threads, [&](int64_t begin, int64_t end) {
-        RowKeys keys(x, table);
+        TopkRow current(x, table);
         for (int64_t row = begin; row < end; ++row) {
-            keys.load(row);
-            core::store_float(out.data, row * out.strides[0], x.dtype, value_of(keys.kth(k)));
+            current.select(row);
+            store_key(out.data, row * out.strides[0], x.dtype, current.kth(k).key);
         }
     });
 }

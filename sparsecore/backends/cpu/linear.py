@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsecore import resident
 from sparsecore.backends.reference.linear import grad_input, require_dtype
-from sparsecore.native import DTYPE_NAMES, core, span
+from sparsecore.native import core, span, span_of_new
 
 __all__ = ["packed_grad_input", "packed_linear"]
 
@@ -27,8 +27,7 @@ def packed_linear(
         span(x),
         weight.span,
         None if bias is None else span(bias),
-        # The result is new and contiguous: its storage need not be asked for, as `span` does for any tensor.
-        (out.data_ptr(), out.nbytes, out.shape, out.stride(), DTYPE_NAMES[x.dtype]),
+        span_of_new(out),
         activation,
         torch.get_num_threads(),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.backends.reference import topk as reference
-from sparsecore.native import core, span
+from sparsecore.native import core, span, span_of_new
 
 __all__ = ["topk_select", "topk_threshold"]
 
@@ -19,18 +19,23 @@ def topk_select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """See `reference.topk_select`."""
     if x.dtype not in _DTYPES:
         return reference.topk_select(x, k)
-    count = math.prod(x.shape[:-1])
-    rows = x.reshape(count, x.shape[-1])
-    values, indices = x.new_empty(count, k), x.new_empty((count, k), dtype=torch.int64)
-    core.topk_select(span(rows), k, span(values), span(indices), torch.get_num_threads())
-    return values.view(*x.shape[:-1], k), indices.view(*x.shape[:-1], k)
+    shape = (*x.shape[:-1], k)
+    rows, values, indices = _rows(x), x.new_empty(shape), x.new_empty(shape, dtype=torch.int64)
+    core.topk_select(span(rows), k, span_of_new(values), span_of_new(indices), torch.get_num_threads())
+    return values, indices
 
 
 def topk_threshold(x: Tensor, k: int) -> Tensor:
     """See `reference.topk_threshold`."""
     if x.dtype not in _DTYPES:
         return reference.topk_threshold(x, k)
-    count = math.prod(x.shape[:-1])
-    rows, out = x.reshape(count, x.shape[-1]), x.new_empty(count)
-    core.topk_threshold(span(rows), k, span(out), torch.get_num_threads())
-    return out.view(x.shape[:-1])
+    rows, out = _rows(x), x.new_empty(x.shape[:-1])
+    core.topk_threshold(span(rows), k, span(out.view(-1)), torch.get_num_threads())
+    return out
+
+
+def _rows(x: Tensor) -> Tensor:
+    """x [..., n] as the compiled module takes it: a matrix of any strides, or any rank without gaps."""
+    if x.dim() == 2 or x.is_contiguous():
+        return x
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
