@@ -13,13 +13,14 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: help demo test test-full bench clean dev-inplace
+.PHONY: help demo test test-full bench bench-micro clean dev-inplace
 help:
-	@echo "make demo       set up, build, and run the whole path on a real model"
-	@echo "make test       set up, build, and run every check"
-	@echo "make bench      kernel micro-benchmarks (pytest-benchmark)"
-	@echo "make test-full  long sweeps, floor versions, the other Pythons found"
-	@echo "make clean      remove the environment and everything built"
+	@echo "make demo        set up, build, and run the whole path on a real model"
+	@echo "make test        set up, build, and run every check"
+	@echo "make bench       the table of ratios to torch beside its bars, about 10 minutes; PEERS=1 adds other tools'"
+	@echo "make bench-micro kernel micro-benchmarks (pytest-benchmark)"
+	@echo "make test-full   long sweeps, floor versions, the other Pythons found"
+	@echo "make clean       remove the environment and everything built"
 
 # TORCH= or PYTHON= given on the command line and not what the environment was made with: it is made anew.
 GIVEN := $(filter-out file default,$(origin TORCH) $(origin PYTHON))
@@ -48,7 +49,10 @@ test: $(VENV)/.ready-test $(VENV)/.built
 test-full: $(VENV)/.ready-test $(VENV)/.built
 	@$(PY) tools/check.py --full
 
-bench: $(VENV)/.ready-test $(VENV)/.built
+bench: $(VENV)/.ready-demo $(VENV)/.built
+	@$(PY) benchmarks/suite $(if $(PEERS),--peers)
+
+bench-micro: $(VENV)/.ready-test $(VENV)/.built
 	@$(PY) -m pytest benchmarks -q --benchmark-only --benchmark-columns=min,median,rounds
 
 clean:

@@ -51,6 +51,11 @@ def benchmarks_run() -> bool:
     return call(sys.executable, "-m", "pytest", "-q", "benchmarks", "--benchmark-disable")
 
 
+def speed_against_its_record() -> bool:
+    """Ratios to torch of a short run; only one that stays below half of this kind of machine's record is a failure."""
+    return call(sys.executable, "benchmarks/suite/record.py")
+
+
 def build_without_cuda() -> bool:
     build = ROOT / "build" / "no-cuda"
     configure = call(
@@ -106,6 +111,7 @@ def main() -> int:
         "mypy --strict": types,
         "tests": tests,
         "benchmarks, untimed": benchmarks_run,
+        "speed against its record": speed_against_its_record,
         "build without CUDA": build_without_cuda,
         "wheel, installed and used": wheel,
     }
