@@ -1,6 +1,6 @@
 """Whole models, dense against packed: how much of what Amdahl's law promises is reached, and BERT-base at two patterns.
 
-    python benchmarks/end_to_end.py
+python benchmarks/end_to_end.py
 """
 
 from __future__ import annotations
@@ -62,7 +62,13 @@ def compare(dense: nn.Module, packed: nn.Module, run: Callable[[nn.Module], obje
     inside_packed, _ = linear_seconds(packed, calls["packed"])
     share, speed = inside_dense / whole, inside_dense / inside_packed
     promised, reached = amdahl(share, speed), median_ratio(times["dense"], times["packed"])
-    return {"share": share, "linear_speed": speed, "amdahl": promised, "reached": reached, "of_amdahl": reached / promised}
+    return {
+        "share": share,
+        "linear_speed": speed,
+        "amdahl": promised,
+        "reached": reached,
+        "of_amdahl": reached / promised,
+    }
 
 
 def demo_model() -> list[dict[str, Any]]:
@@ -72,13 +78,21 @@ def demo_model() -> list[dict[str, Any]]:
 
     corpus = Corpus.load()
     rows = []
-    for pattern, setting in (("2:4", {"pattern": "2:4"}), ("90 % block 32x32", {"pattern": sc.Block(32, 32), "sparsity": 0.9})):
-        for name, texts in (("long text", corpus.singles(corpus.passages[:1])), ("short texts", corpus.singles(corpus.short[:8]))):
+    for pattern, setting in (
+        ("2:4", {"pattern": "2:4"}),
+        ("90 % block 32x32", {"pattern": sc.Block(32, 32), "sparsity": 0.9}),
+    ):
+        for name, texts in (
+            ("long text", corpus.singles(corpus.passages[:1])),
+            ("short texts", corpus.singles(corpus.short[:8])),
+        ):
             dense, packed = load_dense(), load_dense()
             sc.prune.one_shot(packed, "magnitude", **setting)
             sc.sparsify(packed, inputs=[texts[0]], tokens=(8, 256))
             found = compare(dense, packed, lambda model, texts=texts: run_all(model, texts))
-            rows.append({"model": f"MiniLM fp32, {name}", "pattern": pattern, **found, "must": AMDAHL_MUST * found["amdahl"]})
+            rows.append(
+                {"model": f"MiniLM fp32, {name}", "pattern": pattern, **found, "must": AMDAHL_MUST * found["amdahl"]}
+            )
     return rows
 
 
@@ -96,7 +110,7 @@ def bert_base() -> list[dict[str, Any]]:
         sc.sparsify(packed, inputs=[{"input_ids": i} for i in ids.values()], tokens=(128, 1024))
         packed_count = len(sc.report(packed).packed)
         for batch in BATCHES:
-            found = compare(dense, packed, lambda model, batch=batch: model(input_ids=ids[batch]))
+            found = compare(dense, packed, lambda model, x=ids[batch]: model(input_ids=x))
             name = f"BERT-base bf16 {batch[0]}x{batch[1]}, {packed_count} layers packed"
             rows.append({"model": name, "pattern": pattern, **found, "must": must})
     return rows

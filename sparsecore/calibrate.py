@@ -19,7 +19,8 @@ from sparsecore.timing import interleaved, median_ratio
 
 __all__ = ["CASES", "DTYPES", "calibrate"]
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
+"""Types of packed values; int8 is measured with activations in fp32 against a dense fp32 layer."""
 # (pattern, densities); the first of each family is the one whose reading of cold weights is timed. 3:8 and block 4x4
 # have no kernel of their own and stand for all that have none.
 CASES: tuple[tuple[Pattern, tuple[float, ...]], ...] = (
@@ -29,7 +30,7 @@ CASES: tuple[tuple[Pattern, tuple[float, ...]], ...] = (
 )
 _SHAPE = (1024, 1536)
 _TOKENS = (1, 8, 32, 128, 512)
-_POINT_S, _STREAM_S, _LEAST = 0.015, 0.06, 3
+_POINT_S, _STREAM_S, _LEAST, _SLOW_S = 0.015, 0.06, 3, 0.1
 
 Progress = Callable[[str], None]
 Cases = Sequence[tuple[Pattern, tuple[float, ...]]]
@@ -56,15 +57,16 @@ class _Reference:
     """The dense layer of one type, its inputs, and all times of it: the packed layers are measured against it."""
 
     def __init__(self, dtype: torch.dtype, generator: torch.Generator) -> None:
-        self.dtype, self.generator = dtype, generator
-        self.dense = dense_layer(torch.ones(_SHAPE, dtype=dtype))
-        self.call = _call_seconds(dense_layer(torch.ones(16, 16, dtype=dtype)), dtype)
-        self.inputs = {tokens: torch.ones(tokens, _SHAPE[1], dtype=dtype) for tokens in _TOKENS}
+        self.values, self.generator = dtype, generator
+        self.dtype = torch.float32 if dtype is torch.int8 else dtype
+        self.dense = dense_layer(torch.ones(_SHAPE, dtype=self.dtype))
+        self.call = _call_seconds(dense_layer(torch.ones(16, 16, dtype=self.dtype)), self.dtype)
+        self.inputs = {tokens: torch.ones(tokens, _SHAPE[1], dtype=self.dtype) for tokens in _TOKENS}
         self.times: dict[int, list[float]] = {tokens: [] for tokens in _TOKENS}
         self.streams: list[float] = []
 
     def measure(self, cases: Cases, progress: Progress) -> Iterator[Entry]:
-        name = str(self.dtype).removeprefix("torch.")
+        name = str(self.values).removeprefix("torch.")
         found: list[tuple[str, float, float, dict[int, float]]] = []
         streams: dict[str, float] = {}
         # One for all patterns: what a call costs outside its kernel does not depend on them.
@@ -76,24 +78,31 @@ class _Reference:
                 if pattern.kind not in streams:
                     streams[pattern.kind] = self._stream(layer, call)
                 found.append((pattern.name, density, streams[pattern.kind], self._ratios(layer)))
-        dense = {tokens: statistics.median(times) for tokens, times in self.times.items()}
-        yield Entry(DENSE, name, 1.0, FormSpeed(self.call, statistics.median(self.streams), _costs(dense, self.call)))
+        dense = {tokens: statistics.median(times) for tokens, times in self.times.items() if times}
+        if self.values is self.dtype:
+            stream = statistics.median(self.streams)
+            yield Entry(DENSE, name, 1.0, FormSpeed(self.call, stream, _costs(dense, self.call)))
         for form, density, stream, ratios in found:
             seconds = {tokens: dense[tokens] * ratio for tokens, ratio in ratios.items()}
             yield Entry(form, name, density, FormSpeed(call, stream, _costs(seconds, call)))
 
     def _packed(self, pattern: Pattern, density: float, shape: tuple[int, int]) -> SparseLinear:
         weight = random_weight(shape, pattern, density, self.dtype, self.generator)
-        return SparseLinear.from_dense(dense_layer(weight), pattern)
+        return SparseLinear.from_dense(dense_layer(weight), pattern, self.values)
 
     def _ratios(self, layer: nn.Module) -> dict[int, float]:
-        """Packed time over dense time at each number of tokens, medians of pairs that take turns."""
-        ratios = {}
+        """Packed time over dense time at each number of tokens, medians of pairs that take turns.
+
+        Ends where a call takes too long to be asked for again and again; the cost is taken to stay as it is from there.
+        """
+        ratios: dict[int, float] = {}
         for tokens, x in self.inputs.items():
             calls = {"dense": lambda x=x: self.dense(x), "packed": lambda x=x: layer(x)}
             times = interleaved(calls, rounds=400, least=_LEAST, budget_s=_POINT_S)
             self.times[tokens].extend(times["dense"])
             ratios[tokens] = median_ratio(times["packed"], times["dense"])
+            if statistics.median(times["packed"]) > _SLOW_S:
+                break
         return ratios
 
     def _stream(self, layer: SparseLinear, call_s: float) -> float:

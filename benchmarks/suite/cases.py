@@ -67,7 +67,8 @@ ROWS = tuple(
     Row(name, pattern, density, dtype, _bars(plain), _bars(prepacked))
     for name, pattern, density, dtype, plain, prepacked in (
         ("bf16 2:4", NM(2, 4), 0.5, _BF16, "1.8>2.2 2.2>2.5 1.5>1.8 1.0>1.3", "1.5>1.9 1.8>2.2 1.2>1.5 0.97>1.2"),
-        ("bf16 75 %", Unstructured(), 0.25, _BF16, "1.8>2.8 2.0>2.5 1.7>2.0 1.0>1.1", "1.5>2.3 1.7>2.2 1.3>1.7 1.0>1.05"),
+        ("bf16 75 %", Unstructured(), 0.25, _BF16,
+         "1.8>2.8 2.0>2.5 1.7>2.0 1.0>1.1", "1.5>2.3 1.7>2.2 1.3>1.7 1.0>1.05"),
         ("bf16 90 %", Unstructured(), 0.1, _BF16, "4.0>4.5 2.8>3.5 2.0>2.5 1.1>1.3", "3.0>3.8 2.3>3.0 1.6>2.1 1.0>1.2"),
         ("bf16 block 32x32 90 %", Block(32, 32), 0.1, _BF16, *_BLOCK),
         ("bf16 block 64x64 90 %", Block(64, 64), 0.1, _BF16, *_BLOCK),

@@ -27,7 +27,7 @@ Linear = Callable[[Tensor], Tensor]
 class Point:
     """One row at one shape, token count and number of threads. Seconds are medians, ratios medians of neighbours.
 
-    plain, prepacked: time of F.linear and of oneDNN on a weight laid out beforehand over ours; None where there is none.
+    plain, prepacked: time of F.linear, and of oneDNN on a weight laid out beforehand, over ours; None: there is none.
     """
 
     row: str
@@ -84,7 +84,15 @@ class Shape:
             plain, prepacked = (median_ratio(times[n], own) if n in times else None for n in ("plain", "prepacked"))
             dense_bytes = self.weight.numel() * (1 if self.int8 else self.weight.element_size())
             yield Point(
-                row.name, self.shape, tokens, threads, statistics.median(own), plain, prepacked, layer.held_bytes, dense_bytes
+                row.name,
+                self.shape,
+                tokens,
+                threads,
+                statistics.median(own),
+                plain,
+                prepacked,
+                layer.held_bytes,
+                dense_bytes,
             )
 
     def _prepacked(self, tokens: int, count: int) -> list[Linear]:

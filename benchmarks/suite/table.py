@@ -1,9 +1,10 @@
-"""The result of a full run as Markdown: ratios beside their bars, what bounds memory-bound calls, cliffs, top-k, peers."""
+"""The result of a full run as Markdown: ratios beside their bars, memory-bound calls, cliffs, top-k, peers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from cases import CALL_MOST_US, CLIFF_ROWS, CLIFF_SLACK, COLUMNS, ROWS, SMALL, TOPK, Bar, Row, column_of
@@ -23,10 +24,10 @@ def markdown(result: Result, end_to_end: str) -> str:
         + ", ".join(f"{name} {size // 1024} KiB" for name, size in machine["caches"].items())
         + f"; {result['minutes']:.0f} minutes of `make bench`.",
         _limits(result["limits"]),
-        "Ratio: time of torch over ours, calls of all forms taking turns in one process, through `SparseLinear`; weights in "
-        f"no cache up to 32 tokens. A cell is geometric mean / minimum over the shapes with K x N >= {SMALL / 1e6:.1f} M "
-        "elements and the token counts of its column. *aim*: no shape below the must and the mean at the aim; *met*: no "
-        "shape below the must; *mean*: the mean is, some shape is not; *missed*: neither.",
+        "Ratio: time of torch over ours, calls of all forms taking turns in one process, through `SparseLinear`; "
+        "weights in no cache up to 32 tokens. A cell is geometric mean / minimum over the shapes with K x N >= "
+        f"{SMALL / 1e6:.1f} M elements and the token counts of its column. *aim*: no shape below the must and the mean "
+        "at the aim; *met*: no shape below the must; *mean*: the mean is, some shape is not; *missed*: neither.",
         "## Against `F.linear`",
         _ratios(points, threads, "plain", lambda row: row.plain),
         "## Against oneDNN on a weight laid out beforehand",
@@ -109,7 +110,7 @@ def must_line(row: Row, tokens: int) -> float:
     edges = [(t, bar.must) for group, bar in zip(counts, bars, strict=True) if bar for t in (group[0], group[-1])]
     if tokens >= edges[-1][0]:
         return edges[-1][1]
-    for (t0, m0), (t1, m1) in zip(edges, edges[1:]):
+    for (t0, m0), (t1, m1) in pairwise(edges):
         if t0 <= tokens < t1:
             return m0 + (m1 - m0) * math.log(tokens / t0) / math.log(t1 / t0)
     return edges[0][1]
@@ -121,12 +122,19 @@ def _limits(limits: dict[str, Any]) -> str:
     for name, key in (("read, 256 MiB", "read"), ("read, L2", "read_l2")):
         lines.append(f"| {name} | " + " | ".join(f"{one[key] / 1e9:.1f} GB/s" for one in limits.values()) + " |")
     for unit in next(iter(limits.values()))["peak"]:
-        lines.append(f"| {unit} | " + " | ".join(f"{one['peak'][unit] / 1e9:.0f} Gop/s" for one in limits.values()) + " |")
+        lines.append(
+            f"| {unit} | " + " | ".join(f"{one['peak'][unit] / 1e9:.0f} Gop/s" for one in limits.values()) + " |"
+        )
     return "\n".join(lines)
 
 
-def _ratios(points: Points, threads: Sequence[int], which: str, bars_of: Callable[[Row], tuple[Bar | None, ...]]) -> str:
-    lines = ["| what | threads | " + " | ".join(f"M = {name}" for name in COLUMNS) + " |", "| --- | ---: |" + " --- |" * 4]
+def _ratios(
+    points: Points, threads: Sequence[int], which: str, bars_of: Callable[[Row], tuple[Bar | None, ...]]
+) -> str:
+    lines = [
+        "| what | threads | " + " | ".join(f"M = {name}" for name in COLUMNS) + " |",
+        "| --- | ---: |" + " --- |" * 4,
+    ]
     for row in ROWS:
         if not any(bars_of(row)) or not any(p["row"] == row.name for p in points):
             continue
@@ -135,7 +143,11 @@ def _ratios(points: Points, threads: Sequence[int], which: str, bars_of: Callabl
             for column, bar in enumerate(bars_of(row)):
                 ratios = cell(points, row, column, count, which)
                 shown = f"{geometric_mean(ratios):.2f} / {min(ratios):.2f}" if ratios else "-"
-                goal = "" if bar is None else f" *{verdict(ratios, bar)}* ({bar.must:g}{f', {bar.aim:g}' if bar.aim else ''})"
+                goal = (
+                    ""
+                    if bar is None
+                    else f" *{verdict(ratios, bar)}* ({bar.must:g}{f', {bar.aim:g}' if bar.aim else ''})"
+                )
                 cells.append(shown + goal)
             lines.append(f"| {row.name} | {count} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -146,7 +158,9 @@ def _memory(points: Points, threads: Sequence[int], limits: dict[str, Any]) -> s
              "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for row in ROWS:
         for count in threads:
-            own = [p for p in points if p["row"] == row.name and p["threads"] == count and p["tokens"] == 1 and large(p)]
+            own = [
+                p for p in points if p["row"] == row.name and p["threads"] == count and p["tokens"] == 1 and large(p)
+            ]
             if not own:
                 continue
             rates = [p["held_bytes"] / p["seconds"] for p in own]
@@ -155,7 +169,9 @@ def _memory(points: Points, threads: Sequence[int], limits: dict[str, Any]) -> s
             bound = largest["dense_bytes"] / largest["held_bytes"]
             share = largest["held_bytes"] / largest["seconds"] / limit
             mean = geometric_mean(rates)
-            lines.append(f"| {row.name} | {count} | {bound:.2f} | {mean / 1e9:.1f} | {mean / limit:.0%} | {share:.0%} |")
+            lines.append(
+                f"| {row.name} | {count} | {bound:.2f} | {mean / 1e9:.1f} | {mean / limit:.0%} | {share:.0%} |"
+            )
     return "\n".join(lines) + "\n\nThe aim is 85 % of the read limit where the weight is what is read."
 
 
@@ -165,8 +181,8 @@ def _calls(result: Result) -> str:
     text = [
         f"- A call on a 16 x 16 weight: nn.Linear {dense:.1f} us, SparseLinear {sparse:.1f} us; "
         f"{sparse - dense:+.1f} us, at most {CALL_MOST_US:g}: {state}.",
-        f"- A chain that alternates our layers with torch's takes {result['switching']:.3f} of both alone; at most 1.05: "
-        f"{'met' if result['switching'] <= 1.05 else 'missed'}.",
+        f"- A chain that alternates our layers with torch's takes {result['switching']:.3f} of both alone; "
+        f"at most 1.05: {'met' if result['switching'] <= 1.05 else 'missed'}.",
     ]
     by_key = {(p["row"], tuple(p["shape"]), p["tokens"], p["threads"]): p["seconds"] for p in result["points"]}
     gains = [
@@ -220,11 +236,17 @@ def _peers(result: Result) -> str:
                  "| --- | --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
         for row in result["peers"]:
             shape = f"{row['shape'][0]}x{row['shape'][1]}"
-            lines.append(f"| {row['name']} | {shape} | {row['tokens']} | {row['threads']} | {row['peer']:.2f} | {row['ours']:.2f} |")
+            ratios = f"{row['peer']:.2f} | {row['ours']:.2f}"
+            lines.append(f"| {row['name']} | {shape} | {row['tokens']} | {row['threads']} | {ratios} |")
         parts.append("\n".join(lines))
     else:
         parts.append("`make bench PEERS=1` runs torch's CSR and BSR layers and numpy.partition as well.")
-    lines = [f"Not run here, {elsewhere['date']}: {elsewhere['source']}.", "", "| what | peer | ratio to dense |", "| --- | --- | ---: |"]
+    lines = [
+        f"Not run here, {elsewhere['date']}: {elsewhere['source']}.",
+        "",
+        "| what | peer | ratio to dense |",
+        "| --- | --- | ---: |",
+    ]
     lines += [f"| {row['what']} | {row['peer']} | {row['ratio']} |" for row in elsewhere["rows"]]
     parts.append("\n".join(lines))
     return "\n\n".join(parts)

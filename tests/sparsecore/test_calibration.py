@@ -163,6 +163,11 @@ def test_what_ships_is_trusted_less_the_farther_its_machine_is() -> None:
     assert {one.isa for one in shipped()} == {"portable", "avx2", "avx512", "amx"}
 
 
+def test_int8_is_calibrated_against_dense_fp32() -> None:
+    found = calibrate(cases=[(NM(2, 4), (0.5,))], dtypes=[torch.int8])
+    assert [(e.form, e.dtype) for e in found.entries] == [("2:4", "int8")]
+
+
 def test_calibrating_measures_both_forms(seed: int) -> None:
     names: list[str] = []
     torch.manual_seed(seed)
