@@ -44,7 +44,8 @@ def svg(result: dict[str, Any]) -> str:
 
     right = _WIDTH - _LEGEND
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        'font-family="sans-serif" font-size="11">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
         f'<text x="{_LEFT}" y="20" font-size="13">Speed against dense torch over tokens: {result["machine"]["cpu"]}, '
         f"{result['machine']['isa']}, {threads} threads</text>",
