@@ -33,7 +33,7 @@ Weight random_weight() {
 TEST(block_linear_equals_the_double_reference_on_every_isa) {
     for (int round = 0; round < 200; ++round) {
         LinearProblem p = random_problem(random_weight(), harness::pick<int64_t>({0, 1, 2, 3, 5, 11, 12, 13, 25, 40}));
-        check_problem(p, true);
+        check_problem(p, p.weight.geometry.p0 >= 8);  // narrower blocks run as unstructured rows
     }
 }
 

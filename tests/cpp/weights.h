@@ -108,13 +108,16 @@ inline Memory random_dense(int64_t rows, int64_t cols, DType dtype, double densi
     return dense;
 }
 
-inline Weight random_bitmask(int64_t rows, int64_t cols, DType dtype, double density) {
-    Memory dense = random_dense(rows, cols, dtype, density);
+inline Weight bitmask_of(int64_t rows, int64_t cols, DType dtype, Memory dense) {
     const int64_t kept = formats::bitmask_count(make_span(dense.data(), dtype, {rows, cols}));
     Weight weight = with_storage({Kind::Bitmask, dtype, rows, cols, 0, 0, kept, false}, std::move(dense));
     const Stored stored = weight.stored();
     formats::bitmask_pack(weight.dense_span(), stored.values, stored.positions, stored.offsets);
     return weight;
+}
+
+inline Weight random_bitmask(int64_t rows, int64_t cols, DType dtype, double density) {
+    return bitmask_of(rows, cols, dtype, random_dense(rows, cols, dtype, density));
 }
 
 inline Weight random_block(int64_t rows, int64_t cols, int64_t r, int64_t c, DType dtype, double density) {

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
-from weights import PATTERNS, assert_close, exact_linear, generator, names, random_mask, random_weight
+from weights import DTYPES, PATTERNS, assert_close, exact_linear, generator, names, random_mask, random_weight
 
 from sparsecore import PackedWeight, ops
 from sparsecore.backends.reference import linear as reference
@@ -58,6 +58,33 @@ def test_many_tokens_and_long_rows(pattern, isa, seed):
         dense = random_weight(rows, cols, pattern, rng)
         weight = PackedWeight.from_dense(dense, pattern)
         check(dense, weight, torch.randn(tokens, cols, generator=rng), torch.randn(rows, generator=rng))
+
+
+def test_unstructured_densities_and_token_counts(dtype, isa, seed):
+    """Every way through the kernels: few tokens, one and two vectors, tiles; lists and bitmask; empty and full rows."""
+    rng = generator(seed)
+    rows, cols = 37, 300
+    for density in (0.0, 0.02, 0.1, 0.25, 0.5, 1.0):
+        dense = torch.randn(rows, cols, generator=rng) * (torch.rand(rows, cols, generator=rng) < density)
+        dense[3], dense[5] = 0, 1
+        dense = dense.to(dtype)
+        weight = PackedWeight.from_dense(dense, Unstructured())
+        for tokens in (1, 2, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 130):
+            check(dense, weight, torch.randn(tokens, cols, generator=rng).to(dtype), None)
+
+
+@given(st.floats(0, 1), st.integers(0, 70), st.integers(0, 700), st.sampled_from(DTYPES), st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_resident_bytes_of_an_unstructured_weight(density, rows, cols, dtype, seed):
+    """All that is held between calls is at most 1.25 times the stored bytes plus 4 KiB, at every density."""
+    rng = generator(seed)
+    dense = torch.randn(rows, cols, generator=rng) * (torch.rand(rows, cols, generator=rng) < density)
+    for name in core.available_isas():
+        core.set_isa(name)
+        weight = PackedWeight.from_dense(dense.to(dtype), Unstructured())
+        assert weight.nbytes <= 1.25 * weight.stored().nbytes + 4096
+        assert torch.equal(weight.to_dense(), dense.to(dtype))
+    core.set_isa("auto")
 
 
 @pytest.mark.parametrize("activation", sorted(reference.ACTIVATIONS))
@@ -119,7 +146,7 @@ def test_pruned_positions_ignore_infinity_and_nan(pattern, dtype, isa, seed):
     dense = random_weight(rows, cols, pattern, rng, dtype)
     weight = PackedWeight.from_dense(dense, pattern)
     mask = weight.stored().keep_mask()
-    for tokens in (1, 4, 40):
+    for tokens in (1, 4, 8, 40):
         x = torch.randn(tokens, cols, generator=rng).to(dtype)
         poisoned = torch.rand(x.shape, generator=rng) < 0.03
         specials = torch.tensor([INFINITY, -INFINITY, NAN], dtype=dtype)
@@ -173,7 +200,7 @@ def test_one_rounding(dtype, isa):
 @pytest.mark.parametrize("pattern", PATTERNS, ids=names)
 def test_same_bits_for_one_and_two_threads(pattern, isa, seed):
     rng = generator(seed)
-    for tokens, rows, cols in ((1, 300, 260), (37, 130, 200), (64, 64, 64)):
+    for tokens, rows, cols in ((1, 300, 260), (8, 300, 260), (20, 300, 260), (37, 130, 200), (64, 64, 64)):
         weight = PackedWeight.from_dense(random_weight(rows, cols, pattern, rng), pattern)
         x = torch.randn(tokens, cols, generator=rng)
         results = []

@@ -1,6 +1,9 @@
 // Tokens are the lanes: each non-zero weight is broadcast and meets up to four vectors of a transposed activation tile,
-// [cols][16 * kVectors]. The sums of 16 rows are then transposed back, so that bias, activation and the stores work on
-// 16 outputs of one token. Every sum is kept in kSets parts that are added at the end, for any token tile alike.
+// [columns][16 * kVectors]. The sums of 16 rows are then transposed back, so that bias, activation and the stores work on
+// 16 outputs of one token.
+//
+// Floor: one load of activations a multiply-add, as no two rows share their columns; so a tile of one chunk stays in the
+// first-level cache.
 #include "cpu/bitmask_linear/kernels.h"
 #include "cpu/common/avx512_output.h"
 
@@ -10,7 +13,9 @@ namespace {
 
 using core::DType;
 
-constexpr int kSets = 4;
+void prefetch(const char* address) { _mm_prefetch(address, _MM_HINT_T1); }
+
+constexpr int kSets = 2;  // independent chains of additions; the same in every tile, so that all give the same bits
 
 template <DType kType>
 void pack_strided(const LinearCall& call, int64_t token, int64_t count, int64_t width, float* tile) {
@@ -38,46 +43,99 @@ void pack_tile(const LinearCall& call, int64_t token, int64_t count, int64_t wid
             transpose16(block);
             float* out = tile + c * width + t;
             const int64_t columns = call.cols - c;
-            for (int i = 0; i < 16 && i < columns; ++i) _mm512_store_ps(out + i * width, block[i]);
+            const __mmask16 stored = lanes16(width);
+            for (int i = 0; i < 16 && i < columns; ++i) _mm512_mask_storeu_ps(out + i * width, stored, block[i]);
         }
     }
 }
 
-template <int kVectors, class Index>
-void sum_row(const float* values, const Index* columns, int64_t count, const float* tile, float* out) {
+template <int kVectors>
+void multiply_add(__m512 (&sum)[kVectors], float value, const float* x) {
+    const __m512 weight = _mm512_set1_ps(value);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[v] = _mm512_fmadd_ps(weight, _mm512_load_ps(x + 16 * v), sum[v]);
+}
+
+template <int kVectors>
+void chunk_rows(const float* values, const uint8_t* columns, const uint8_t* counts, int64_t rows, const float* tile,
+                   float* sums) {
     constexpr int64_t kWidth = 16 * kVectors;
-    __m512 sum[kSets][kVectors];
+    for (int64_t row = 0; row < rows; ++row, sums += kWidth) {
+        __m512 sum[kSets][kVectors];
 #pragma GCC unroll 4
-    for (int s = 0; s < kSets; ++s) {
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) sum[s][v] = _mm512_setzero_ps();
-    }
-    int64_t i = 0;
-    for (; i + kSets <= count; i += kSets) {
-#pragma GCC unroll 4
-        for (int s = 0; s < kSets; ++s) {
-            const __m512 value = _mm512_set1_ps(values[i + s]);
-            const float* x = tile + static_cast<int64_t>(columns[i + s]) * kWidth;
-#pragma GCC unroll 4
-            for (int v = 0; v < kVectors; ++v) sum[s][v] = _mm512_fmadd_ps(value, _mm512_load_ps(x + 16 * v), sum[s][v]);
+        for (int v = 0; v < kVectors; ++v) {
+            sum[0][v] = _mm512_load_ps(sums + 16 * v);
+            sum[1][v] = _mm512_setzero_ps();
         }
-    }
+        const int64_t count = counts[row];
+        int64_t i = 0;
+        for (; i + kSets <= count; i += kSets) {
+#pragma GCC unroll 2
+            for (int s = 0; s < kSets; ++s) multiply_add(sum[s], values[i + s], tile + columns[i + s] * kWidth);
+        }
+        if (i < count) multiply_add(sum[0], values[i], tile + columns[i] * kWidth);
 #pragma GCC unroll 4
-    for (int s = 0; s < kSets; ++s) {
-        if (i + s >= count) break;
-        const __m512 value = _mm512_set1_ps(values[i + s]);
-        const float* x = tile + static_cast<int64_t>(columns[i + s]) * kWidth;
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) sum[s][v] = _mm512_fmadd_ps(value, _mm512_load_ps(x + 16 * v), sum[s][v]);
-    }
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-        const __m512 even = _mm512_add_ps(sum[0][v], sum[2][v]), odd = _mm512_add_ps(sum[1][v], sum[3][v]);
-        _mm512_store_ps(out + 16 * v, _mm512_add_ps(even, odd));
+        for (int v = 0; v < kVectors; ++v) _mm512_store_ps(sums + 16 * v, _mm512_add_ps(sum[0][v], sum[1][v]));
+        values += count;
+        columns += count;
     }
 }
 
-// sums [16, width] -> out, `rows` outputs of `count` tokens.
+// A whole row at a time, its sums in registers: the tile then lies in the second-level cache, which for one or two
+// vectors is as fast, and a loop ends once a row instead of once a chunk.
+template <int kVectors>
+void flat_rows(const FlatLists& lists, const Ahead& ahead, int64_t rows, const float* tile, float* sums) {
+    constexpr int64_t kWidth = 16 * kVectors;
+    const float* values = lists.values;
+    const uint16_t* columns = lists.columns;
+    for (int64_t row = 0; row < rows; ++row, sums += kWidth) {
+        __m512 sum[kSets][kVectors];
+#pragma GCC unroll 2
+        for (int s = 0; s < kSets; ++s) {
+#pragma GCC unroll 2
+            for (int v = 0; v < kVectors; ++v) sum[s][v] = _mm512_setzero_ps();
+        }
+        const int64_t count = lists.counts[row];
+        ask_ahead(ahead, row, rows, prefetch);
+        int64_t i = 0;
+        for (; i + kSets <= count; i += kSets) {
+#pragma GCC unroll 2
+            for (int s = 0; s < kSets; ++s) multiply_add(sum[s], values[i + s], tile + columns[i + s] * kWidth);
+        }
+        if (i < count) multiply_add(sum[0], values[i], tile + columns[i] * kWidth);
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) _mm512_store_ps(sums + 16 * v, _mm512_add_ps(sum[0][v], sum[1][v]));
+        values += count;
+        columns += count;
+    }
+}
+
+// Eight tokens: half a vector takes half the cache.
+void flat_rows_of_8(const FlatLists& lists, const Ahead& ahead, int64_t rows, const float* tile, float* sums) {
+    const float* values = lists.values;
+    const uint16_t* columns = lists.columns;
+    for (int64_t row = 0; row < rows; ++row, sums += 16) {
+        __m256 sum[4];
+#pragma GCC unroll 4
+        for (int s = 0; s < 4; ++s) sum[s] = _mm256_setzero_ps();
+        const int64_t count = lists.counts[row];
+        ask_ahead(ahead, row, rows, prefetch);
+        int64_t i = 0;
+        for (; i + 4 <= count; i += 4) {
+#pragma GCC unroll 4
+            for (int s = 0; s < 4; ++s) {
+                sum[s] = _mm256_fmadd_ps(_mm256_set1_ps(values[i + s]), _mm256_load_ps(tile + 8 * columns[i + s]), sum[s]);
+            }
+        }
+        for (; i < count; ++i) {
+            sum[0] = _mm256_fmadd_ps(_mm256_set1_ps(values[i]), _mm256_load_ps(tile + 8 * columns[i]), sum[0]);
+        }
+        _mm256_store_ps(sums, _mm256_add_ps(_mm256_add_ps(sum[0], sum[2]), _mm256_add_ps(sum[1], sum[3])));
+        values += count;
+        columns += count;
+    }
+}
+
 template <DType kType>
 void store_tile(const LinearCall& call, const float* sums, int64_t width, int64_t token, int64_t count, int64_t row,
                 int64_t rows) {
@@ -85,71 +143,49 @@ void store_tile(const LinearCall& call, const float* sums, int64_t width, int64_
     for (int64_t t = 0; t < count; t += 16) {
         __m512 block[16];
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) block[i] = _mm512_load_ps(sums + i * width + t);
+        for (int i = 0; i < 16; ++i) block[i] = i < rows ? _mm512_load_ps(sums + i * width + t) : _mm512_setzero_ps();
         transpose16(block);
         for (int i = 0; i < 16 && t + i < count; ++i) store_outputs<kType>(call, token + t + i, row, mask, block[i]);
     }
 }
 
-// The row's values as fp32: where they lie, or converted.
-template <DType kType>
-const float* row_values(const BitmaskWeight& w, int64_t first, int64_t count, float* scratch) {
-    if constexpr (kType == DType::F32) return static_cast<const float*>(w.values) + first;
-    for (int64_t i = 0; i < count; i += 16) {
-        const __mmask16 mask = lanes16(count - i);
-        _mm512_mask_storeu_ps(scratch + i, mask, load_ps<kType>(w.values, first + i, mask));
-    }
-    return scratch;
-}
-
-template <DType kType, int kVectors, class Index>
-void run_tile(const LinearCall& call, const BitmaskWeight& w, const BitmaskPart& part, const IndexedScratch& scratch,
-              int64_t token, int64_t count) {
-    constexpr int64_t kWidth = 16 * kVectors;
-    pack_tile<kType>(call, token, count, kWidth, scratch.activations);
-    for (int64_t row = part.row_begin; row < part.row_end; row += kIndexedRows) {
-        const int64_t left = part.row_end - row, rows = left < kIndexedRows ? left : kIndexedRows;
-        for (int64_t r = 0; r < rows; ++r) {
-            const int64_t first = w.row_offsets[row + r], kept = w.row_offsets[row + r + 1] - first;
-            const float* values = row_values<kType>(w, first, kept, scratch.values);
-            sum_row<kVectors>(values, static_cast<const Index*>(w.columns) + first, kept, scratch.activations,
-                              scratch.sums + r * kWidth);
-        }
-        store_tile<kType>(call, scratch.sums, kWidth, token, count, row, rows);
-    }
-}
-
-template <DType kType, class Index>
-void run(const LinearCall& call, const BitmaskWeight& w, const BitmaskPart& part, const IndexedScratch& scratch) {
-    for (int64_t token = part.token_begin; token < part.token_end; token += kIndexedTokens) {
-        const int64_t left = part.token_end - token;
-        if (left <= 16) {
-            run_tile<kType, 1, Index>(call, w, part, scratch, token, left);
-        } else if (left <= 32) {
-            run_tile<kType, 2, Index>(call, w, part, scratch, token, left);
-        } else {
-            run_tile<kType, 4, Index>(call, w, part, scratch, token, left < kIndexedTokens ? left : kIndexedTokens);
-        }
-    }
-}
-
-template <class Index>
-void run_type(const LinearCall& call, const BitmaskWeight& w, const BitmaskPart& part, const IndexedScratch& scratch) {
-    switch (w.dtype) {
-        case DType::F32: run<DType::F32, Index>(call, w, part, scratch); return;
-        case DType::F16: run<DType::F16, Index>(call, w, part, scratch); return;
-        default: run<DType::BF16, Index>(call, w, part, scratch); return;
-    }
-}
-
 }  // namespace
 
-void bitmask_linear_avx512(const LinearCall& call, const BitmaskWeight& w, const BitmaskPart& part,
-                           const IndexedScratch& scratch) {
-    if (narrow_columns(w.cols)) {
-        run_type<uint16_t>(call, w, part, scratch);
-    } else {
-        run_type<uint32_t>(call, w, part, scratch);
+void bitmask_pack_avx512(const LinearCall& call, int64_t token, int64_t count, int64_t width, float* tile) {
+    switch (call.dtype) {
+        case DType::F32: pack_tile<DType::F32>(call, token, count, width, tile); return;
+        case DType::F16: pack_tile<DType::F16>(call, token, count, width, tile); return;
+        default: pack_tile<DType::BF16>(call, token, count, width, tile); return;
+    }
+}
+
+void bitmask_flat_rows_avx512(const FlatLists& lists, const Ahead& ahead, int64_t rows, int64_t width, const float* tile,
+                              float* sums) {
+    switch (width) {
+        case 8: flat_rows_of_8(lists, ahead, rows, tile, sums); return;
+        case 16: flat_rows<1>(lists, ahead, rows, tile, sums); return;
+        default: flat_rows<2>(lists, ahead, rows, tile, sums); return;
+    }
+}
+
+void bitmask_chunk_rows_avx512(const float* values, const uint8_t* columns, const uint8_t* counts, int64_t rows,
+                               int64_t width, const float* tile, float* sums) {
+    switch (width) {
+        case 16: chunk_rows<1>(values, columns, counts, rows, tile, sums); return;
+        case 32: chunk_rows<2>(values, columns, counts, rows, tile, sums); return;
+        case 48: chunk_rows<3>(values, columns, counts, rows, tile, sums); return;
+        default: chunk_rows<4>(values, columns, counts, rows, tile, sums); return;
+    }
+}
+
+void bitmask_store_avx512(const LinearCall& call, const float* sums, int64_t width, int64_t token, int64_t count,
+                          int64_t row, int64_t rows) {
+    for (; rows > 0; row += 16, rows -= 16, sums += 16 * width) {
+        switch (call.dtype) {
+            case DType::F32: store_tile<DType::F32>(call, sums, width, token, count, row, rows); break;
+            case DType::F16: store_tile<DType::F16>(call, sums, width, token, count, row, rows); break;
+            default: store_tile<DType::BF16>(call, sums, width, token, count, row, rows); break;
+        }
     }
 }
 

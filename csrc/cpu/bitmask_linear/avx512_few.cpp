@@ -1,7 +1,5 @@
-// Few tokens: 64 columns of a row at a time, their values expanded from the bitmask into four vectors. The product is
-// masked, so that a pruned position contributes nothing whatever the activation there.
-#include "cpu/bitmask_linear/kernels.h"
-#include "cpu/common/avx512_output.h"
+// avx512_few.h with fp32 arithmetic.
+#include "cpu/bitmask_linear/avx512_few.h"
 
 namespace sparsecore::cpu {
 
@@ -9,90 +7,89 @@ namespace {
 
 using core::DType;
 
-// Bits of columns first .. first + 63 of a row whose bitmask has `bytes` bytes.
-uint64_t load_bits(const uint8_t* bits, int64_t bytes, int64_t first) {
-    uint64_t word = 0;
-    const int64_t left = bytes - first / 8;
-    __builtin_memcpy(&word, bits + first / 8, left < 8 ? static_cast<size_t>(left) : 8);
-    return word;
-}
+struct Single {
+    using Element = float;
+    static constexpr DType kType = DType::F32;
+    static constexpr int64_t kLanes = 16;
 
-template <DType kType, int kTokens>
-void sum_row(const BitmaskWeight& w, int64_t row, const float* activations, int64_t stride, float* const* sums) {
-    const int64_t bytes = w.cols / 8 + (w.cols % 8 != 0);
-    const uint8_t* bits = w.bitmask + row * bytes;
-    __m512 sum[4][kTokens];
+    template <int kTokens>
+    static void step(const float* values, const uint8_t* columns, uint32_t lanes, const float* x, int64_t stride,
+                     __m512 (&sum)[kTokens]) {
+        const auto mask = static_cast<__mmask16>(lanes);
+        const __m512i at = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, columns));
+        const __mmask16 odd = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+        const __mmask16 high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
+        const __m512 weights = _mm512_maskz_loadu_ps(mask, values);
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) {
-#pragma GCC unroll 3
-        for (int t = 0; t < kTokens; ++t) sum[v][t] = _mm512_setzero_ps();
-    }
-    int64_t value = w.row_offsets[row];
-    for (int64_t c = 0; c < w.cols; c += 64) {
-        uint64_t word;
-        if (c + 64 <= w.cols) {
-            __builtin_memcpy(&word, bits + c / 8, 8);
-        } else {
-            word = load_bits(bits, bytes, c);
-        }
+        for (int t = 0; t < kTokens; ++t, x += stride) {
+            __m512 quarter[4];
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) {
-            const auto mask = static_cast<__mmask16>(word >> (16 * v));
-            const unsigned count = _mm_popcnt_u32(mask);
-            const __m512 packed = load_ps<kType>(w.values, value, static_cast<__mmask16>(_bzhi_u32(0xffffu, count)));
-            const __m512 weights = _mm512_maskz_expand_ps(mask, packed);
-            value += count;
-#pragma GCC unroll 3
-            for (int t = 0; t < kTokens; ++t) {
-                const __m512 x = _mm512_load_ps(activations + t * stride + c + 16 * v);
-                sum[v][t] = _mm512_mask3_fmadd_ps(weights, x, sum[v][t], mask);
+            for (int i = 0; i < 4; ++i) {
+                quarter[i] = _mm512_permutex2var_ps(_mm512_load_ps(x + 32 * i), at, _mm512_load_ps(x + 32 * i + 16));
             }
+            const __m512 low = _mm512_mask_mov_ps(quarter[0], odd, quarter[1]);
+            const __m512 picked = _mm512_mask_mov_ps(low, high, _mm512_mask_mov_ps(quarter[2], odd, quarter[3]));
+            sum[t] = _mm512_mask3_fmadd_ps(weights, picked, sum[t], mask);
         }
     }
-#pragma GCC unroll 3
-    for (int t = 0; t < kTokens; ++t) {
-        const __m512 even = _mm512_add_ps(sum[0][t], sum[2][t]), odd = _mm512_add_ps(sum[1][t], sum[3][t]);
-        *sums[t] = _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
-    }
-}
+};
 
-template <DType kType, int kTokens>
-void run(const LinearCall& call, const BitmaskWeight& w, int64_t row_begin, int64_t row_end, float* activations) {
-    const int64_t stride = (w.cols + 63) / 64 * 64;
-    for (int64_t t = 0; t < kTokens; ++t) {
-        for (int64_t c = 0; c < stride; ++c) activations[t * stride + c] = c < w.cols ? load_x(call, t, c) : 0.0f;
-    }
-    alignas(64) float sums[kTokens][16] = {};
-    for (int64_t row = row_begin; row < row_end; row += 16) {
-        const int64_t rows = row_end - row < 16 ? row_end - row : 16;
-        for (int64_t r = 0; r < rows; ++r) {
-            float* out[kTokens];
-            for (int t = 0; t < kTokens; ++t) out[t] = &sums[t][r];
-            sum_row<kType, kTokens>(w, row + r, activations, stride, out);
-        }
-        for (int t = 0; t < kTokens; ++t) {
-            store_outputs<kType>(call, t, row, lanes16(rows), _mm512_load_ps(sums[t]));
-        }
-    }
-}
+template <DType k16Bit>
+struct Half {
+    using Element = uint16_t;
+    static constexpr DType kType = k16Bit;
+    static constexpr int64_t kLanes = 32;
 
-template <DType kType>
-void run_tokens(const LinearCall& call, const BitmaskWeight& w, int64_t row_begin, int64_t row_end, float* activations) {
-    switch (call.tokens) {
-        case 1: run<kType, 1>(call, w, row_begin, row_end, activations); return;
-        case 2: run<kType, 2>(call, w, row_begin, row_end, activations); return;
-        default: run<kType, 3>(call, w, row_begin, row_end, activations); return;
+    static __m512 widen(__m256i bits) { return kType == DType::F16 ? f16_bits_to_ps(bits) : bf16_bits_to_ps(bits); }
+    static __m512 low(__m512i bits) { return widen(_mm512_castsi512_si256(bits)); }
+    static __m512 high(__m512i bits) { return widen(_mm512_extracti64x4_epi64(bits, 1)); }
+
+    template <int kTokens>
+    static void step(const uint16_t* values, const uint8_t* columns, uint32_t lanes, const uint16_t* x, int64_t stride,
+                     __m512 (&sum)[kTokens]) {
+        const __m512i at = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(lanes, columns));
+        const __mmask32 upper = _mm512_test_epi16_mask(at, _mm512_set1_epi16(64));
+        const __m512i weights = _mm512_maskz_loadu_epi16(lanes, values);
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t, x += stride) {
+            const __m512i picked = pick16(x, at, upper, lanes);
+            sum[t] = _mm512_fmadd_ps(low(weights), low(picked), sum[t]);
+            sum[t] = _mm512_fmadd_ps(high(weights), high(picked), sum[t]);
+        }
+    }
+};
+
+template <class Element>
+void pack(const LinearCall& call, Element* out) {
+    const auto* x = static_cast<const Element*>(call.x);
+    const int64_t stride = chunk_count(call.cols) * kChunk;
+    for (int64_t t = 0; t < call.tokens; ++t, out += stride) {
+        const Element* row = x + t * call.x_token_stride;
+        if (call.x_column_stride == 1) {
+            __builtin_memcpy(out, row, static_cast<size_t>(call.cols) * sizeof(Element));
+        } else {
+            for (int64_t c = 0; c < call.cols; ++c) out[c] = row[c * call.x_column_stride];
+        }
+        __builtin_memset(out + call.cols, 0, static_cast<size_t>(stride - call.cols) * sizeof(Element));
     }
 }
 
 }  // namespace
 
-void bitmask_linear_few_avx512(const LinearCall& call, const BitmaskWeight& w, int64_t row_begin, int64_t row_end,
-                               float* activations) {
-    switch (w.dtype) {
-        case DType::F32: run_tokens<DType::F32>(call, w, row_begin, row_end, activations); return;
-        case DType::F16: run_tokens<DType::F16>(call, w, row_begin, row_end, activations); return;
-        default: run_tokens<DType::BF16>(call, w, row_begin, row_end, activations); return;
+void bitmask_pack_few_avx512(const LinearCall& call, void* x) {
+    if (call.dtype == DType::F32) {
+        pack(call, static_cast<float*>(x));
+    } else {
+        pack(call, static_cast<uint16_t*>(x));
+    }
+}
+
+void bitmask_few_rows_avx512(const LinearCall& call, const RowLists& lists, int64_t row, int64_t rows, double density,
+                             const void* x) {
+    switch (call.dtype) {
+        case DType::F32: few_rows<Single>(call, lists, row, rows, density, x); return;
+        case DType::F16: few_rows<Half<DType::F16>>(call, lists, row, rows, density, x); return;
+        default: few_rows<Half<DType::BF16>>(call, lists, row, rows, density, x); return;
     }
 }
 

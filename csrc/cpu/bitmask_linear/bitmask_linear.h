@@ -1,9 +1,8 @@
 // Linear layer with unstructured sparsity: only non-zero weights contribute.
 //
-// Two layouts. The stored form (csrc/formats/bitmask.h) runs everywhere: the columns of a row are read from its bitmask.
-// The index layout is for AVX-512: values [nnz], their columns (16 bits each where cols <= 65536, else 32) and where
-// each row starts, int64 [rows + 1]. A weight that keeps at least 1/4 holds its bitmask as well: with few tokens whole
-// vectors of a row are expanded from it, which beats following single indices.
+// Two layouts. The stored form (csrc/formats/bitmask.h) runs everywhere. The indexed one has, for every value, its column
+// within a chunk of kChunk columns, in one byte, and for every row and chunk how many values there are. Vector kernels
+// work on such lists; from a bitmask they make them as they go.
 #pragma once
 
 #include <cstdint>
@@ -13,25 +12,28 @@
 
 namespace sparsecore::cpu {
 
+constexpr int64_t kChunk = 128;  // columns
+
+static inline int64_t chunk_count(int64_t cols) { return cols / kChunk + (cols % kChunk != 0); }
+
 struct BitmaskWeight {
     core::DType dtype = core::DType::F32;
     int64_t rows = 0, cols = 0, nnz = 0;
     const void* values = nullptr;
-    const uint8_t* bitmask = nullptr;      // [rows, ceil(cols / 8)], little bit order; may be null in the index layout
-    const void* columns = nullptr;         // index layout: uint16 or uint32 [nnz], ascending in a row
-    const int64_t* row_offsets = nullptr;  // [rows] or, index layout, [rows + 1]
+    const int64_t* row_offsets = nullptr;  // [rows]
+    const uint8_t* bitmask = nullptr;      // [rows, ceil(cols / 8)], little bit order; null: the two below
+    const uint8_t* columns = nullptr;      // [nnz], column % kChunk, ascending in each chunk of a row
+    const uint8_t* counts = nullptr;       // [rows, chunks]
 };
 
-constexpr int64_t kFewTokens = 3;  // up to here the index layout uses its bitmask, if it has one
+static inline int64_t row_start(const BitmaskWeight& w, int64_t row) { return row < w.rows ? w.row_offsets[row] : w.nnz; }
 
-static inline bool narrow_columns(int64_t cols) { return cols <= 65536; }
+// The lists of a validated bitmask, and the reverse into a zeroed bitmask.
+void bitmask_to_lists(const uint8_t* bitmask, int64_t rows, int64_t cols, uint8_t* columns, uint8_t* counts);
+void lists_to_bitmask(const uint8_t* columns, const uint8_t* counts, int64_t rows, int64_t cols, uint8_t* bitmask);
 
-// Columns of every value of a validated bitmask, row by row, into uint16 or uint32 [nnz].
-void bitmask_to_columns(const uint8_t* bitmask, int64_t rows, int64_t cols, void* columns);
-// The reverse, into a zeroed bitmask.
-void columns_to_bitmask(const void* columns, const int64_t* row_offsets, int64_t rows, int64_t cols, uint8_t* bitmask);
-
-void bitmask_linear_stored(const LinearCall& call, const BitmaskWeight& weight);
-void bitmask_linear_indexed(const LinearCall& call, const BitmaskWeight& weight);
+void bitmask_linear_portable(const LinearCall& call, const BitmaskWeight& weight);
+void bitmask_linear_avx2(const LinearCall& call, const BitmaskWeight& weight);
+void bitmask_linear_avx512(const LinearCall& call, const BitmaskWeight& weight);
 
 }  // namespace sparsecore::cpu

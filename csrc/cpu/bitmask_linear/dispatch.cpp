@@ -1,106 +1,78 @@
-#include "core/buffer.h"
-#include "core/checked.h"
 #include "core/error.h"
 #include "core/isa.h"
 #include "cpu/bitmask_linear/kernels.h"
-#include "cpu/common/linear_prepare.h"
 
 namespace sparsecore::cpu {
 
 namespace {
 
-template <class Index>
-void write_columns(const uint8_t* bitmask, int64_t rows, int64_t cols, Index* out) {
-    const int64_t row_bytes = cols / 8 + (cols % 8 != 0);
-    for (int64_t row = 0; row < rows; ++row, bitmask += row_bytes) {
-        for (int64_t column = 0; column < cols; ++column) {
-            if (bitmask[column >> 3] >> (column & 7) & 1) *out++ = static_cast<Index>(column);
-        }
-    }
+[[maybe_unused]] void require_isa(core::Isa isa) {
+    if (core::isa_available(isa)) return;
+    throw core::Error("IsaError", std::string("an unstructured weight laid out for ") + core::isa_name(isa), "resident",
+                      std::string("a machine with ") + core::isa_name(isa), "convert it to its stored form and back");
 }
-
-template <class Index>
-void write_bits(const Index* columns, const int64_t* row_offsets, int64_t rows, int64_t cols, uint8_t* bitmask) {
-    const int64_t row_bytes = cols / 8 + (cols % 8 != 0);
-    for (int64_t row = 0; row < rows; ++row, bitmask += row_bytes) {
-        for (int64_t i = row_offsets[row]; i < row_offsets[row + 1]; ++i) {
-            uint8_t& byte = bitmask[columns[i] >> 3];
-            byte = static_cast<uint8_t>(byte | 1u << (columns[i] & 7));
-        }
-    }
-}
-
-float* floats(core::AlignedBuffer& buffer, int64_t cols, int64_t per_column) {
-    return static_cast<float*>(buffer.reserve(core::checked_mul(cols * 4, per_column, "activations")));
-}
-
-void run_portable(const LinearCall& call, const BitmaskWeight& weight, const BitmaskPart& part) {
-    thread_local core::AlignedBuffer activations, values, columns;
-    const PortableScratch scratch{floats(activations, weight.cols, kBitmaskSuperTile), floats(values, weight.cols, 1),
-                                  static_cast<int64_t*>(columns.reserve(weight.cols * 8))};
-    bitmask_linear_portable(call, weight, part, scratch);
-}
-
-#if defined(SPARSECORE_HAVE_AVX512)
-void run_indexed(const LinearCall& call, const BitmaskWeight& weight, const BitmaskPart& part) {
-    thread_local core::AlignedBuffer activations, values, sums;
-    const IndexedScratch scratch{floats(activations, weight.cols, kIndexedTokens), floats(values, weight.cols, 1),
-                                 floats(sums, kIndexedRows, kIndexedTokens)};
-    bitmask_linear_avx512(call, weight, part, scratch);
-}
-
-void run_few(const LinearCall& call, const BitmaskWeight& weight, int64_t row_begin, int64_t row_end) {
-    thread_local core::AlignedBuffer activations;
-    const int64_t cols = core::round_up(weight.cols, 64, "activations");
-    bitmask_linear_few_avx512(call, weight, row_begin, row_end, floats(activations, cols, kFewTokens));
-}
-#endif
 
 }  // namespace
 
-void bitmask_to_columns(const uint8_t* bitmask, int64_t rows, int64_t cols, void* columns) {
-    if (narrow_columns(cols)) {
-        write_columns(bitmask, rows, cols, static_cast<uint16_t*>(columns));
-    } else {
-        write_columns(bitmask, rows, cols, static_cast<uint32_t*>(columns));
+void bitmask_to_lists(const uint8_t* bitmask, int64_t rows, int64_t cols, uint8_t* columns, uint8_t* counts) {
+    const int64_t row_bytes = cols / 8 + (cols % 8 != 0), chunks = chunk_count(cols);
+    for (int64_t row = 0; row < rows; ++row, bitmask += row_bytes, counts += chunks) {
+        for (int64_t column = 0; column < cols; ++column) {
+            if ((bitmask[column >> 3] >> (column & 7) & 1) == 0) continue;
+            *columns++ = static_cast<uint8_t>(column % kChunk);
+            ++counts[column / kChunk];
+        }
     }
 }
 
-void columns_to_bitmask(const void* columns, const int64_t* row_offsets, int64_t rows, int64_t cols, uint8_t* bitmask) {
-    if (narrow_columns(cols)) {
-        write_bits(static_cast<const uint16_t*>(columns), row_offsets, rows, cols, bitmask);
-    } else {
-        write_bits(static_cast<const uint32_t*>(columns), row_offsets, rows, cols, bitmask);
-    }
-}
-
-void bitmask_linear_stored(const LinearCall& call, const BitmaskWeight& weight) {
-    const int64_t work = call.tokens * (weight.nnz + call.rows);
-    for_linear_parts(call, kBitmaskSuperTile, weight.rows, work, [&](int64_t t0, int64_t t1, int64_t r0, int64_t r1) {
-        run_portable(call, weight, {t0, t1, r0, r1});
-    });
-}
-
-void bitmask_linear_indexed([[maybe_unused]] const LinearCall& call, [[maybe_unused]] const BitmaskWeight& weight) {
-#if defined(SPARSECORE_HAVE_AVX512)
-    if (core::isa_available(core::Isa::Avx512)) {
-        const int64_t work = call.tokens * (weight.nnz + call.rows);
-        const bool few = weight.bitmask != nullptr && call.tokens <= kFewTokens;
-        const int64_t groups = weight.rows / kIndexedRows + (weight.rows % kIndexedRows != 0);
-        for_linear_parts(call, kIndexedTokens, groups, work, [&](int64_t t0, int64_t t1, int64_t g0, int64_t g1) {
-            const int64_t begin = g0 * kIndexedRows, last = g1 * kIndexedRows;
-            const int64_t end = last < weight.rows ? last : weight.rows;
-            if (few) {
-                run_few(call, weight, begin, end);
-            } else {
-                run_indexed(call, weight, {t0, t1, begin, end});
+void lists_to_bitmask(const uint8_t* columns, const uint8_t* counts, int64_t rows, int64_t cols, uint8_t* bitmask) {
+    const int64_t row_bytes = cols / 8 + (cols % 8 != 0), chunks = chunk_count(cols);
+    for (int64_t row = 0; row < rows; ++row, bitmask += row_bytes) {
+        for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+            for (int64_t left = *counts++; left > 0; --left) {
+                const int64_t column = chunk * kChunk + *columns++;
+                bitmask[column >> 3] = static_cast<uint8_t>(bitmask[column >> 3] | 1u << (column & 7));
             }
-        });
-        return;
+        }
     }
-#endif
-    throw core::Error("IsaError", "an unstructured weight laid out for avx512", "resident", "a machine with avx512",
-                      "convert it to its stored form and back");
 }
+
+#if defined(SPARSECORE_HAVE_AVX2)
+void bitmask_linear_avx2(const LinearCall& call, const BitmaskWeight& weight) {
+    static constexpr BitmaskKernels kernels = {8,
+                                               bitmask_decode_avx2,
+                                               bitmask_to_chunks_avx2,
+                                               bitmask_flatten_avx2,
+                                               bitmask_pack_avx2,
+                                               bitmask_flat_rows_avx2,
+                                               bitmask_chunk_rows_avx2,
+                                               bitmask_store_avx2,
+                                               nullptr,
+                                               nullptr};
+    require_isa(core::Isa::Avx2);
+    bitmask_linear(call, weight, kernels);
+}
+#endif
+
+#if defined(SPARSECORE_HAVE_AVX512)
+void bitmask_linear_avx512(const LinearCall& call, const BitmaskWeight& weight) {
+    BitmaskKernels kernels = {16,
+                              bitmask_decode_avx512,
+                              bitmask_to_chunks_avx512,
+                              bitmask_flatten_avx512,
+                              bitmask_pack_avx512,
+                              bitmask_flat_rows_avx512,
+                              bitmask_chunk_rows_avx512,
+                              bitmask_store_avx512,
+                              bitmask_pack_few_avx512,
+                              bitmask_few_rows_avx512};
+    require_isa(core::Isa::Avx512);
+#if defined(SPARSECORE_HAVE_AVX512BF16)
+    static const bool has_bf16 = core::cpu_has("avx512bf16");
+    if (has_bf16 && weight.dtype == core::DType::BF16) kernels.few_rows = bitmask_few_rows_avx512_bf16;
+#endif
+    bitmask_linear(call, weight, kernels);
+}
+#endif
 
 }  // namespace sparsecore::cpu

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "core/checked.h"
 #include "core/error.h"
@@ -16,17 +17,18 @@ using formats::Resident;
 using formats::Sections;
 using formats::Stored;
 
-// values, columns, row offsets [rows + 1], and the stored index tables, which tell how to get back.
-enum Section { kValues, kColumns, kRowOffsets, kBlockColumns, kBlockOffsets, kSections };
+// values, columns and counts as in bitmask_linear.h, row offsets [rows + 1], and the stored index tables, which tell how
+// to get back.
+enum Section { kValues, kColumns, kCounts, kRowOffsets, kBlockColumns, kBlockOffsets, kSections };
 
 bool supports(const Geometry& g) { return g.p0 < kNarrowRows && g.cols <= INT32_MAX; }
 
 // Room for whole blocks: what a ragged edge leaves over is not used.
 Sections sizes(const Geometry& g) {
     const formats::PartBytes stored = part_bytes(g);
-    const int64_t count = stored.values / core::itemsize(g.dtype), index_bytes = narrow_columns(g.cols) ? 2 : 4;
+    const int64_t count = stored.values / core::itemsize(g.dtype);
     return {kSections,
-            {stored.values, core::checked_mul(count, index_bytes, "columns"),
+            {stored.values, count, core::checked_mul(g.rows, chunk_count(g.cols), "counts"),
              core::checked_mul(core::checked_add(g.rows, 1, "rows"), 8, "row offsets"), stored.positions, stored.offsets}};
 }
 
@@ -64,11 +66,8 @@ void fill(const Stored& stored, const Resident& out) {
                    std::memcpy(out.sections[kValues] + place * size, stored.values.as<const uint8_t>() + from * size,
                                static_cast<size_t>(length * size));
                    for (int64_t i = 0; i < length; ++i) {
-                       if (narrow_columns(g.cols)) {
-                           out.section<uint16_t>(kColumns)[place + i] = static_cast<uint16_t>(column + i);
-                       } else {
-                           out.section<uint32_t>(kColumns)[place + i] = static_cast<uint32_t>(column + i);
-                       }
+                       out.sections[kColumns][place + i] = static_cast<uint8_t>((column + i) % kChunk);
+                       ++out.sections[kCounts][row * chunk_count(g.cols) + (column + i) / kChunk];
                    }
                    offsets[row + 1] += length;
                });
@@ -103,6 +102,7 @@ void check_tables(const Resident& resident) {
 void check_rows(const Resident& resident) {
     const Geometry& g = resident.geometry;
     const auto* offsets = resident.section<const int64_t>(kRowOffsets);
+    std::vector<uint8_t> counts(static_cast<size_t>(resident.section_bytes[kCounts]));
     int64_t current = 0, start = 0, end = 0;  // of the row that the pieces are in
     bool valid = offsets[0] == 0;
     const auto finish_rows = [&](int64_t row) {
@@ -115,15 +115,13 @@ void check_rows(const Resident& resident) {
                    finish_rows(row);
                    end += length;
                    for (int64_t i = 0; i < length; ++i) {
-                       const int64_t held = narrow_columns(g.cols)
-                                                ? int64_t{resident.section<const uint16_t>(kColumns)[place + i]}
-                                                : int64_t{resident.section<const uint32_t>(kColumns)[place + i]};
-                       valid = valid && held == column + i;
+                       valid = valid && resident.sections[kColumns][place + i] == (column + i) % kChunk;
+                       ++counts[static_cast<size_t>(row * chunk_count(g.cols) + (column + i) / kChunk)];
                    }
                });
     finish_rows(g.rows);
-    if (!valid) {
-        throw core::Error("IndexTableError", "columns or row offsets are damaged", "resident",
+    if (!valid || !std::equal(counts.begin(), counts.end(), resident.sections[kCounts])) {
+        throw core::Error("IndexTableError", "columns, counts or row offsets are damaged", "resident",
                           "an unmodified resident weight", "make it again from the stored form");
     }
 }
@@ -154,9 +152,10 @@ void linear(const Resident& resident, const LinearCall& call) {
     weight.cols = g.cols;
     weight.values = resident.sections[kValues];
     weight.columns = resident.sections[kColumns];
+    weight.counts = resident.sections[kCounts];
     weight.row_offsets = resident.section<int64_t>(kRowOffsets);
     weight.nnz = weight.row_offsets[g.rows];
-    bitmask_linear_indexed(call, weight);
+    bitmask_linear_avx512(call, weight);
 }
 
 }  // namespace
