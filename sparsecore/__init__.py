@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sparsecore import ops as ops
     from sparsecore import patterns as patterns
     from sparsecore import prune as prune
+    from sparsecore.compact import compact as compact
     from sparsecore.formats import StoredWeight as StoredWeight
     from sparsecore.formats import find_pattern as find_pattern
     from sparsecore.formats import from_tensors as from_tensors
@@ -55,6 +56,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "Unstructured": ("sparsecore.patterns", "Unstructured"),
     "capture": ("sparsecore.capture", "capture"),
     "cascade": ("sparsecore.cascade", None),
+    "compact": ("sparsecore.compact", "compact"),
     "compat": ("sparsecore.compat", None),
     "errors": ("sparsecore.errors", None),
     "find_pattern": ("sparsecore.formats", "find_pattern"),
@@ -82,6 +84,7 @@ __all__ = [
     "Unstructured",
     "capture",
     "cascade",
+    "compact",
     "compat",
     "errors",
     "find_pattern",

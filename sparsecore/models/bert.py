@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sparsecore.models.block import Block
 from sparsecore.models.family import Family
 
-__all__ = ["BERT"]
+__all__ = ["BERT", "BLOCKS"]
 
 BERT = Family(
     name="bert",
@@ -33,3 +34,21 @@ BERT = Family(
     },
     prefixes=("", "bert."),
 )
+
+_BLOCK = Block(
+    layers="encoder.layer",
+    attention="attention.self",
+    queries=BERT.query,
+    keys=BERT.key,
+    values=BERT.value,
+    out=BERT.attention_out,
+    up=(BERT.up,),
+    down=BERT.down,
+    activation="intermediate.intermediate_act_fn",
+    head_dim="attention_head_size",
+    heads=("num_attention_heads",),
+    widths=("all_head_size",),
+    pre_norm=False,
+)
+
+BLOCKS = dict.fromkeys(("bert", "roberta"), _BLOCK)
