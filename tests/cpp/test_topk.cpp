@@ -124,8 +124,14 @@ TEST(topk_is_right_where_the_sample_misleads) {
     Rows x{Memory(n * 4), {}};
     for (int64_t i = 0; i < n; ++i) set_value(x.memory.data(), i, DType::F32, i % 8 == 0 ? -1.0f : 1.0f + static_cast<float>(i));
     x.span = make_span(x.memory.data(), DType::F32, {1, n});
-    check_select(x, 1, n, k);
-    check_threshold(x, 1, n, k);
+    for (int64_t wanted : {k, n / 100, int64_t{1}}) {  // few are looked for among candidates, of which there are too many
+        check_select(x, 1, n, wanted);
+        check_threshold(x, 1, n, wanted);
+    }
+    // Or all where it looks: too few candidates.
+    for (int64_t i = 0; i < n; ++i) set_value(x.memory.data(), i, DType::F32, i % 8 == 0 ? 1.0f : 0.0f);
+    set_value(x.memory.data(), 0, DType::F32, 2.0f);
+    check_select(x, 1, n, n / 64);
 }
 
 TEST(topk_of_rows_too_long_to_keep_digits_of) {

@@ -54,16 +54,19 @@ def test_against_the_definition(dtype, isa, seed):
 
 
 def test_long_rows(dtype, isa, seed):
-    """Searched from a sample; many ties in the 16-bit types, and a threshold among equal values in all."""
+    """Searched from a sample, few of them from candidates alone; with ties where the result is cut."""
     rng = generator(seed)
-    for n in (8192, 20011):
-        for x in (torch.randn(2, n, generator=rng), torch.randn(2, n, generator=rng).relu().round(decimals=1)):
-            for k in (1, 10, n // 100, n // 3, n - 5):
-                values, indices = ops.topk_select(x.to(dtype), k)
-                expected = reference.topk_select(x.to(dtype), k)
-                assert torch.equal(values, expected[0])
-                assert torch.equal(indices, expected[1])
-                assert torch.equal(ops.topk_threshold(x.to(dtype), k), reference.topk_threshold(x.to(dtype), k))
+    n = 20011
+    for x in (
+        torch.randn(n, generator=rng).to(dtype),
+        torch.randn(n, generator=rng).relu().round(decimals=1).to(dtype),
+    ):
+        for k in (1, n // 100, n // 3, n - 5):
+            values, indices = ops.topk_select(x, k)
+            expected = reference.topk_select(x, k)
+            assert torch.equal(values, expected[0])
+            assert torch.equal(indices, expected[1])
+            assert torch.equal(ops.topk_threshold(x, k), reference.topk_threshold(x, k))
 
 
 def test_denormals_keep_their_order_where_torch_flushes_them(dtype, isa):

@@ -64,10 +64,10 @@ void topk_select(const Span& x, int64_t k, const Span& values, const Span& indic
     if (k == 0) return;
     const TopkKernels table = kernels();
     core::parallel_for(0, x.shape[0], row_grain(x.shape[1]), threads, [&](int64_t begin, int64_t end) {
-        TopkRow current(x, table);
+        TopkRow current(x, k, table);
         for (int64_t row = begin; row < end; ++row) {
             current.select(row);
-            current.write(current.kth(k), k,
+            current.write(current.kth(),
                           values.as<char>() + row * values.strides[0] * core::itemsize(values.dtype),
                           values.strides[1], indices.as<int64_t>() + row * indices.strides[0], indices.strides[1]);
         }
@@ -81,10 +81,10 @@ void topk_threshold(const Span& x, int64_t k, const Span& out, int threads) {
     core::require_disjoint(out, "out", x, "x");
     const TopkKernels table = kernels();
     core::parallel_for(0, x.shape[0], row_grain(x.shape[1]), threads, [&](int64_t begin, int64_t end) {
-        TopkRow current(x, table);
+        TopkRow current(x, k, table);
         for (int64_t row = begin; row < end; ++row) {
             current.select(row);
-            store_key(out.data, row * out.strides[0], x.dtype, current.kth(k).key);
+            store_key(out.data, row * out.strides[0], x.dtype, current.kth().key);
         }
     });
 }

@@ -7,9 +7,6 @@ namespace sparsecore::cpu {
 
 namespace {
 
-constexpr int64_t kSample = 1024;
-constexpr int64_t kSampledRow = 8 * kSample;  // from here on a sample saves more than it costs
-
 // Bisection for the digit of the k-th largest.
 class DigitSearch {
 public:
@@ -57,23 +54,27 @@ private:
     int64_t above_ = 0;                           // how many larger ones were left behind
 };
 
-DigitPlace find_digit(const TopkKernels& kernels, const int16_t* digits, int64_t n, int64_t k,
-                      core::AlignedBuffer& scratch);
-
-// Probes the two digits that the answer very probably lies between: ranks around k in a regular sample. A sample that
-// misleads costs two passes and changes nothing else.
+// Probes the two digits that the answer very probably lies between. A sample that misleads costs two passes and changes
+// nothing else.
 void probe_by_sample(const TopkKernels& kernels, const int16_t* digits, int64_t n, int64_t k, DigitSearch& search,
                      core::AlignedBuffer& scratch) {
     int16_t sample[kSample];
     const int64_t step = n / kSample;
     for (int64_t i = 0; i < kSample; ++i) sample[i] = digits[i * step];
+    const SampleRanks ranks = sample_ranks(n, k);
+    if (ranks.smaller <= kSample) search.probe(find_digit(kernels, sample, kSample, ranks.smaller, scratch).digit);
+    if (ranks.larger >= 1) search.probe(find_digit(kernels, sample, kSample, ranks.larger, scratch).digit + 1);
+}
+
+}  // namespace
+
+SampleRanks sample_ranks(int64_t n, int64_t k) {
     const double share = static_cast<double>(k) / static_cast<double>(n);
-    // Standard deviation of the rank of a quantile in the sample; 3 of them on either side.
+    // Standard deviation of the rank of a quantile in the sample.
     const double deviation = std::sqrt(static_cast<double>(kSample) * share * (1.0 - share));
     const auto rank = static_cast<int64_t>(share * static_cast<double>(kSample));
     const int64_t margin = static_cast<int64_t>(3.0 * deviation) + 2;
-    if (rank + margin <= kSample) search.probe(find_digit(kernels, sample, kSample, rank + margin, scratch).digit);
-    if (rank - margin >= 1) search.probe(find_digit(kernels, sample, kSample, rank - margin, scratch).digit + 1);
+    return {rank - margin, rank + margin};
 }
 
 DigitPlace find_digit(const TopkKernels& kernels, const int16_t* digits, int64_t n, int64_t k,
@@ -86,8 +87,6 @@ DigitPlace find_digit(const TopkKernels& kernels, const int16_t* digits, int64_t
     }
     return search.finish();
 }
-
-}  // namespace
 
 Kth find_kth(const TopkKernels& kernels, core::DType dtype, const void* x, const int16_t* digits, int64_t n, int64_t k,
              SearchScratch& scratch) {

@@ -19,6 +19,20 @@ struct DigitPlace {
     int64_t above = 0, ties = 0;
 };
 
+constexpr int64_t kSample = 1024;
+constexpr int64_t kSampledRow = 8 * kSample;  // from here on a sample saves more than it costs
+
+// The ranks, in a regular sample of kSample of n elements, that the k-th largest of all very probably lies between:
+// three standard deviations from its own. Outside of 1 ... kSample a sample says nothing.
+struct SampleRanks {
+    int64_t larger, smaller;  // of a larger and of a smaller element
+};
+SampleRanks sample_ranks(int64_t n, int64_t k);
+
+// `scratch` is for long rows.
+DigitPlace find_digit(const TopkKernels& kernels, const int16_t* digits, int64_t n, int64_t k,
+                      core::AlignedBuffer& scratch);
+
 // Kept by the caller so that a row does not allocate; each grows to 2 n bytes at most.
 struct SearchScratch {
     core::AlignedBuffer narrowed, low_digits;
