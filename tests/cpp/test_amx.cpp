@@ -23,7 +23,10 @@ void check_tiles(Weight weight, int64_t tokens) {
     for (int threads : {2, 3, 8}) CHECK(run_linear(p, core::Isa::Amx, threads, transposed).bytes == out.bytes);
 }
 
-int64_t random_tokens() { return harness::pick<int64_t>({1, 4, 5, 15, 16, 17, 31, 32, 33, 50, 65}); }
+int64_t random_tokens() { return harness::pick<int64_t>({1, 4, 5, 15, 16, 17, 31, 32, 33, 50, 65, 100}); }
+
+int64_t random_rows() { return harness::integer(1, 100); }
+int64_t random_width() { return harness::pick<int64_t>({1, 7, 31, 32, 64, 95, 96, 130, 544}); }
 
 struct Pattern {
     int64_t n, m;
@@ -36,6 +39,13 @@ TEST(amx_nm_linear_equals_the_double_reference) {
         const auto [n, m] = harness::pick<Pattern>({{1, 2}, {2, 4}, {1, 4}, {3, 4}, {4, 8}, {2, 8}, {1, 8}, {1, 16}, {5, 16}, {4, 32}});
         const int64_t cols = harness::integer(1, 20) * 2 * m;  // whole pairs
         check_tiles(random_nm(harness::integer(1, 70), cols, n, m, DType::BF16, harness::integer(0, 1) == 1), random_tokens());
+    }
+}
+
+TEST(amx_bitmask_linear_equals_the_double_reference) {
+    for (int round = 0; has_tiles() && round < 60; ++round) {
+        const double density = harness::pick<double>({0.0, 0.05, 0.1, 0.25, 0.5, 1.0});
+        check_tiles(random_bitmask(random_rows(), random_width(), DType::BF16, density), random_tokens());
     }
 }
 

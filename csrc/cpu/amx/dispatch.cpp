@@ -7,20 +7,25 @@
 
 namespace sparsecore::cpu {
 
-namespace {
-
-constexpr int64_t kFloatBytes = 4;
-
-StripScratch reserve(const LinearCall& call, int64_t tokens) {
-    thread_local core::AlignedBuffer weights, sums, x, columns;
-    const int64_t block = strip_token_block(call.cols * 2), count = tokens < block ? tokens : block;
-    const int64_t windows = core::ceil_div(call.cols, window_columns(2));
+StripScratch reserve_strip_scratch(int64_t windows, int64_t row_bytes, int64_t tokens) {
+    constexpr int64_t kSumBytes = 4;
+    thread_local core::AlignedBuffer weights, sums, columns;
+    const int64_t block = strip_token_block(row_bytes), pairs = core::ceil_div(tokens < block ? tokens : block, kTokenPair);
     StripScratch scratch{};
     scratch.weights = static_cast<uint8_t*>(weights.reserve(kChunkWindows * 2 * kWindowBytes));
-    scratch.sums = static_cast<uint8_t*>(
-        sums.reserve(core::ceil_div(count, kTokenPair) * kTokenPair * 2 * kStripOutputs * kFloatBytes));
-    scratch.columns = static_cast<int32_t*>(columns.reserve(windows * 4));
-    if (!strip_reads_in_place(call)) scratch.x = static_cast<uint8_t*>(x.reserve(count * windows * 64));
+    scratch.sums = static_cast<uint8_t*>(sums.reserve(pairs * kTokenPair * 2 * kStripOutputs * kSumBytes));
+    scratch.columns = static_cast<int32_t*>(columns.reserve(core::checked_mul(windows, 4, "windows")));
+    return scratch;
+}
+
+namespace {
+
+StripScratch reserve_bf16(const LinearCall& call, int64_t tokens) {
+    thread_local core::AlignedBuffer x;
+    const int64_t windows = core::ceil_div(call.cols, window_columns(2)), block = strip_token_block(call.cols * 2);
+    StripScratch scratch = reserve_strip_scratch(windows, call.cols * 2, tokens);
+    const int64_t packed = core::checked_mul(tokens < block ? tokens : block, windows * 64, "activations");
+    if (!strip_reads_in_place(call)) scratch.x = static_cast<uint8_t*>(x.reserve(packed));
     return scratch;
 }
 
@@ -48,13 +53,13 @@ bool strip_linear_amx(const LinearCall& call, const StripSource& source) {
     const int64_t pairs = core::ceil_div(call.tokens, kTokenPair);
     if (panels >= 2 * threads || pairs < threads) {
         core::parallel_for(0, panels, 1, threads, [&](int64_t begin, int64_t end) {
-            strip_linear_amx_bf16(call, source, {0, call.tokens, begin, end}, reserve(call, call.tokens));
+            strip_linear_amx_bf16(call, source, {0, call.tokens, begin, end}, reserve_bf16(call, call.tokens));
         });
     } else {
         core::parallel_for(0, pairs, 1, threads, [&](int64_t begin, int64_t end) {
             const int64_t first = begin * kTokenPair, past = end * kTokenPair;
             const int64_t last = past < call.tokens ? past : call.tokens;
-            strip_linear_amx_bf16(call, source, {first, last, 0, panels}, reserve(call, last - first));
+            strip_linear_amx_bf16(call, source, {first, last, 0, panels}, reserve_bf16(call, last - first));
         });
     }
     return true;

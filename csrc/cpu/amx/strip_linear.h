@@ -32,6 +32,9 @@ struct StripScratch {
     int32_t* columns;  // a window each
 };
 
+// Of the calling thread, without x: for so many windows, bytes of a token and tokens of a call.
+StripScratch reserve_strip_scratch(int64_t windows, int64_t row_bytes, int64_t tokens);
+
 struct StripPart {
     int64_t token_begin, token_end, panel_begin, panel_end;
 };

@@ -61,6 +61,7 @@ struct Half {
 
 template <class Element>
 void pack(const LinearCall& call, Element* out) {
+    if (call.cols == 0) return;  // x may then be a null pointer
     const auto* x = static_cast<const Element*>(call.x);
     const int64_t stride = chunk_count(call.cols) * kChunk;
     for (int64_t t = 0; t < call.tokens; ++t, out += stride) {

@@ -35,5 +35,6 @@ void lists_to_bitmask(const uint8_t* columns, const uint8_t* counts, int64_t row
 void bitmask_linear_portable(const LinearCall& call, const BitmaskWeight& weight);
 void bitmask_linear_avx2(const LinearCall& call, const BitmaskWeight& weight);
 void bitmask_linear_avx512(const LinearCall& call, const BitmaskWeight& weight);
+void bitmask_linear_amx(const LinearCall& call, const BitmaskWeight& weight);
 
 }  // namespace sparsecore::cpu

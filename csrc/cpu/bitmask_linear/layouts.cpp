@@ -18,7 +18,8 @@ using formats::Sections;
 using formats::Stored;
 
 enum IndexedSection { kValues, kColumns, kCounts, kRowOffsets, kIndexedSections };
-enum LayoutId : uint32_t { kAvx2Bitmask = 2, kAvx2Indexed, kAvx512Bitmask, kAvx512Indexed };  // 1 was another layout
+// 1 was another layout.
+enum LayoutId : uint32_t { kAvx2Bitmask = 2, kAvx2Indexed, kAvx512Bitmask, kAvx512Indexed, kAmxBitmask, kAmxIndexed };
 
 using Linear = void (*)(const LinearCall&, const BitmaskWeight&);
 
@@ -136,6 +137,16 @@ Layout indexed_layout(LayoutId id, core::Isa isa) {
             indexed_sections,       fill_indexed, restore_indexed, check_indexed, linear_indexed<kLinear>};
 }
 
+#if defined(SPARSECORE_HAVE_AMX)
+bool supports_tiles(const Geometry& g) { return g.dtype == core::DType::BF16; }
+bool supports_indexed_tiles(const Geometry& g) { return supports_tiles(g) && supports_indexed(g); }
+
+Layout with_support(Layout layout, bool (*supports)(const Geometry&)) {
+    layout.supports = supports;
+    return layout;
+}
+#endif
+
 }  // namespace
 
 const std::vector<Layout>& bitmask_layouts() {
@@ -148,6 +159,10 @@ const std::vector<Layout>& bitmask_layouts() {
 #if defined(SPARSECORE_HAVE_AVX512)
         bitmask_layout<bitmask_linear_avx512>(kAvx512Bitmask, core::Isa::Avx512),
         indexed_layout<bitmask_linear_avx512>(kAvx512Indexed, core::Isa::Avx512),
+#endif
+#if defined(SPARSECORE_HAVE_AMX)
+        with_support(bitmask_layout<bitmask_linear_amx>(kAmxBitmask, core::Isa::Amx), supports_tiles),
+        with_support(indexed_layout<bitmask_linear_amx>(kAmxIndexed, core::Isa::Amx), supports_indexed_tiles),
 #endif
     };
     return table;
