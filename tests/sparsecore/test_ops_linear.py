@@ -87,6 +87,17 @@ def test_resident_bytes_of_an_unstructured_weight(density, rows, cols, dtype, se
     core.set_isa("auto")
 
 
+@pytest.mark.parametrize("pattern", [Block(64, 32), Block(48, 6), Block(8, 8), Block(5, 16), Block(1, 32)], ids=names)
+def test_blocks_of_every_kernel(pattern, dtype, isa, seed):
+    """Bands of several vectors and odd ends, narrow blocks along tokens and along inputs, one token up to many."""
+    rng = generator(seed)
+    for tokens in (0, 1, 2, 4, 5, 15, 33, 70):
+        rows, cols = torch.randint(1, 200, (2,), generator=rng).tolist()
+        dense = random_weight(rows, cols, pattern, rng, dtype)
+        x, bias = torch.randn(tokens, cols, generator=rng).to(dtype), torch.randn(rows, generator=rng).to(dtype)
+        check(dense, PackedWeight.from_dense(dense, pattern), x, bias)
+
+
 @pytest.mark.parametrize("activation", sorted(reference.ACTIVATIONS))
 @pytest.mark.parametrize("pattern", KINDS, ids=names)
 def test_activations(pattern, activation, dtype, isa, seed):

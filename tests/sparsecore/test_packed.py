@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 import torch
-from weights import ISAS, PATTERNS, generator, names, random_weight
+from weights import ISAS, PATTERNS, generator, names, random_mask, random_weight
 
 from sparsecore import PackedWeight, ops, resident
 from sparsecore.errors import DtypeError, NamedError, ResidentError, ShapeError, UnsupportedError
@@ -321,3 +321,13 @@ def test_transforms_and_lazy_views_are_left_to_the_dispatcher(seed):
         for transform in (torch.vmap, torch.func.functionalize):
             torch.testing.assert_close(transform(packed.linear)(x), expected)
         torch.testing.assert_close(packed.linear(torch._neg_view(x)), -expected)
+
+
+@pytest.mark.parametrize("pattern", [Block(32, 32), Block(64, 64), Block(16, 1), Block(1, 16), Block(3, 7)], ids=names)
+def test_blocks_stay_close_to_their_stored_size(pattern, dtype, isa, seed):
+    rng = generator(seed)
+    for density in (0.0, 0.02, 0.5, 1.0):
+        rows, cols = torch.randint(1, 400, (2,), generator=rng).tolist()
+        kept = random_mask(rows, cols, pattern, rng, density)
+        weight = PackedWeight.from_dense((torch.randn(rows, cols, generator=rng) * kept).to(dtype), pattern)
+        assert weight.nbytes <= 1.15 * weight.stored().nbytes + 4096

@@ -13,7 +13,7 @@ void multiply_row(const BlockWeight& w, int64_t block_row, int64_t in_block, con
         const int64_t depth = std::min(w.block_cols, w.cols - column);
         const int64_t first = (b * w.block_rows + in_block) * w.block_cols;
         for (int64_t k = 0; k < depth; ++k) {
-            const float weight = core::load_float(w.blocks, first + k, w.dtype);
+            const float weight = core::load_float(w.values, first + k, w.dtype);
             const float* x = tile + (column + k) * kPortableTile;
             for (int64_t t = 0; t < kPortableTile; ++t) sum[t] += weight * x[t];
         }
