@@ -1,4 +1,5 @@
 #include "cpu/int8_linear/portable.h"
+#include "cpu/int8_linear/quads.h"
 #include "cpu/stored_layout.h"
 
 namespace sparsecore::cpu {
@@ -9,6 +10,12 @@ const std::vector<Layout>& int8_layouts() {
         stored_layout(Kind::NM, int8_linear_portable),
         stored_layout(Kind::Bitmask, int8_linear_portable),
         stored_layout(Kind::Block, int8_linear_portable),
+#if defined(SPARSECORE_HAVE_AVX512)
+        int8_strips_layout(Kind::NM),
+        int8_strips_layout(Kind::Bitmask),
+        int8_strips_layout(Kind::Block),
+        int8_quads_layout(),
+#endif
     };
     return table;
 }
