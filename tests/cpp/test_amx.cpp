@@ -28,6 +28,8 @@ int64_t random_tokens() { return harness::pick<int64_t>({1, 4, 5, 15, 16, 17, 31
 int64_t random_rows() { return harness::integer(1, 100); }
 int64_t random_width() { return harness::pick<int64_t>({1, 7, 31, 32, 64, 95, 96, 130, 544}); }
 
+double random_density() { return harness::pick<double>({0.0, 0.05, 0.3, 1.0}); }
+
 struct Pattern {
     int64_t n, m;
 };
@@ -39,6 +41,13 @@ TEST(amx_nm_linear_equals_the_double_reference) {
         const auto [n, m] = harness::pick<Pattern>({{1, 2}, {2, 4}, {1, 4}, {3, 4}, {4, 8}, {2, 8}, {1, 8}, {1, 16}, {5, 16}, {4, 32}});
         const int64_t cols = harness::integer(1, 20) * 2 * m;  // whole pairs
         check_tiles(random_nm(harness::integer(1, 70), cols, n, m, DType::BF16, harness::integer(0, 1) == 1), random_tokens());
+    }
+}
+
+TEST(amx_block_linear_equals_the_double_reference) {
+    for (int round = 0; has_tiles() && round < 60; ++round) {
+        const int64_t r = harness::pick<int64_t>({8, 9, 15, 16, 24, 32, 33, 48, 64}), c = harness::pick<int64_t>({2, 4, 16, 30, 32, 34, 64});
+        check_tiles(random_blocks(random_rows(), random_width(), r, c, DType::BF16, random_density()), random_tokens());
     }
 }
 

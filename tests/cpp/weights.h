@@ -129,6 +129,23 @@ inline Weight random_block(int64_t rows, int64_t cols, int64_t r, int64_t c, DTy
     return weight;
 }
 
+// Whole blocks are kept or pruned; rows of blocks may be empty.
+inline Weight random_blocks(int64_t rows, int64_t cols, int64_t r, int64_t c, DType dtype, double density) {
+    Weight all = random_block(rows, cols, r, c, dtype, 1.0);
+    const int64_t across = (cols + c - 1) / c;
+    std::vector<bool> kept(static_cast<size_t>(((rows + r - 1) / r) * across));
+    for (size_t i = 0; i < kept.size(); ++i) kept[i] = std::uniform_real_distribution<double>()(harness::random()) < density;
+    for (int64_t i = 0; i < rows * cols; ++i) {
+        const int64_t block = i / cols / r * across + i % cols / c;
+        if (!kept[static_cast<size_t>(block)]) set_value(all.dense.data(), i, dtype, 0.0f);
+    }
+    const int64_t count = formats::block_count(all.dense_span(), r, c);
+    Weight weight = with_storage({Kind::Block, dtype, rows, cols, r, c, count, false}, std::move(all.dense));
+    const Stored stored = weight.stored();
+    formats::block_pack(weight.dense_span(), r, c, stored.values, stored.positions, stored.offsets);
+    return weight;
+}
+
 inline DType random_float_type() { return harness::pick<DType>({DType::F32, DType::F16, DType::BF16}); }
 inline int64_t random_size() {
     return harness::pick<int64_t>({0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 65, 100});

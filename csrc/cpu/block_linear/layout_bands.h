@@ -17,5 +17,6 @@ void copy_tables(const formats::Stored& from, const formats::Resident& to);
 void copy_tables(const formats::Resident& from, const formats::Stored& to);
 
 Layout block_bands_layout(uint32_t id, core::Isa isa, bool (*supports)(const formats::Geometry&));
+Layout block_tiles_layout(uint32_t id);  // layout_tiles.cpp
 
 }  // namespace sparsecore::cpu

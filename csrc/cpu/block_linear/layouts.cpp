@@ -1,4 +1,4 @@
-// Layout 0 is the stored form; 3 and 4 are bands (layout_bands.h), 5 and 6 the stored order again for the narrow kernels.
+// Layout 0 is the stored form; 3, 4 and 7 are bands (layout_bands.h), 5 and 6 the stored order again for the narrow kernels.
 // 1 and 2 belonged to earlier versions.
 #include <algorithm>
 #include <cstring>
@@ -102,6 +102,9 @@ const std::vector<Layout>& block_layouts() {
         narrow_layout(5, core::Isa::Avx2, linear<block_linear_narrow_avx2>),
         block_bands_layout(4, core::Isa::Avx512, supports_long_bands),
         narrow_layout(6, core::Isa::Avx512, linear<block_linear_narrow_avx512>),
+#if defined(SPARSECORE_HAVE_AMX)
+        block_tiles_layout(7),
+#endif
     };
     return table;
 }
