@@ -14,9 +14,11 @@ from cases import Row
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsecore import NM
 from sparsecore.explain import COLD_TOKENS
 from sparsecore.nn import SparseLinear
 from sparsecore.prepacked import prepacked_linear
+from sparsecore.quantise import output_error
 from sparsecore.samples import cold_copies, dense_layer, packed_copies, random_weight
 from sparsecore.timing import interleaved, median_ratio
 
@@ -28,6 +30,7 @@ class Point:
     """One row at one shape, token count and number of threads. Seconds are medians, ratios medians of neighbours.
 
     plain, prepacked: time of F.linear, and of oneDNN on a weight laid out beforehand, over ours; None: there is none.
+    error: of quantised outputs against those of the same weight in fp32, relative; None where nothing is quantised.
     """
 
     row: str
@@ -39,6 +42,7 @@ class Point:
     prepacked: float | None
     held_bytes: int
     dense_bytes: int
+    error: float | None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,17 +58,22 @@ class Shape:
         features = shape[::-1]
         self.bias = torch.randn(features[0], generator=generator).to(self.dtype)
         self.weight = torch.randn(features, generator=generator).to(self.dtype)
+        self.errors: list[float | None] = []
         self.layers = [self._packed(row, random_weight(features, row.pattern, row.density, self.dtype, generator))
                        for row in rows]  # fmt: skip
-        turn = 2 * self.weight.numel() * self.weight.element_size() + sum(layer.held_bytes for layer in self.layers)
-        self.copies = cold_copies(turn)
-        self.weights = [self.weight, *(self.weight.clone() for _ in range(self.copies - 1))]
+        # Plain and laid out beforehand; of int8 the latter alone, which makes its own copies.
+        dense_bytes = self.weight.numel() * (1 if self.int8 else 2 * self.weight.element_size())
+        self.copies = cold_copies(dense_bytes + sum(layer.held_bytes for layer in self.layers))
+        self.weights = [self.weight, *(self.weight.clone() for _ in range(0 if self.int8 else self.copies - 1))]
         self.packed = [packed_copies(layer, self.copies) for layer in self.layers]
 
-    def _packed(self, row: Row, weight: Tensor) -> SparseLinear:
-        dense = dense_layer(weight)
+    def _packed(self, row: Row, kept: Tensor) -> SparseLinear:
+        dense = dense_layer(torch.where(kept != 0, torch.randn(kept.shape).to(kept.dtype), 0))
         dense.bias = nn.Parameter(self.bias, requires_grad=False)
-        return SparseLinear.from_dense(dense, row.pattern, row.dtype if self.int8 else None)
+        layer = SparseLinear.from_dense(dense, row.pattern, row.dtype if self.int8 else None)
+        x = torch.randn(64, self.shape[0])
+        self.errors.append(output_error(layer, dense, x) if self.int8 else None)
+        return layer
 
     def measure(self, tokens: int, threads: int, budget_s: float) -> Iterator[Point]:
         """Yield a point for each row; weights are cold up to 32 tokens."""
@@ -73,42 +82,42 @@ class Shape:
         calls: dict[str, Callable[[], object]] = {}
         if not self.int8:
             calls["plain"] = _turns([lambda x, w=w: F.linear(x, w, self.bias) for w in self.weights[:count]], x)
-        if laid_out := self._prepacked(tokens, count):
+        if any(bar for row in self.rows for bar in row.prepacked) and (laid_out := self._prepacked(tokens, count)):
             calls["prepacked"] = _turns(laid_out, x)
         for row, packed in zip(self.rows, self.packed, strict=True):
             calls[row.name] = _turns(packed[:count], x)
         with torch.no_grad():
             times = interleaved(calls, rounds=300, least=3, budget_s=budget_s)
-        for row, layer in zip(self.rows, self.layers, strict=True):
+        dense_bytes = self.weight.numel() * (1 if self.int8 else self.weight.element_size())
+        for row, layer, error in zip(self.rows, self.layers, self.errors, strict=True):
             own = times[row.name]
-            plain, prepacked = (median_ratio(times[n], own) if n in times else None for n in ("plain", "prepacked"))
-            dense_bytes = self.weight.numel() * (1 if self.int8 else self.weight.element_size())
             yield Point(
-                row.name,
-                self.shape,
-                tokens,
-                threads,
-                statistics.median(own),
-                plain,
-                prepacked,
-                layer.held_bytes,
-                dense_bytes,
+                row=row.name,
+                shape=self.shape,
+                tokens=tokens,
+                threads=threads,
+                seconds=statistics.median(own),
+                plain=median_ratio(times["plain"], own) if "plain" in times else None,
+                prepacked=median_ratio(times["prepacked"], own) if "prepacked" in times else None,
+                held_bytes=layer.held_bytes,
+                dense_bytes=dense_bytes,
+                error=error,
             )
 
     def _prepacked(self, tokens: int, count: int) -> list[Linear]:
         if self.int8:
-            return [qlinear(weight, self.bias, tokens) for weight in self.weights[:count]]
+            scales = self.weight.abs().amax(1) / 127
+            values = (self.weight / scales[:, None]).round().to(torch.int8)
+            return [qlinear(values, scales, self.bias, tokens) for _ in range(count)]
         found = [prepacked_linear(weight, self.bias, tokens) for weight in self.weights[:count]]
         return [one for one in found if one is not None]
 
 
-def qlinear(weight: Tensor, bias: Tensor, tokens: int) -> Linear:
+def qlinear(values: Tensor, scales: Tensor, bias: Tensor, tokens: int) -> Linear:
     """oneDNN's int8 linear on a weight laid out beforehand; its activations come quantised, ours are not."""
-    scales = weight.abs().amax(1) / 127
-    values = (weight / scales[:, None]).round().to(torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(values, [tokens, weight.shape[1]])
-    zeros = torch.zeros(weight.shape[0], dtype=torch.int32)
-    x = torch.randint(0, 255, (tokens, weight.shape[1]), dtype=torch.uint8)
+    packed = torch.ops.onednn.qlinear_prepack(values, [tokens, values.shape[1]])
+    zeros = torch.zeros(values.shape[0], dtype=torch.int32)
+    x = torch.randint(0, 255, (tokens, values.shape[1]), dtype=torch.uint8)
 
     def linear(_: Tensor) -> Tensor:
         out: Tensor = torch.ops.onednn.qlinear_pointwise(
@@ -139,8 +148,6 @@ def call_cost(dtype: torch.dtype) -> tuple[float, float]:
 def switching_cost(shape: tuple[int, int] = (768, 3072), tokens: int = 16, pairs: int = 6) -> float:
     """Time of a chain that alternates our layers with torch's, over the time of both alone: 1.05 loses 5 %."""
     generator = torch.Generator().manual_seed(1)
-    from sparsecore import NM
-
     dense = [dense_layer(torch.randn(shape[::-1], generator=generator)) for _ in range(pairs)]
     sparse = [
         SparseLinear.from_dense(dense_layer(random_weight(shape[::-1], NM(2, 4), 0.5, torch.float32, generator)), "2:4")

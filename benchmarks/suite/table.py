@@ -32,6 +32,7 @@ def markdown(result: Result, end_to_end: str) -> str:
         _ratios(points, threads, "plain", lambda row: row.plain),
         "## Against oneDNN on a weight laid out beforehand",
         _ratios(points, threads, "prepacked", lambda row: row.prepacked),
+        _errors(points),
         "## Memory-bound calls: one token, weights in no cache",
         _memory(points, threads, result["limits"]),
         "## What a call costs, small layers, threads",
@@ -151,6 +152,14 @@ def _ratios(
                 cells.append(shown + goal)
             lines.append(f"| {row.name} | {count} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _errors(points: Points) -> str:
+    """What quantisation costs, beside the speed that it buys."""
+    errors = [p["error"] for p in points if p["error"] is not None]
+    if not errors:
+        return "No row is quantised."
+    return f"Error of int8 outputs against the same weight in fp32, relative: {min(errors):.1e} to {max(errors):.1e}."
 
 
 def _memory(points: Points, threads: Sequence[int], limits: dict[str, Any]) -> str:
