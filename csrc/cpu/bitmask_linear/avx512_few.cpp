@@ -11,6 +11,7 @@ struct Single {
     using Element = float;
     static constexpr DType kType = DType::F32;
     static constexpr int64_t kLanes = 16;
+    static constexpr int kMostTokens = 4;
 
     template <int kTokens>
     static void step(const float* values, const uint8_t* columns, uint32_t lanes, const float* x, int64_t stride,
@@ -39,6 +40,7 @@ struct Half {
     using Element = uint16_t;
     static constexpr DType kType = k16Bit;
     static constexpr int64_t kLanes = 32;
+    static constexpr int kMostTokens = 4;
 
     static __m512 widen(__m256i bits) { return kType == DType::F16 ? f16_bits_to_ps(bits) : bf16_bits_to_ps(bits); }
     static __m512 low(__m512i bits) { return widen(_mm512_castsi512_si256(bits)); }

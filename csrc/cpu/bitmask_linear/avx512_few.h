@@ -29,7 +29,7 @@ static void sum_rows(const RowLists& lists, int64_t rows, int64_t chunks, const 
     const int64_t stride = chunks * kChunk;
     for (int64_t row = 0; row < rows; ++row) {
         __m512 sum[kTokens];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) sum[t] = _mm512_setzero_ps();
         for (int64_t chunk = 0; chunk < chunks; ++chunk) {
             const int64_t count = *counts++;
@@ -47,7 +47,7 @@ static void sum_rows(const RowLists& lists, int64_t rows, int64_t chunks, const 
             values += count;
             columns += count;
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) _mm512_store_ps(sums + (t * kRowGroup + row) * 16, sum[t]);
     }
 }
@@ -89,7 +89,16 @@ static void few_rows(const LinearCall& call, const RowLists& lists, int64_t row,
         case 1: few_tokens<Math, 1>(call, lists, row, rows, density, x); return;
         case 2: few_tokens<Math, 2>(call, lists, row, rows, density, x); return;
         case 3: few_tokens<Math, 3>(call, lists, row, rows, density, x); return;
-        default: few_tokens<Math, 4>(call, lists, row, rows, density, x); return;
+        case 4: few_tokens<Math, 4>(call, lists, row, rows, density, x); return;
+        default: break;
+    }
+    if constexpr (Math::kMostTokens > 4) {
+        switch (call.tokens) {
+            case 5: few_tokens<Math, 5>(call, lists, row, rows, density, x); return;
+            case 6: few_tokens<Math, 6>(call, lists, row, rows, density, x); return;
+            case 7: few_tokens<Math, 7>(call, lists, row, rows, density, x); return;
+            default: few_tokens<Math, 8>(call, lists, row, rows, density, x); return;
+        }
     }
 }
 

@@ -28,6 +28,12 @@ struct BitmaskWeight {
 
 static inline int64_t row_start(const BitmaskWeight& w, int64_t row) { return row < w.rows ? w.row_offsets[row] : w.nnz; }
 
+// Whether the chunks of a row have more than so many values now and then. For speed only.
+static inline bool often_more_than(int64_t count, const BitmaskWeight& w) {
+    const double places = static_cast<double>(w.rows) * static_cast<double>(w.cols);
+    return static_cast<double>(w.nnz) * static_cast<double>(kChunk) > 0.7 * static_cast<double>(count) * places;
+}
+
 // The lists of a validated bitmask, and the reverse into a zeroed bitmask.
 void bitmask_to_lists(const uint8_t* bitmask, int64_t rows, int64_t cols, uint8_t* columns, uint8_t* counts);
 void lists_to_bitmask(const uint8_t* columns, const uint8_t* counts, int64_t rows, int64_t cols, uint8_t* bitmask);

@@ -47,6 +47,7 @@ void bitmask_linear_avx2(const LinearCall& call, const BitmaskWeight& weight) {
                                                bitmask_flat_rows_avx2,
                                                bitmask_chunk_rows_avx2,
                                                bitmask_store_avx2,
+                                               0,
                                                nullptr,
                                                nullptr};
     require_isa(core::Isa::Avx2);
@@ -64,12 +65,17 @@ void bitmask_linear_avx512(const LinearCall& call, const BitmaskWeight& weight) 
                               bitmask_flat_rows_avx512,
                               bitmask_chunk_rows_avx512,
                               bitmask_store_avx512,
+                              4,
                               bitmask_pack_few_avx512,
                               bitmask_few_rows_avx512};
     require_isa(core::Isa::Avx512);
 #if defined(SPARSECORE_HAVE_AVX512BF16)
     static const bool has_bf16 = core::cpu_has("avx512bf16");
-    if (has_bf16 && weight.dtype == core::DType::BF16) kernels.few_rows = bitmask_few_rows_avx512_bf16;
+    if (has_bf16 && weight.dtype == core::DType::BF16) {
+        kernels.few_rows = bitmask_few_rows_avx512_bf16;
+        // A token costs the same whatever the density, a vector of tokens as much as there are values.
+        if (often_more_than(24, weight)) kernels.few_tokens = 8;
+    }
 #endif
     bitmask_linear(call, weight, kernels);
 }

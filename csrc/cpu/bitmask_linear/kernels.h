@@ -49,7 +49,6 @@ struct FlatScratch {
 constexpr int64_t kListSlack = 128;  // elements after lists made here that may be written as well
 constexpr int64_t kRowGroup = 16;    // rows of few_rows and of flat_rows
 constexpr int64_t kTileVectors = 4;  // most vectors of tokens that a tile has
-constexpr int64_t kFewTokens = 4;
 constexpr int64_t kFlatColumns = 65536;
 
 struct BitmaskKernels {
@@ -73,7 +72,8 @@ struct BitmaskKernels {
     void (*store)(const LinearCall& call, const float* sums, int64_t width, int64_t token, int64_t count, int64_t row,
                   int64_t rows);
 
-    // At most kFewTokens tokens, all of them, and kRowGroup rows; x: [tokens][chunks * kChunk]. Null: there are none.
+    // At most few_tokens tokens, all of them, and kRowGroup rows; x: [tokens][chunks * kChunk]. Null where that is 0.
+    int64_t few_tokens;
     void (*pack_few)(const LinearCall& call, void* x);
     void (*few_rows)(const LinearCall& call, const RowLists& lists, int64_t row, int64_t rows, double density,
                      const void* x);

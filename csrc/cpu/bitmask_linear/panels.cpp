@@ -30,12 +30,6 @@ T* reserve(core::AlignedBuffer& buffer, int64_t count) {
     return static_cast<T*>(buffer.reserve(core::checked_mul(count, sizeof(T), "scratch")));
 }
 
-// Whether the chunks of a row have more than so many values now and then.
-bool often_more_than(int64_t count, const BitmaskWeight& w) {
-    const double columns = static_cast<double>(w.rows) * static_cast<double>(std::max<int64_t>(w.cols, 1));
-    return static_cast<double>(w.nnz) / columns * static_cast<double>(kChunk) > 0.7 * static_cast<double>(count);
-}
-
 // Rows of a weight as lists, whatever its layout.
 class RowReader {
 public:
@@ -251,7 +245,7 @@ void bitmask_linear(const LinearCall& call, const BitmaskWeight& w, const Bitmas
     const double work = static_cast<double>(call.tokens) * static_cast<double>(w.nnz + w.rows);
     const double useful = work / kWorkPerThread + 1.0;
     const int threads = useful < call.threads ? static_cast<int>(useful) : call.threads;
-    const bool few = kernels.few_rows != nullptr && call.tokens <= kFewTokens;
+    const bool few = call.tokens <= kernels.few_tokens;
     const int64_t tile = ManyTokens::tile_tokens(w, kernels), tiles = core::ceil_div(call.tokens, tile);
     const bool flat = !few && fits_flat(call, w, kernels);
     const auto run = [&](const Part& part) {
