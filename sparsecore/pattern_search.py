@@ -19,7 +19,7 @@ from sparsecore.backends.reference.formats import code_bits, uses_codes
 from sparsecore.errors import ShapeError
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
-__all__ = ["Finding", "Near", "look", "stored_bytes"]
+__all__ = ["Finding", "Near", "look", "look_both_ways", "stored_bytes"]
 
 # Tried in these orders: N:M from the sparsest on, blocks from the largest on.
 _NM_CANDIDATES = tuple(NM(n, m) for n, m in ((1, 16), (1, 8), (2, 16), (1, 4), (2, 8), (4, 16), (1, 2), (2, 4), (4, 8)))
@@ -123,6 +123,19 @@ def look(dense: Tensor) -> Finding:
         zero_rows=counts.zero_rows(),
         zero_cols=counts.zero_cols(),
     )
+
+
+def look_both_ways(dense: Tensor) -> tuple[Finding, bool]:
+    """Return what `look` finds, and whether it is in the transposed weight.
+
+    That is [in_features, out_features], as transformers' Conv1D has it, where only so an N:M pattern holds or almost.
+    """
+    found = look(dense)
+    if isinstance(found.pattern, NM) or found.pattern is None or (found.near and isinstance(found.near.pattern, NM)):
+        return found, False
+    turned = look(dense.t())
+    regular = isinstance(turned.pattern, NM) or (turned.near is not None and isinstance(turned.near.pattern, NM))
+    return (turned, True) if regular else (found, False)
 
 
 def stored_bytes(pattern: Pattern, shape: tuple[int, int], kept: int, size: int) -> int:

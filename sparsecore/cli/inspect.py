@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,53 +12,69 @@ import typer
 from sparsecore.cli.table import human_bytes, print_table
 
 if TYPE_CHECKING:
-    from sparsecore.io import LoadedCheckpoint
+    from sparsecore.inspection import Inspection, Line
 
-__all__ = ["inspect", "rows_of"]
+__all__ = ["inspect"]
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="Checkpoint file or Hugging Face folder.")],
+    masks: Annotated[Path | None, typer.Option(help="A file of masks to apply to its weights.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust_pickle: Annotated[bool, typer.Option(help="Allow files that run code when read.")] = False,
 ) -> None:
-    """Show pattern, density and bytes of every tensor of a checkpoint."""
-    import sparsecore as sc
+    """Show pattern, density, bytes dense and packed, expected speed and a verdict for every tensor of a checkpoint.
 
-    checkpoint = sc.load(file, trust_pickle=trust_pickle)
-    rows = rows_of(checkpoint)
-    held, dense = (sum(row[key] for row in rows) for key in ("bytes", "dense_bytes"))
+    Tensors are read one at a time, so that a checkpoint may be larger than the memory.
+    """
+    import sparsecore
+
+    sparsecore._require_torch()
+    from sparsecore.inspection import inspect_checkpoint
+    from sparsecore.inspection_page import write_inspection
+    from sparsecore.io.loading import read
+
+    found = inspect_checkpoint(read(file, trust_pickle=trust_pickle, masks=masks))
+    if html is not None:
+        write_inspection(found, html)
     if as_json:
-        summary = {"source": checkpoint.source, "kind": checkpoint.kind, "version": checkpoint.version}
-        typer.echo(json.dumps({**summary, "bytes": held, "dense_bytes": dense, "tensors": rows}, indent=2))
+        typer.echo(json.dumps(_plain(found), indent=2))
         return
-    version = f", format {checkpoint.version}" if checkpoint.version else ""
-    typer.echo(f"{checkpoint.source}: {checkpoint.kind}{version}")
-    table = []
-    for row in rows:
-        text = [row["name"], row["state"], row["pattern"] or "-"]
-        shape = "x".join(map(str, row["shape"])) or "scalar"
-        table.append([*text, shape, row["dtype"], f"{row['density']:.1%}", human_bytes(row["bytes"])])
-    print_table(["tensor", "state", "pattern", "shape", "dtype", "density", "bytes"], table, text_columns=3)
-    typer.echo(f"{len(rows)} tensors, {human_bytes(held)}; {human_bytes(dense)} if all were dense")
+    version = f", format {found.version}" if found.version else ""
+    typer.echo(f"{found.source}: {found.kind}{version}")
+    head = ["tensor", "state", "found", "shape", "dtype", "density", "dense", "packed", "speed", "verdict"]
+    wide = max((len(line.verdict) for line in found.lines), default=0)
+    head[-1] = head[-1].ljust(wide)
+    print_table(head, [_row(line, wide) for line in found.lines], text_columns=3)
+    for note in found.notes:
+        typer.echo(note)
+    typer.echo(
+        f"{len(found.lines)} tensors, {human_bytes(found.file_bytes)}; {human_bytes(found.dense_bytes)} if all were "
+        f"dense, {human_bytes(found.packed_bytes)} if all that has a pattern were packed"
+    )
+    if html is not None:
+        typer.echo(f"written: {html}")
 
 
-def rows_of(checkpoint: LoadedCheckpoint) -> list[dict[str, Any]]:
-    """One row a tensor. density: non-zeros over all elements; pattern: the one it is packed in, or the one found."""
-    rows = []
-    for name in checkpoint:
-        tensor, pattern = checkpoint[name], checkpoint.pattern(name)
-        elements = tensor.numel()
-        rows.append(
-            {
-                "name": name,
-                "state": "packed" if checkpoint.is_packed(name) else "dense",
-                "pattern": pattern.name if pattern is not None else None,
-                "shape": list(tensor.shape),
-                "dtype": str(tensor.dtype).removeprefix("torch."),
-                "density": int(tensor.count_nonzero()) / elements if elements else 1.0,
-                "bytes": checkpoint.nbytes(name),
-                "dense_bytes": elements * tensor.element_size(),
-            }
-        )
-    return rows
+def _row(line: Line, wide: int) -> list[str]:
+    shape = "x".join(map(str, line.shape)) or "scalar"
+    known = [f"{ratio.ratio:.2f}x" for ratio in line.ratios if ratio.kind != "unknown"]
+    sizes = [human_bytes(line.dense_bytes), human_bytes(line.packed_bytes) if line.pattern else "-"]
+    return [
+        *(line.name, line.state, line.found, shape, line.dtype, f"{line.density:.1%}"),
+        *(*sizes, "/".join(known) or "-", line.verdict.ljust(wide)),
+    ]
+
+
+def _plain(found: Inspection) -> dict[str, Any]:
+    """`bytes` are those in the file, as elsewhere in this JSON."""
+    lines = []
+    for line in found.lines:
+        plain = dataclasses.asdict(line)
+        plain["bytes"] = plain.pop("file_bytes")
+        del plain["picture"]
+        lines.append(plain)
+    sizes = {"bytes": found.file_bytes, "dense_bytes": found.dense_bytes, "packed_bytes": found.packed_bytes}
+    return {"source": found.source, "kind": found.kind, "version": found.version, **sizes, "notes": found.notes,
+            "tensors": lines}  # fmt: skip

@@ -14,8 +14,8 @@ from sparsecore.errors import CorruptFileError
 from sparsecore.formats import DTYPES, StoredWeight, dense_dtype, pack
 from sparsecore.io.names import join
 from sparsecore.io.tensors import LazyTensor, LazyTensors
-from sparsecore.pattern_search import Finding, look
-from sparsecore.patterns import NM, Pattern
+from sparsecore.pattern_search import Finding, look, look_both_ways
+from sparsecore.patterns import Pattern
 
 __all__ = ["LoadedCheckpoint", "PackedEntry"]
 
@@ -187,11 +187,8 @@ def _packed_smaller(dense: Tensor, pattern: Pattern | None) -> PackedEntry | Non
     """The weight packed, if that takes fewer bytes."""
     chosen, transposed = pattern, False
     if chosen is None:
-        chosen = look(dense).pattern
-        if chosen is not None and not isinstance(chosen, NM):
-            turned = look(dense.t()).pattern
-            transposed = isinstance(turned, NM)
-            chosen = turned if transposed else chosen
+        found, transposed = look_both_ways(dense)
+        chosen = found.pattern
     if chosen is None:
         return None
     stored = pack((dense.t() if transposed else dense).contiguous(), chosen)
