@@ -173,8 +173,8 @@ def _map(drawing: Drawing, line: Line, x: float, y: float) -> None:
         for end in range(1, len(levels) + 1):
             if end == len(levels) or levels[end] != levels[start]:
                 if levels[start]:
-                    place = f"M{x + start * wide:.1f},{y + row * high:.1f}"
-                    box = f"h{(end - start) * wide:.1f}v{high:.1f}h-{(end - start) * wide:.1f}z"
+                    place = f"M{x + start * wide:.2f},{y + row * high:.2f}"
+                    box = f"h{(end - start) * wide:.2f}v{high:.2f}h-{(end - start) * wide:.2f}z"
                     runs.setdefault(int(levels[start]), []).append(place + box)
                 start = end
     drawing.rectangle(x, y, _MAP, _MAP, "var(--panel)", f"{line.name}: {line.found}, density {line.density:.1%}")
@@ -200,20 +200,15 @@ def _share(part: int, whole: int) -> str:
 
 
 def _table(lines: Sequence[Line]) -> DataTable:
-    columns = ("tensor", "state", "shape", "type", "found", "density", "dense", "packed", *map(str, TOKENS), "verdict")
-    return DataTable(
-        "",
-        columns,
-        tuple(_row(line) for line in lines),
-        note=f"The columns {', '.join(map(str, TOKENS))} are the predicted speeds at so many tokens.",
-        align="lllllrrr" + "r" * len(TOKENS) + "l",
-    )
+    columns = ("tensor", "shape", "type", "found", "density", "dense", "packed", "speed", "verdict")
+    counts = ", ".join(map(str, TOKENS))
+    note = f"Speed: predicted, against dense, at {counts} tokens."
+    return DataTable("", columns, tuple(_row(line) for line in lines), note, align="llllrrrrl")
 
 
 def _row(line: Line) -> tuple[str, ...]:
-    shape = " x ".join(map(str, line.shape)) or "scalar"
-    speeds = {ratio.tokens: f"{ratio.ratio:.2f}x" for ratio in line.ratios if ratio.kind != "unknown"}
-    sizes = (bytes_text(line.dense_bytes), bytes_text(line.packed_bytes))
-    first = (line.name, line.state, shape, line.dtype, line.found, f"{line.density:.1%}")
-    cells = (*first, *sizes, *(speeds.get(count, "-") for count in TOKENS), line.verdict)
-    return tuple(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells)  # the table scrolls
+    shape = "\N{NO-BREAK SPACE}x\N{NO-BREAK SPACE}".join(map(str, line.shape)) or "scalar"
+    speeds = [f"{ratio.ratio:.2f}" for ratio in line.ratios if ratio.kind != "unknown"]
+    found = f"{line.found}, packed in the file" if line.state == "packed" else line.found
+    sizes = (f"{line.density:.1%}", bytes_text(line.dense_bytes), bytes_text(line.packed_bytes))
+    return (line.name, shape, line.dtype, found, *sizes, " / ".join(speeds) or "-", line.verdict)

@@ -46,6 +46,11 @@ def long_tests() -> bool:
     return all(call(*command) for _ in range(5))
 
 
+def large_checkpoint() -> bool:
+    """A checkpoint of 4 GB, loaded in a process whose memory is watched."""
+    return call(sys.executable, "tools/large_checkpoint.py")
+
+
 def benchmarks_run() -> bool:
     """Every benchmark once, untimed: they must not rot."""
     return call(sys.executable, "-m", "pytest", "-q", "benchmarks", "--benchmark-disable")
@@ -116,7 +121,8 @@ def main() -> int:
         "wheel, installed and used": wheel,
     }
     if options.full:
-        parts |= {"long tests": long_tests, "floor versions": floor_versions, "other Pythons": other_pythons}
+        parts |= {"long tests": long_tests, "large checkpoint": large_checkpoint, "floor versions": floor_versions}
+        parts["other Pythons"] = other_pythons
     results: list[tuple[str, bool, float]] = []
     for name, part in parts.items():
         print(f"\n== {name}", flush=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sparsecore.compact.slices import bias_of, keep_inputs, keep_outputs, matrix_of, zero_inputs, zero_outputs
 from sparsecore.models.blocks import Block
 
-__all__ = ["shrink_heads"]
+__all__ = ["announce_heads", "shrink_heads"]
 
 
 def shrink_heads(layer: nn.Module, block: Block) -> int:
@@ -37,7 +37,7 @@ def shrink_heads(layer: nn.Module, block: Block) -> int:
         keep_outputs(layer.get_submodule(block.queries), rows)
         for path in (block.keys, block.values):
             keep_outputs(layer.get_submodule(path), _rows(kept_groups, dim))
-    _announce(attention, block, len(keep), len(kept_groups), dim)
+    announce_heads(layer, block)
     return heads - len(keep)
 
 
@@ -69,8 +69,12 @@ def _rows(heads: Tensor, dim: int) -> Tensor:
     return (heads[:, None] * dim + torch.arange(dim)).flatten()
 
 
-def _announce(attention: nn.Module, block: Block, heads: int, kv_heads: int, dim: int) -> None:
-    """Tell the attention module its new sizes, by the names that it has for them."""
+def announce_heads(layer: nn.Module, block: Block) -> None:
+    """Tell the attention of `layer` how many heads its projections have, by the names that it has for the sizes."""
+    attention = layer.get_submodule(block.attention)
+    dim = int(getattr(attention, block.head_dim))
+    heads = matrix_of(layer.get_submodule(block.out)).shape[1] // dim
+    kv_heads = heads if block.fused else matrix_of(layer.get_submodule(block.values)).shape[0] // dim
     sizes = {
         **dict.fromkeys(block.heads, heads),
         **dict.fromkeys(block.kv_heads, kv_heads),

@@ -19,6 +19,7 @@ from sparsecore.io.into import expected_names, load_into
 from sparsecore.io.masks import apply_masks, fold_masks
 from sparsecore.io.names import join
 from sparsecore.io.opened import Opened
+from sparsecore.io.resizing import resize_layers
 from sparsecore.io.stored_groups import groups_by_header, groups_by_name
 from sparsecore.io.tensors import LazyTensors
 from sparsecore.io.torch_files import read_torch_file
@@ -38,6 +39,7 @@ def load(
     dense: bool = False,
     pack: bool = False,
     strict: bool = True,
+    resize: bool = False,
     masks: str | os.PathLike[str] | None = None,
     trust_pickle: bool = False,
 ) -> LoadedCheckpoint: ...
@@ -49,6 +51,7 @@ def load(
     dense: bool = False,
     pack: bool = False,
     strict: bool = True,
+    resize: bool = False,
     masks: str | os.PathLike[str] | None = None,
     trust_pickle: bool = False,
 ) -> Model: ...
@@ -59,6 +62,7 @@ def load(
     dense: bool = False,
     pack: bool = False,
     strict: bool = True,
+    resize: bool = False,
     masks: str | os.PathLike[str] | None = None,
     trust_pickle: bool = False,
 ) -> LoadedCheckpoint | nn.Module:
@@ -82,6 +86,8 @@ def load(
     pack: afterwards, pack what has a pattern and gains by it: `sparsify(into)`, without a model
         `LoadedCheckpoint.pack()`.
     strict: every name must be on both sides. Otherwise what is on both sides is loaded; there must be something.
+    resize: give layers of `into` the sizes that they have in the file: for structurally pruned models, whose config no
+        longer says their shapes. Heads of Hugging Face models follow; names are not compared before.
     masks: a file of masks, 1 where a weight is kept and 0 elsewhere, named as the weights are (or `fc.weight_mask`, or
         by layer: `{"fc": {"weight": mask}}`, as NNI saves them).
     trust_pickle: allow files that run code when they are read. Only for files from someone you trust.
@@ -101,6 +107,8 @@ def load(
             return LoadedCheckpoint(checkpoint.source, kind, dict(checkpoint), {}, version, checkpoint.config)
         return checkpoint.pack() if pack else checkpoint
     checkpoint = read(path, trust_pickle=trust_pickle, masked=expected_names(into), masks=masks)
+    if resize:
+        resize_layers(into, checkpoint)
     load_into(into, checkpoint, dense=dense, strict=strict)
     if pack:
         from sparsecore.sparsify import sparsify

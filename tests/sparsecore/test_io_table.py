@@ -257,6 +257,16 @@ def test_packed_it_takes_the_bytes_that_the_table_says(tmp_path: Path, seed: int
     assert share <= bound + 48 / (2 * ROWS * COLS)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_saved_as_our_own_file_it_comes_back(tmp_path: Path, seed: int, name: str) -> None:
+    written = FORMATS[name](tmp_path, seed)
+    packed = sc.load(written.path, pack=True, masks=written.masks)
+    sc.save(packed, tmp_path / "again.safetensors")
+    again = sc.load(tmp_path / "again.safetensors")
+    assert (again.kind, again.pattern("fc.weight")) == ("sparsecore", packed.pattern("fc.weight"))
+    assert torch.equal(again["fc.weight"], written.dense)
+
+
 def by_library(kind: str, dense: Tensor) -> dict[str, Tensor]:
     """The tensors that compressed-tensors itself makes of `dense`."""
     from compressed_tensors.compressors import BaseCompressor
