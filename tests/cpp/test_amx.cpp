@@ -110,13 +110,13 @@ TEST(tile_model_faults_where_the_processor_does) {
     model::configure(&config);
     model::dpbf16ps(0, 1, 2);
     CHECK_ERROR("TileFault", model::dpbf16ps(0, 2, 1));
-    CHECK_ERROR("TileFault", model::dpbusd(0, 1, 1));
+    CHECK_ERROR("TileFault", model::dpbssd(0, 1, 1));
     CHECK_ERROR("TileFault", model::store(3, memory, 64));
     config.row_bytes[1] = 6 * 4;
     model::configure(&config);
     CHECK_ERROR("TileFault", model::dpbf16ps(0, 1, 2));
     model::release();
-    CHECK_ERROR("TileFault", model::dpbusd(0, 1, 2));
+    CHECK_ERROR("TileFault", model::dpbssd(0, 1, 2));
 }
 
 TEST(tile_model_multiplies_int8_and_wraps) {
@@ -124,11 +124,11 @@ TEST(tile_model_multiplies_int8_and_wraps) {
         const int64_t rows = harness::integer(1, 16), columns = harness::integer(1, 16), groups = harness::integer(1, 16);
         const Config config = product_shape(rows, columns, groups);
         model::configure(&config);
-        std::vector<uint8_t> a(static_cast<size_t>(rows * groups * 4));
-        std::vector<int8_t> b(static_cast<size_t>(groups * columns * 4));
+        std::vector<int8_t> a(static_cast<size_t>(rows * groups * 4)), b(static_cast<size_t>(groups * columns * 4));
         std::vector<int32_t> c(static_cast<size_t>(rows * columns)), expected = c;
-        for (uint8_t& value : a) value = static_cast<uint8_t>(harness::integer(0, 255));
-        for (int8_t& value : b) value = static_cast<int8_t>(harness::integer(-128, 127));
+        for (auto* values : {&a, &b}) {
+            for (int8_t& value : *values) value = static_cast<int8_t>(harness::integer(-128, 127));
+        }
         for (size_t i = 0; i < c.size(); ++i) {
             c[i] = static_cast<int32_t>(harness::pick<int64_t>({0, INT32_MAX, INT32_MIN, harness::integer(-1000, 1000)}));
             auto sum = static_cast<uint32_t>(c[i]);
@@ -142,7 +142,7 @@ TEST(tile_model_multiplies_int8_and_wraps) {
         model::load(0, c.data(), columns * 4);
         model::load(1, a.data(), groups * 4);
         model::load(2, b.data(), columns * 4);
-        model::dpbusd(0, 1, 2);
+        model::dpbssd(0, 1, 2);
         model::store(0, c.data(), columns * 4);
         CHECK(c == expected);
     }

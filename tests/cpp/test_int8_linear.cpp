@@ -79,6 +79,14 @@ TEST(int8_linear_is_exact_on_every_isa) {
     }
 }
 
+TEST(int8_linear_is_exact_over_long_rows) {
+    for (int round = 0; round < 5; ++round) {
+        const int64_t rows = harness::integer(17, 70), cols = harness::integer(300, 500) * 8;
+        Weight weight = random_nm(rows, cols, harness::integer(1, 2), 4, DType::I8, false);
+        for (core::Isa isa : core::available_isas()) check_call(weight, isa, harness::integer(33, 50), DType::BF16, 2);
+    }
+}
+
 TEST(int8_weights_come_back_from_every_layout) {
     for (int round = 0; round < 100; ++round) {
         Weight weight = random_int8(), back = with_storage(weight.geometry, Memory());

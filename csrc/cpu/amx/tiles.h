@@ -44,7 +44,7 @@ static inline void multiply_bf16() {
 }
 template <int kTokens, int kOutputs>
 static inline void multiply_int8() {
-    model::dpbusd(2 * kTokens + kOutputs, kActivations + kTokens, kWeights + kOutputs);
+    model::dpbssd(2 * kTokens + kOutputs, kActivations + kTokens, kWeights + kOutputs);
 }
 
 #else
@@ -99,13 +99,13 @@ static inline void multiply_bf16() {
     if constexpr (kTokens == 1 && kOutputs == 1) _tile_dpbf16ps(3, 5, 7);
 }
 
-// Sums, int32 that wraps, of fours of unsigned activations times signed weights.
+// Sums, int32 that wraps, of fours of signed products.
 template <int kTokens, int kOutputs>
 static inline void multiply_int8() {
-    if constexpr (kTokens == 0 && kOutputs == 0) _tile_dpbusd(0, 4, 6);
-    if constexpr (kTokens == 0 && kOutputs == 1) _tile_dpbusd(1, 4, 7);
-    if constexpr (kTokens == 1 && kOutputs == 0) _tile_dpbusd(2, 5, 6);
-    if constexpr (kTokens == 1 && kOutputs == 1) _tile_dpbusd(3, 5, 7);
+    if constexpr (kTokens == 0 && kOutputs == 0) _tile_dpbssd(0, 4, 6);
+    if constexpr (kTokens == 0 && kOutputs == 1) _tile_dpbssd(1, 4, 7);
+    if constexpr (kTokens == 1 && kOutputs == 0) _tile_dpbssd(2, 5, 6);
+    if constexpr (kTokens == 1 && kOutputs == 1) _tile_dpbssd(3, 5, 7);
 }
 
 #endif

@@ -135,15 +135,15 @@ void dpbf16ps(int sum, int a, int b) {
     }
 }
 
-void dpbusd(int sum, int a, int b) {
-    check_product("tdpbusd", sum, a, b);
+void dpbssd(int sum, int a, int b) {
+    check_product("tdpbssd", sum, a, b);
     Tile& c = state.tiles[sum];
     const Tile &left = state.tiles[a], &right = state.tiles[b];
     for (int row = 0; row < c.rows; ++row) {
         for (int column = 0; column < c.row_bytes / 4; ++column) {
             auto total = element<uint32_t>(c, row, column);  // int32 that wraps
             for (int i = 0; i < left.row_bytes; ++i) {
-                const int product = element<uint8_t>(left, row, i) * element<int8_t>(right, i / 4, 4 * column + i % 4);
+                const int product = element<int8_t>(left, row, i) * element<int8_t>(right, i / 4, 4 * column + i % 4);
                 total += static_cast<uint32_t>(product);
             }
             set_element(c, row, column, total);

@@ -4,6 +4,7 @@
 #include "core/checked.h"
 #include "core/error.h"
 #include "cpu/int8_linear/quads.h"
+#include "cpu/int8_linear/tiles.h"
 #include "cpu/int8_linear/tokens.h"
 #include "formats/bits.h"
 #include "formats/nm.h"
@@ -104,10 +105,13 @@ void restore(const Resident& in, const Stored& out) {
     }
 }
 
+QuadWeight view(const Resident& resident) {
+    return {shape_of(resident.geometry), resident.section<const int8_t>(kValues), resident.section<const uint8_t>(kCodes),
+            resident.section<const float>(kScales), resident.section<const int32_t>(kCorrections)};
+}
+
 void linear(const Resident& resident, const LinearCall& call) {
-    const QuadWeight w{shape_of(resident.geometry), resident.section<const int8_t>(kValues),
-                       resident.section<const uint8_t>(kCodes), resident.section<const float>(kScales),
-                       resident.section<const int32_t>(kCorrections)};
+    const QuadWeight w = view(resident);
     const double work = static_cast<double>(call.tokens) * static_cast<double>(call.rows) *
                         static_cast<double>(w.shape.kept);
     const int64_t stride = offset_token_bytes(call.cols);
@@ -121,7 +125,28 @@ void linear(const Resident& resident, const LinearCall& call) {
     for_quantised_tokens(call, {1, stride, w.shape.row_blocks, work}, quantise, multiply);
 }
 
+#if defined(SPARSECORE_HAVE_AMX)
+void linear_tiles(const Resident& resident, const LinearCall& call) {
+    const QuadWeight w = view(resident);
+    StripSource source{&w, w.shape.row_blocks};
+    source.expand = expand_quads_avx512;
+    const bool whole_windows = kQuadReach % w.shape.m == 0;
+    if (!whole_windows || !int8_linear_tiles(call, source, w.scales)) linear(resident, call);
+}
+#endif
+
 }  // namespace
+
+#if defined(SPARSECORE_HAVE_AMX)
+Layout int8_quads_tiles_layout() {
+    Layout layout = int8_quads_layout();
+    layout.id = 3;
+    layout.isa = core::Isa::Amx;
+    layout.name = "int8 quads for tiles";
+    layout.linear = linear_tiles;
+    return layout;
+}
+#endif
 
 Layout int8_quads_layout() {
     return {formats::Kind::NM, 1,     core::Isa::Avx512, "int8 quads", supports, sections, fill,

@@ -1,6 +1,7 @@
 // The stored form, read by the AVX-512 kernel of strips: unstructured weights, blocks, and N:M that quads do not take.
 #include "core/buffer.h"
 #include "cpu/int8_linear/strips.h"
+#include "cpu/int8_linear/tiles.h"
 #include "cpu/int8_linear/tokens.h"
 #include "cpu/stored_layout.h"
 
@@ -10,7 +11,7 @@ namespace sparsecore::cpu {
 
 namespace {
 
-constexpr uint32_t kStoredStrips = 2;
+constexpr uint32_t kStoredStrips = 2, kStoredTiles = 4;
 
 StoredRows rows_of(const formats::Stored& stored) {
     const formats::Geometry& g = stored.geometry;
@@ -53,7 +54,27 @@ void linear(const formats::Resident& resident, const LinearCall& call) {
     for_quantised_tokens(call, {1, stride, source.strips, work}, quantise, multiply);
 }
 
+#if defined(SPARSECORE_HAVE_AMX)
+void linear_tiles(const formats::Resident& resident, const LinearCall& call) {
+    const formats::Stored stored = resident_stored_view(resident);
+    const StoredRows rows = rows_of(stored);
+    const StripSource source = source_of(stored.geometry, rows);
+    if (!int8_linear_tiles(call, source, stored.scales.as<const float>())) linear(resident, call);
+}
+#endif
+
 }  // namespace
+
+#if defined(SPARSECORE_HAVE_AMX)
+Layout int8_strips_tiles_layout(formats::Kind kind) {
+    Layout layout = int8_strips_layout(kind);
+    layout.id = kStoredTiles;
+    layout.isa = core::Isa::Amx;
+    layout.name = "int8 strips for tiles";
+    layout.linear = linear_tiles;
+    return layout;
+}
+#endif
 
 Layout int8_strips_layout(formats::Kind kind) {
     Layout layout = stored_layout(kind, linear);

@@ -16,6 +16,12 @@ const std::vector<Layout>& int8_layouts() {
         int8_strips_layout(Kind::Block),
         int8_quads_layout(),
 #endif
+#if defined(SPARSECORE_HAVE_AMX)
+        int8_strips_tiles_layout(Kind::NM),
+        int8_strips_tiles_layout(Kind::Bitmask),
+        int8_strips_tiles_layout(Kind::Block),
+        int8_quads_tiles_layout(),
+#endif
     };
     return table;
 }

@@ -92,5 +92,8 @@ void int8_quads_avx512(const LinearCall& call, const QuadWeight& weight, const O
 // N:M where it fits, and the stored form of any kind read by the kernel of strips.
 Layout int8_quads_layout();
 Layout int8_strips_layout(formats::Kind kind);
+// The same bytes for AMX.
+Layout int8_quads_tiles_layout();
+Layout int8_strips_tiles_layout(formats::Kind kind);
 
 }  // namespace sparsecore::cpu
