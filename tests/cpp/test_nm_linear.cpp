@@ -1,4 +1,5 @@
 #include <cmath>
+#include <utility>
 
 #include "cpu/layout.h"
 #include "cpu/linear.h"
@@ -27,6 +28,38 @@ TEST(nm_linear_equals_the_double_reference_on_every_isa) {
         for (core::Isa isa : core::available_isas()) {
             Memory out = run_linear(p, isa, 1);
             compare_linear(p, out);
+        }
+    }
+}
+
+// Pieces of the depth, chunks of tokens, panels of rows, and the ragged ends of each.
+TEST(nm_linear_crosses_its_blocks) {
+    struct Size {
+        int64_t rows, cols, tokens;
+    };
+    for (const auto& [rows, cols, tokens] : {Size{33, harness::integer(520, 1100), harness::integer(17, 110)},
+                                            Size{1100, harness::integer(1, 50), 9}, Size{3, 17408, 20}, Size{2, 40, 700}}) {
+        for (const auto& [n, m] : {std::pair<int64_t, int64_t>{2, 4}, {1, 4}, {2, 5}, {5, 16}, {3, 32}}) {
+            const DType dtype = random_float_type();
+            LinearProblem p = random_problem(random_nm(rows, cols, n, m, dtype, harness::integer(0, 1) == 1), tokens);
+            for (core::Isa isa : core::available_isas()) {
+                Memory out = run_linear(p, isa, 1);
+                compare_linear(p, out);
+                CHECK(run_linear(p, isa, 3).bytes == out.bytes);
+            }
+        }
+    }
+}
+
+TEST(nm_resident_bytes_are_close_to_the_stored_ones) {
+    for (int64_t m = 2; m <= 32; ++m) {
+        for (int64_t n = 1; n < m; ++n) {
+            Weight weight = random_nm(harness::pick<int64_t>({1, 17, 40, 1000}), harness::integer(0, 200), n, m,
+                                      random_float_type(), harness::integer(0, 1) == 1);
+            const formats::PartBytes stored = formats::part_bytes(weight.geometry);
+            for (core::Isa isa : core::available_isas()) {
+                CHECK(100 * (cpu::resident_size(weight.stored(), isa) - 4096) <= 115 * (stored.values + stored.positions));
+            }
         }
     }
 }

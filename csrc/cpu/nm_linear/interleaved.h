@@ -1,14 +1,15 @@
-// The resident layouts of the AVX-512 kernels: 16 rows interleaved, so that one vector holds the same kept values
-// ("slots") of 16 outputs, and short position codes beside them.
+// The resident layouts of the AVX2 and AVX-512 kernels: 16 rows interleaved, so that one vector holds the same kept
+// values ("slots") of 16 outputs, and short position codes beside them.
 //
-//   values [row blocks][steps][16][width]              element type of the weight; rows past the end are zero
-//   codes  [row blocks][spans][words][16][width] uint16  position within its group of m inputs, `bits` bits a slot
+//   values [row blocks][steps][16][width]         element type of the weight
+//   codes  [row blocks][words][16][width] uint16  position within its group of m inputs, `bits` bits a slot
 //
 // A step is one multiply-add instruction: `width` slots of 16 rows (1 in fp32 arithmetic, 2 where bf16 pairs are
-// multiplied). A span is the inputs that one permutation reaches: the largest multiple of m up to `reach` inputs (the
-// lanes of a register), or m itself, in two registers, where m is more. The steps of a span start a new code word; a
-// word holds floor(16 / bits) codes, lowest bits first.
-// 2:4 in fp32: 4.25 bytes a kept value, 53 % of dense; in 16-bit types 56 %.
+// multiplied). The last row block is as narrow as the rows that are left. A word holds the codes of floor(16 / bits) steps, lowest bits first. 2:4 in fp32: 4.25 bytes a kept value,
+// 53 % of dense; in 16-bit types 56 %.
+//
+// A span is the inputs that one permutation reaches. In it a group takes `pitch` elements, the power of two at or above m,
+// so that a code becomes the index of an element by a bitwise or; where m is a power of two the inputs lie as they come.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +24,14 @@ constexpr int64_t kLanes = 16;
 
 struct InterleavedShape {
     int64_t rows, cols, n, m;
-    int64_t width, reach;
-    int64_t row_blocks;  // of 16 rows
-    int64_t kept;        // slots of a row
-    int64_t steps;       // of a row; kept = steps * width where the layout is used
-    int64_t span, spans;
-    int64_t span_slots, span_steps;  // of a full span
-    int64_t bits, word_codes, span_words;
+    int64_t width, reach;  // reach: elements of a register, 16 * width
+    int64_t row_blocks;    // of 16 rows
+    int64_t kept;          // slots of a row
+    int64_t steps;         // of a row; kept = steps * width where the layout is used
+    int64_t pitch;
+    int64_t span, spans;             // inputs of a span
+    int64_t span_steps, span_width;  // of a full span; span_width: its elements, one register or (m > reach) two
+    int64_t bits, word_codes, words;
 };
 
 static inline InterleavedShape interleaved_shape(int64_t rows, int64_t cols, int64_t n, int64_t m, int64_t width) {
@@ -44,18 +46,26 @@ static inline InterleavedShape interleaved_shape(int64_t rows, int64_t cols, int
     const int64_t tail = cols % m;
     s.kept = cols / m * n + (tail < n ? tail : n);
     s.steps = s.kept / width;
-    s.span = m > s.reach ? m : s.reach / m * m;
-    s.spans = cols / s.span + (cols % s.span != 0);
-    s.span_slots = s.span / m * n;
-    s.span_steps = s.span_slots / width;
     for (s.bits = 1; (int64_t{1} << s.bits) < m;) ++s.bits;
+    s.pitch = int64_t{1} << s.bits;
+    s.span_width = s.pitch > s.reach ? s.pitch : s.reach;
+    s.span = s.span_width / s.pitch * m;
+    s.spans = cols / s.span + (cols % s.span != 0);
+    s.span_steps = s.span_width / s.pitch * n / width;
     s.word_codes = 16 / s.bits;
-    s.span_words = s.span_steps / s.word_codes + (s.span_steps % s.word_codes != 0);
+    s.words = s.steps / s.word_codes + (s.steps % s.word_codes != 0);
     return s;
 }
 
+// Rows of a row block.
+static inline int64_t block_lanes(const InterleavedShape& s, int64_t row_block) {
+    const int64_t left = s.rows - row_block * kLanes;
+    return left < kLanes ? left : kLanes;
+}
+
 static inline int64_t value_index(const InterleavedShape& s, int64_t row_block, int64_t slot, int64_t lane) {
-    return ((row_block * s.steps + slot / s.width) * kLanes + lane) * s.width + slot % s.width;
+    const int64_t step = slot / s.width, lanes = block_lanes(s, row_block);
+    return (row_block * s.steps * kLanes + step * lanes + lane) * s.width + slot % s.width;
 }
 
 struct CodePlace {
@@ -63,9 +73,9 @@ struct CodePlace {
     int shift;
 };
 static inline CodePlace code_place(const InterleavedShape& s, int64_t row_block, int64_t slot, int64_t lane) {
-    const int64_t span = slot / s.span_slots, step = slot % s.span_slots / s.width;
-    const int64_t word = (row_block * s.spans + span) * s.span_words + step / s.word_codes;
-    return {(word * kLanes + lane) * s.width + slot % s.width, static_cast<int>(step % s.word_codes * s.bits)};
+    const int64_t step = slot / s.width, word = step / s.word_codes, lanes = block_lanes(s, row_block);
+    return {(row_block * s.words * kLanes + word * lanes + lane) * s.width + slot % s.width,
+            static_cast<int>(step % s.word_codes * s.bits)};
 }
 
 struct InterleavedWeight {
@@ -77,28 +87,43 @@ struct InterleavedWeight {
 
 struct InterleavedPart {
     int64_t token_begin, token_end, block_begin, block_end;
+    int64_t panel_tokens;  // at a time
 };
 
-// Inputs are copied, where they have to be, into a panel whose rows can be read past the last column.
-static inline int64_t panel_stride(const InterleavedShape& s) { return (s.cols / 32 + 2) * 32; }
+constexpr int64_t kTallestTile = 16;  // tokens
 
-// Tokens that stay in the second-level cache while the weights pass once, a multiple of 12 (the tallest tile).
-static inline int64_t chunk_tokens(const InterleavedShape& s) {
-    constexpr int64_t kCacheBytes = 384 * 1024, kTallest = 12;
-    const int64_t tokens = kCacheBytes / (panel_stride(s) * (s.width == 1 ? 4 : 2)) / kTallest * kTallest;
-    return tokens < kTallest ? kTallest : tokens;
+// The AVX2 kernel for many tokens works on as many tokens, columns and row blocks at a time.
+constexpr int64_t kTransposedTokens = 48, kTransposedColumns = 96, kTransposedBlocks = 64;
+
+// Scratch of one thread.
+struct InterleavedScratch {
+    void* inputs;  // packed inputs, in the type of the arithmetic: scratch_input_bytes
+    float* sums;   // scratch_sums
+};
+
+static inline int64_t panel_row_bytes(const InterleavedShape& s) {
+    return s.spans * s.span_width * (s.width == 1 ? 4 : 2) + 128;  // 128: read past the end by AVX2
 }
 
-static inline int64_t panel_bytes(const InterleavedShape& s, int64_t tokens) {
-    const int64_t chunk = chunk_tokens(s);
-    return panel_stride(s) * (tokens < chunk ? tokens : chunk) * (s.width == 1 ? 4 : 2);
+// Tokens that stay in the second-level cache while the weights pass once: a multiple of the tallest tile, and less only
+// where a single row is so long that all threads together would hold more than 32 MiB.
+static inline int64_t panel_tokens(const InterleavedShape& s, int64_t tokens, int threads) {
+    constexpr int64_t kCacheBytes = 640 * 1024, kMostBytes = 28 * 1024 * 1024;
+    const int64_t row = panel_row_bytes(s), fitting = kCacheBytes / row / kTallestTile * kTallestTile;
+    const int64_t wanted = fitting < kTallestTile ? kTallestTile : fitting, most = kMostBytes / (row * threads);
+    const int64_t count = wanted < most ? wanted : most < 1 ? 1 : most;
+    return count < tokens ? count : tokens;
 }
 
-// `panel` has panel_bytes, 64-byte aligned.
+// One instruction set's kernel, for the tokens and row blocks of one thread.
+void nm_linear_avx2(const LinearCall& call, const InterleavedWeight& weight, const InterleavedPart& part,
+                    const InterleavedScratch& scratch);  // width 1, any element type
+void nm_linear_avx2_few(const LinearCall& call, const InterleavedWeight& weight, const InterleavedPart& part,
+                        float* panel);  // the same for few tokens
 void nm_linear_avx512(const LinearCall& call, const InterleavedWeight& weight, const InterleavedPart& part,
-                      float* panel);  // width 1, any element type
+                      const InterleavedScratch& scratch);  // width 1, any element type
 void nm_linear_avx512_bf16(const LinearCall& call, const InterleavedWeight& weight, const InterleavedPart& part,
-                           uint16_t* panel);  // width 2, bf16
+                           const InterleavedScratch& scratch);  // width 2, bf16
 
 // Expander (cpu/strip/strip.h) of width 2 where m divides 32, so that a span is a window; StripReader::weight is an
 // InterleavedWeight.

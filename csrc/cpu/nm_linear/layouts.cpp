@@ -14,7 +14,7 @@
 
 namespace sparsecore::cpu {
 
-#if defined(SPARSECORE_HAVE_AVX512)
+#if defined(SPARSECORE_HAVE_AVX2)
 
 namespace {
 
@@ -30,31 +30,42 @@ InterleavedShape shape_of(const Geometry& g) {
     return interleaved_shape(g.rows, g.cols, g.p0, g.p1, kWidth);
 }
 
-bool supports_any(const Geometry&) { return true; }
-
-#if defined(SPARSECORE_HAVE_AVX512BF16)
-// Only whole pairs: a padded slot would multiply some input, which may be infinite, by zero.
-bool supports_pairs(const Geometry& g) {
-    static const bool has_bf16 = core::cpu_has("avx512bf16");
-    const InterleavedShape s = shape_of<2>(g);
-    return has_bf16 && g.dtype == core::DType::BF16 && s.kept % 2 == 0 && s.span_slots % 2 == 0;
-}
-#endif
-
 template <int kWidth>
 formats::Sections sections_of(const Geometry& g) {
     const InterleavedShape s = shape_of<kWidth>(g);
     const char* what = "resident weight";
-    const int64_t slots = core::checked_mul(s.row_blocks, core::checked_mul(s.kept, kLanes, what), what);
-    const int64_t row_words = core::checked_mul(s.spans, s.span_words * s.reach, what);
-    const int64_t words = core::checked_mul(s.row_blocks, row_words, what);
-    return {kSectionCount, {core::checked_mul(slots, itemsize(g.dtype), what), core::checked_mul(words, 2, what)}};
+    const int64_t values = core::checked_mul(core::checked_mul(s.rows, s.kept, what), itemsize(g.dtype), what);
+    const int64_t row_bytes = core::checked_mul(s.words, 2 * s.width, what);
+    return {kSectionCount, {values, core::checked_mul(s.rows, row_bytes, what)}};
 }
 
 template <int kWidth>
 formats::Sections sections(const Stored& stored) {
     return sections_of<kWidth>(stored.geometry);
 }
+
+// Where codes take clearly more than the stored positions (many kept of m > 8, in 16 bits) the stored form stays. The bytes
+// that are free let small layers have partly used code words.
+template <int kWidth>
+bool is_small(const Geometry& g) {
+    constexpr double kMostOfStored = 1.15, kFreeBytes = 3 * 1024;
+    const formats::Sections sections = sections_of<kWidth>(g);
+    const formats::PartBytes stored = formats::part_bytes(g);
+    return static_cast<double>(sections.bytes[kValues] + sections.bytes[kCodes]) <=
+           kMostOfStored * static_cast<double>(stored.values + stored.positions) + kFreeBytes;
+}
+
+bool supports_floats(const Geometry& g) { return is_small<1>(g); }
+
+#if defined(SPARSECORE_HAVE_AVX512BF16)
+// Only whole pairs: a padded slot would multiply some input, which may be infinite, by zero.
+bool supports_pairs(const Geometry& g) {
+    static const bool has_bf16 = core::cpu_has("avx512bf16");
+    const InterleavedShape s = shape_of<2>(g);
+    const bool whole = s.kept % 2 == 0 && s.span_width / s.pitch * s.n % 2 == 0;
+    return has_bf16 && g.dtype == core::DType::BF16 && whole && is_small<2>(g);
+}
+#endif
 
 template <int kWidth, bool (*kSupports)(const Geometry&)>
 void check(const Resident& resident) {
@@ -121,12 +132,20 @@ void restore(const Resident& in, const Stored& out) {
 }
 
 void run_kernel(const LinearCall& call, const InterleavedWeight& w, const InterleavedPart& part) {
-    thread_local core::AlignedBuffer panel;
-    panel.reserve(panel_bytes(w.shape, part.token_end - part.token_begin));
+    thread_local core::AlignedBuffer inputs, sums;
+    const int64_t panel = core::checked_mul(part.panel_tokens, panel_row_bytes(w.shape), "inputs of a linear layer");
+    inputs.reserve(std::max(panel, kTransposedTokens * kTransposedColumns * 4));
+    const int64_t wide_sums = kTransposedBlocks * kTransposedTokens;
+    sums.reserve(std::max({part.panel_tokens, kTallestTile, wide_sums}) * kLanes * 4);
+    const InterleavedScratch scratch{inputs.as<void>(), sums.as<float>()};
+    [[maybe_unused]] const bool has_avx512 = core::runtime_isa() != core::Isa::Avx2;
 #if defined(SPARSECORE_HAVE_AVX512BF16)
-    if (w.shape.width == 2) return nm_linear_avx512_bf16(call, w, part, panel.as<uint16_t>());
+    if (w.shape.width == 2) return nm_linear_avx512_bf16(call, w, part, scratch);
 #endif
-    nm_linear_avx512(call, w, part, panel.as<float>());
+#if defined(SPARSECORE_HAVE_AVX512)
+    if (has_avx512) return nm_linear_avx512(call, w, part, scratch);
+#endif
+    nm_linear_avx2(call, w, part, scratch);
 }
 
 // Rows are split over threads as long as there are enough of them: each thread then streams its own part of the
@@ -142,11 +161,11 @@ void linear(const Resident& resident, const LinearCall& call) {
     const int threads = useful < call.threads ? static_cast<int>(useful) : call.threads;
     if (w.shape.row_blocks >= 2 * threads || call.tokens < threads) {
         core::parallel_for(0, w.shape.row_blocks, 1, threads, [&](int64_t begin, int64_t end) {
-            run_kernel(call, w, {0, call.tokens, begin, end});
+            run_kernel(call, w, {0, call.tokens, begin, end, panel_tokens(w.shape, call.tokens, threads)});
         });
     } else {
         core::parallel_for(0, call.tokens, 1, threads, [&](int64_t begin, int64_t end) {
-            run_kernel(call, w, {begin, end, 0, w.shape.row_blocks});
+            run_kernel(call, w, {begin, end, 0, w.shape.row_blocks, panel_tokens(w.shape, end - begin, threads)});
         });
     }
 }
@@ -167,9 +186,9 @@ void linear_amx(const Resident& resident, const LinearCall& call) {
 #endif
 
 template <int kWidth, bool (*kSupports)(const Geometry&)>
-Layout interleaved_layout(uint32_t id, const char* name) {
+Layout interleaved_layout(uint32_t id, core::Isa isa, const char* name) {
     return {formats::Kind::NM, id,
-            core::Isa::Avx512, name,
+            isa,               name,
             kSupports,         sections<kWidth>,
             fill<kWidth>,      restore<kWidth>,
             check<kWidth, kSupports>, linear<kWidth>};
@@ -182,10 +201,10 @@ Layout interleaved_layout(uint32_t id, const char* name) {
 const std::vector<Layout>& nm_layouts() {
     static const std::vector<Layout> table = {
         stored_layout(formats::Kind::NM, nm_linear_portable),
-#if defined(SPARSECORE_HAVE_AVX512)
-        interleaved_layout<1, supports_any>(kInterleaved, "interleaved"),
+#if defined(SPARSECORE_HAVE_AVX2)
+        interleaved_layout<1, supports_floats>(kInterleaved, core::Isa::Avx2, "interleaved"),
 #if defined(SPARSECORE_HAVE_AVX512BF16)
-        interleaved_layout<2, supports_pairs>(kInterleavedPairs, "interleaved pairs"),
+        interleaved_layout<2, supports_pairs>(kInterleavedPairs, core::Isa::Avx512, "interleaved pairs"),
 #if defined(SPARSECORE_HAVE_AMX)
         {formats::Kind::NM, kAmxPairs, core::Isa::Amx, "interleaved pairs for tiles", supports_amx, sections<2>, fill<2>,
          restore<2>, check<2, supports_amx>, linear_amx},
