@@ -1,3 +1,4 @@
+#include "cpu/int8_linear/pairs.h"
 #include "cpu/int8_linear/portable.h"
 #include "cpu/int8_linear/quads.h"
 #include "cpu/stored_layout.h"
@@ -10,6 +11,11 @@ const std::vector<Layout>& int8_layouts() {
         stored_layout(Kind::NM, int8_linear_portable),
         stored_layout(Kind::Bitmask, int8_linear_portable),
         stored_layout(Kind::Block, int8_linear_portable),
+#if defined(SPARSECORE_HAVE_AVX2)
+        int8_pairs_layout(Kind::NM),
+        int8_pairs_layout(Kind::Bitmask),
+        int8_pairs_layout(Kind::Block),
+#endif
 #if defined(SPARSECORE_HAVE_AVX512)
         int8_strips_layout(Kind::NM),
         int8_strips_layout(Kind::Bitmask),
