@@ -53,5 +53,8 @@ def packed_copies(layer: SparseLinear, count: int) -> list[SparseLinear]:
 
 
 def cold_copies(turn_bytes: int) -> int:
-    """Copies of each weight such that all together hold `COLD_BYTES`, where one of each holds `turn_bytes`."""
-    return max(1, min(_MOST_COPIES, -(-COLD_BYTES // max(1, turn_bytes))))
+    """Copies of each weight such that all together hold `COLD_BYTES`, where one of each holds `turn_bytes`.
+
+    Two at least: forms that take turns forwards and backwards meet themselves at the ends.
+    """
+    return max(2, min(_MOST_COPIES, -(-COLD_BYTES // max(1, turn_bytes))))

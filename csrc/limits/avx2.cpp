@@ -5,18 +5,19 @@
 namespace sparsecore::limits {
 
 uint64_t read_avx2(const void* data, int64_t lines) {
-    const auto* p = static_cast<const __m256i*>(data);
+    const auto* p = static_cast<const char*>(data);
     __m256i sums[8];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) sums[i] = _mm256_setzero_si256();
-    int64_t line = 0;
-    for (; line + 4 <= lines; line += 4, p += 8) {
+    const auto half = [](const char* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); };
+    const int64_t stream = lines / kStreams * 64;
+    for (int64_t at = 0; at < stream; at += 64) {
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) sums[i] = _mm256_or_si256(sums[i], _mm256_load_si256(p + i));
+        for (int i = 0; i < 2 * kStreams; ++i) {
+            sums[i] = _mm256_or_si256(sums[i], half(p + i / 2 * stream + at + i % 2 * 32));
+        }
     }
-    for (; line < lines; ++line, p += 2) {
-        sums[0] = _mm256_or_si256(sums[0], _mm256_or_si256(_mm256_load_si256(p), _mm256_load_si256(p + 1)));
-    }
+    for (int64_t at = kStreams * stream; at < lines * 64; at += 32) sums[0] = _mm256_or_si256(sums[0], half(p + at));
 #pragma GCC unroll 8
     for (int i = 1; i < 8; ++i) sums[0] = _mm256_or_si256(sums[0], sums[i]);
     return static_cast<uint64_t>(_mm256_extract_epi64(sums[0], 0) | _mm256_extract_epi64(sums[0], 3));

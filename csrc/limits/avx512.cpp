@@ -9,12 +9,17 @@ uint64_t read_avx512(const void* data, int64_t lines) {
     __m512i sums[8];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) sums[i] = _mm512_setzero_si512();
-    int64_t line = 0;
-    for (; line + 8 <= lines; line += 8, p += 512) {
+    const int64_t stream = lines / kStreams / 2 * 2 * 64;
+    for (int64_t at = 0; at < stream; at += 128) {
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) sums[i] = _mm512_or_si512(sums[i], _mm512_load_si512(p + i * 64));
+        for (int i = 0; i < 2 * kStreams; ++i) {
+            const char* line = p + i / 2 * stream + at + i % 2 * 64;
+            sums[i] = _mm512_or_si512(sums[i], _mm512_load_si512(line));
+        }
     }
-    for (; line < lines; ++line, p += 64) sums[0] = _mm512_or_si512(sums[0], _mm512_load_si512(p));
+    for (int64_t at = kStreams * stream; at < lines * 64; at += 64) {
+        sums[0] = _mm512_or_si512(sums[0], _mm512_load_si512(p + at));
+    }
 #pragma GCC unroll 8
     for (int i = 1; i < 8; ++i) sums[0] = _mm512_or_si512(sums[0], sums[i]);
     return static_cast<uint64_t>(_mm512_reduce_or_epi64(sums[0]));

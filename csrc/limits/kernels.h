@@ -11,7 +11,9 @@ using PeakLoop = int64_t (*)(int64_t rounds, void* state);
 constexpr int kChains = 12;
 constexpr int64_t kStateBytes = 8192;
 
-// Reads `lines` lines of 64 bytes; the result depends on all of them.
+// Reads `lines` lines of 64 bytes; the result depends on all of them. kStreams places of the buffer are read in turns, as
+// kernels read several panels: one stream alone leaves hardware prefetchers idle at every page.
+constexpr int kStreams = 4;
 using ReadLoop = uint64_t (*)(const void* data, int64_t lines);
 
 uint64_t read_portable(const void* data, int64_t lines);

@@ -5,9 +5,13 @@ namespace sparsecore::limits {
 uint64_t read_portable(const void* data, int64_t lines) {
     const auto* words = static_cast<const uint64_t*>(data);
     uint64_t sums[8] = {};
-    for (int64_t line = 0; line < lines; ++line) {
-        for (int i = 0; i < 8; ++i) sums[i] += words[line * 8 + i];
+    const int64_t stream = lines / kStreams * 8;
+    for (int64_t at = 0; at < stream; at += 8) {
+        for (int part = 0; part < kStreams; ++part) {
+            for (int i = 0; i < 8; ++i) sums[i] += words[part * stream + at + i];
+        }
     }
+    for (int64_t at = kStreams * stream; at < lines * 8; ++at) sums[0] += words[at];
     uint64_t sum = 0;
     for (uint64_t part : sums) sum += part;
     return sum;
