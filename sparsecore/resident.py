@@ -74,7 +74,8 @@ def place(stored: StoredWeight, isa: str | None = None) -> tuple[str, Tensor]:
     device = stored.device
     if device.type == "cpu":
         resident = make(stored, isa)
-        return check(resident).isa, resident
+        # Made here from a stored form that was validated in full: there is nothing to look for in it.
+        return _remember(resident, _describe(resident)).isa, resident
     has_kernel = stored.pattern.kind == "nm" and stored.dtype is not torch.int8
     runs_cuda = device.type == "cuda" and has_kernel and core.cuda_info()["available"]
     with torch.inference_mode(False):
@@ -149,15 +150,25 @@ def _check_fully(resident: Tensor) -> Resident:
     if resident.device.type == "meta":
         raise ResidentError("the resident weight is on meta, without values", expected="a device with memory")
     host = resident.cpu()
-    info = core.resident_info(span(host))
-    pattern, shape = _pattern(info["kind"], info["p0"], info["p1"]), (info["rows"], info["cols"])
-    isa = "cuda" if info["layout"] == "cuda" else info["isa"]
-    key = (pattern.kind, *shape, *pattern.sizes)
-    record = Resident(pattern, shape, _DTYPES[info["dtype"]], isa, info["kept"], key, span(resident))
-    if isa == "cuda":
+    record = _describe(resident)
+    if record.isa == "cuda":
         _restore(host, record)  # checks every position on the way
     else:
         core.resident_validate(span(host))
+    return _remember(resident, record)
+
+
+def _describe(resident: Tensor) -> Resident:
+    """What the header says; sections are not looked into."""
+    info = core.resident_info(span(resident.cpu()))
+    pattern, shape = _pattern(info["kind"], info["p0"], info["p1"]), (info["rows"], info["cols"])
+    isa = "cuda" if info["layout"] == "cuda" else info["isa"]
+    key = (pattern.kind, *shape, *pattern.sizes)
+    return Resident(pattern, shape, _DTYPES[info["dtype"]], isa, info["kept"], key, span(resident))
+
+
+def _remember(resident: Tensor, record: Resident) -> Resident:
+    """Keep `record` for later calls; an inference tensor has no version counter and is checked anew each time."""
     if not resident.is_inference():
         name = id(resident)
         _seen[name] = (weakref.ref(resident, lambda _: _forget(name)), resident._version, record)

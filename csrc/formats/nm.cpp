@@ -116,6 +116,25 @@ void nm_unpack(const Span& compressed, const Span& bitmask, int64_t n, int64_t m
     expand_bitmask(compressed, bitmask, dense);
 }
 
+namespace {
+
+// How many bytes of a row, from its first on, are known to keep n of every m: a byte at a time where groups fit into one.
+int64_t whole_bytes(const uint8_t* mask, int64_t cols, int64_t n, int64_t m) {
+    if (8 % m != 0) return 0;
+    bool right[256];
+    for (int byte = 0; byte < 256; ++byte) {
+        right[byte] = true;
+        for (int64_t first = 0; first < 8; first += m) {
+            right[byte] = right[byte] && __builtin_popcount(static_cast<unsigned>(byte) >> first & ((1u << m) - 1u)) == n;
+        }
+    }
+    int64_t byte = 0;
+    while (byte < cols / 8 && right[mask[byte]]) ++byte;
+    return byte;
+}
+
+}  // namespace
+
 void nm_validate_bitmask(const Span& bitmask, int64_t cols, int64_t n, int64_t m) {
     nm_kept_per_row(cols, n, m);
     require_dtype(bitmask, "bitmask", core::DType::U8);
@@ -123,7 +142,7 @@ void nm_validate_bitmask(const Span& bitmask, int64_t cols, int64_t n, int64_t m
     for (int64_t row = 0; row < bitmask.shape[0]; ++row) {
         const uint8_t* mask = bitmask.as<const uint8_t>() + row * bitmask_bytes(cols);
         check_row_padding(mask, row, cols, "bitmask");
-        for (int64_t begin = 0; begin < cols; begin += m) {
+        for (int64_t begin = whole_bytes(mask, cols, n, m) * 8; begin < cols; begin += m) {
             const int64_t end = std::min(begin + m, cols), expected = std::min(n, end - begin);
             int64_t count = 0;
             for (int64_t col = begin; col < end; ++col) count += test_bit(mask, col);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/span.h"
 
@@ -35,5 +36,19 @@ void nm_codes_to_bitmask(const core::Span& codes, int64_t cols, int64_t n, int64
 // columns inside the row; only a table that was never validated makes them wrong.
 void nm_row_columns(const core::Span& positions, bool codes, int64_t row, int64_t cols, int64_t n, int64_t m,
                     int32_t* columns);
+
+// Codes of whole rows, one byte each, from either form of validated positions; made once, then asked row by row.
+class NmCodeReader {
+public:
+    NmCodeReader(const core::Span& positions, bool codes, int64_t cols, int64_t n, int64_t m);
+    // Writes nm_kept_per_row codes and up to 7 bytes more.
+    void read(int64_t row, uint8_t* codes);
+
+private:
+    const core::Span& positions_;
+    bool codes_;
+    int64_t cols_, n_, m_, kept_;
+    std::vector<int32_t> columns_;
+};
 
 }  // namespace sparsecore::formats

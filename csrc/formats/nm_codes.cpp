@@ -81,20 +81,77 @@ void nm_codes_to_bitmask(const Span& codes, int64_t cols, int64_t n, int64_t m, 
     }
 }
 
+namespace {
+
+// The positions of the set bits of a row, at most `kept`; returns how many there were.
+int64_t set_columns(const uint8_t* mask, int64_t cols, int64_t kept, int32_t* columns) {
+    int64_t count = 0;
+    for (int64_t first = 0; first < cols && count < kept; first += 64) {
+        uint64_t word = 0;
+        std::memcpy(&word, mask + first / 8, static_cast<size_t>(std::min<int64_t>(8, (cols - first + 7) / 8)));
+        for (; word != 0 && count < kept; word &= word - 1) {
+            columns[count++] = static_cast<int32_t>(std::min(first + __builtin_ctzll(word), cols - 1));
+        }
+    }
+    return count;
+}
+
+}  // namespace
+
 void nm_row_columns(const Span& positions, bool codes, int64_t row, int64_t cols, int64_t n, int64_t m,
                     int32_t* columns) {
     const uint8_t* bytes = positions.as<const uint8_t>() + row * positions.shape[1];
     const int64_t kept = nm_kept_per_row(cols, n, m);
+    if (!codes) {
+        const int64_t found = set_columns(bytes, cols, kept, columns);
+        std::fill(columns + found, columns + kept, static_cast<int32_t>(cols - 1));
+        return;
+    }
     const int bits = nm_code_bits(m);
-    int64_t col = -1;
-    for (int64_t i = 0; i < kept; ++i) {
-        if (codes) {
-            col = i / n * m + read_bits(bytes, i * bits, bits);
-        } else {
-            do ++col;
-            while (col < cols && !test_bit(bytes, col));
+    for (int64_t i = 0, group = 0; i < kept; group += m) {
+        for (const int64_t end = std::min(i + n, kept); i < end; ++i) {
+            columns[i] = static_cast<int32_t>(std::min(group + read_bits(bytes, i * bits, bits), cols - 1));
         }
-        columns[i] = static_cast<int32_t>(std::min(col, cols - 1));
+    }
+}
+
+namespace {
+
+// For every byte of a bitmask whose groups do not cross bytes: the codes of its kept positions, in order.
+struct ByteCodes {
+    uint8_t codes[256][8];
+
+    explicit ByteCodes(int64_t m) {
+        for (int byte = 0; byte < 256; ++byte) {
+            int count = 0;
+            std::memset(codes[byte], 0, 8);
+            for (int bit = 0; bit < 8; ++bit) {
+                if (byte >> bit & 1) codes[byte][count++] = static_cast<uint8_t>(bit % m);
+            }
+        }
+    }
+};
+
+}  // namespace
+
+NmCodeReader::NmCodeReader(const Span& positions, bool codes, int64_t cols, int64_t n, int64_t m)
+    : positions_(positions), codes_(codes), cols_(cols), n_(n), m_(m), kept_(nm_kept_per_row(cols, n, m)),
+      columns_(static_cast<size_t>(kept_)) {}
+
+void NmCodeReader::read(int64_t row, uint8_t* codes) {
+    if (!codes_ && (m_ == 4 || m_ == 8 || m_ == 2) && cols_ % 8 == 0) {
+        static const ByteCodes tables[] = {ByteCodes(2), ByteCodes(4), ByteCodes(8)};
+        const ByteCodes& table = tables[m_ == 2 ? 0 : m_ == 4 ? 1 : 2];
+        const uint8_t* mask = positions_.as<const uint8_t>() + row * positions_.shape[1];
+        const int64_t step = 8 / m_ * n_;
+        for (int64_t byte = 0; byte < cols_ / 8; ++byte, codes += step) std::memcpy(codes, table.codes[mask[byte]], 8);
+        return;
+    }
+    nm_row_columns(positions_, codes_, row, cols_, n_, m_, columns_.data());
+    for (int64_t i = 0, group = 0; i < kept_; group += m_) {
+        for (const int64_t end = std::min(i + n_, kept_); i < end; ++i) {
+            codes[i] = static_cast<uint8_t>(columns_[static_cast<size_t>(i)] - group);
+        }
     }
 }
 

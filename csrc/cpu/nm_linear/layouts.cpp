@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "cpu/amx/strip_linear.h"
 #include "cpu/common/linear_prepare.h"
-#include "cpu/nm_linear/interleaved.h"
+#include "cpu/nm_linear/interleave.h"
 #include "cpu/nm_linear/portable.h"
 #include "cpu/stored_layout.h"
 #include "formats/bits.h"
@@ -79,29 +79,9 @@ void check(const Resident& resident) {
     }
 }
 
-template <class T>
-void fill_row(const Stored& in, const InterleavedShape& s, int64_t row, const int32_t* columns, const Resident& out) {
-    const int64_t block = row / kLanes, lane = row % kLanes;
-    const T* source = in.values.as<const T>() + row * s.kept;
-    for (int64_t slot = 0; slot < s.kept; ++slot) {
-        out.section<T>(kValues)[value_index(s, block, slot, lane)] = source[slot];
-        const CodePlace place = code_place(s, block, slot, lane);
-        uint16_t& word = out.section<uint16_t>(kCodes)[place.index];
-        word = static_cast<uint16_t>(word | static_cast<unsigned>(columns[slot] % s.m) << place.shift);
-    }
-}
-
 template <int kWidth>
 void fill(const Stored& in, const Resident& out) {
-    const Geometry& g = in.geometry;
-    const InterleavedShape s = shape_of<kWidth>(g);
-    std::vector<int32_t> columns(static_cast<size_t>(s.kept));
-    for (int64_t row = 0; row < g.rows; ++row) {
-        formats::nm_row_columns(in.positions, g.codes, row, g.cols, g.p0, g.p1, columns.data());
-        formats::for_element_type(g.dtype, "weight", [&](auto element) {
-            fill_row<decltype(element)>(in, s, row, columns.data(), out);
-        });
-    }
+    interleave(in, shape_of<kWidth>(in.geometry), out.section<void>(kValues), out.section<uint16_t>(kCodes));
 }
 
 // Writes inside the row whatever the codes say, so that a damaged table can be restored and then refused.
