@@ -46,9 +46,11 @@ int64_t element_count(const Span& span) {
 }
 
 bool is_contiguous(const Span& span) {
+    for (int d = 0; d < span.ndim; ++d) {
+        if (span.shape[d] == 0) return true;  // whatever its strides, as in torch
+    }
     int64_t stride = 1;
     for (int d = span.ndim - 1; d >= 0; --d) {
-        if (span.shape[d] == 0) return true;
         if (span.shape[d] != 1 && span.strides[d] != stride) return false;
         stride = checked_mul(stride, span.shape[d], "span elements");
     }

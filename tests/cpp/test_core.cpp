@@ -51,6 +51,8 @@ TEST(span_shape_and_type_errors) {
     std::swap(transposed.shape[0], transposed.shape[1]);
     std::swap(transposed.strides[0], transposed.strides[1]);
     CHECK_ERROR("ShapeError", require_contiguous(transposed, "x"));
+    transposed.shape[0] = 0;
+    require_contiguous(transposed, "x");
     CHECK_ERROR("AliasingError",
                 require_disjoint(make_span(data, DType::F32, {6}), "out", make_span(data + 5, DType::F32, {6}), "x"));
     require_disjoint(make_span(data, DType::F32, {6}), "out", make_span(data + 6, DType::F32, {6}), "x");

@@ -142,6 +142,7 @@ def test_strides(pattern, isa, seed):
         "expanded row": torch.randn(36, generator=rng).expand(4, 36),
         "expanded column": torch.randn(4, 1, generator=rng).expand(4, 36),
         "permuted": torch.randn(36, 2, 3, generator=rng).permute(1, 2, 0),
+        "no tokens, strided": torch.randn(3, 0, 72, generator=rng)[..., ::2],
     }
     for name, x in views.items():
         assert torch.equal(weight.linear(x), weight.linear(x.contiguous())), name
