@@ -23,10 +23,14 @@ def require_values(model: nn.Module, given: set[str]) -> None:
     filled = {id(tensor) for name, tensor in _tensors(model) if name in given}
     for name, tensor in _tensors(model):
         if tensor.is_meta and name not in given and id(tensor) not in filled:
+            module, _, short = name.rpartition(".")
+            computed = short in model.get_submodule(module)._non_persistent_buffers_set
             raise UnsupportedError(
                 "the model is on the meta device here and the checkpoint has no values for it",
                 where=name,
-                hint='model.to_empty(device="cpu") gives it memory',
+                hint="the model computes it when it is made: set it on the CPU first, or use from_pretrained"
+                if computed
+                else 'model.to_empty(device="cpu") gives it memory',
             )
     for name, module in model.named_modules():
         if isinstance(module, SparseLinear) and module.weight_device.type == "meta":
@@ -96,7 +100,8 @@ def _typed(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         target = own.get(name)
         typed[name] = tensor if target is None else tensor.to(target.dtype)
-    if isinstance(module, SparseLinear) and "weight" in state:
+    # An int8 layer quantises a dense weight itself: rounded to integers here it would lose its values.
+    if isinstance(module, SparseLinear) and "weight" in state and module.weight_dtype.is_floating_point:
         typed["weight"] = state["weight"].to(module.weight_dtype)
     return typed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sparsecore.io.names import join
 from sparsecore.io.opened import Opened
 from sparsecore.io.tensors import LazyTensor, LazyTensors
 
-__all__ = ["files_of", "read_config", "read_sharded"]
+__all__ = ["files_of", "read_config", "read_sharded", "transposed_by_config"]
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -44,6 +44,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return config.json of `folder`, empty where there is none; CorruptFileError where it is damaged."""
     config = folder / "config.json"
     return read_json(config) if config.is_file() else {}
+
+
+def transposed_by_config(config: Mapping[str, Any]) -> dict[str, bool]:
+    """Packed modules that the quantization_config of our folders lists; True where one stands for a Conv1D.
+
+    Without a model this alone says which way the dense weight lies. Empty for other folders.
+    """
+    said = config.get("quantization_config")
+    listed = said.get("modules") if isinstance(said, dict) and said.get("quant_method") == "sparsecore" else None
+    if not isinstance(listed, dict):
+        return {}
+    return {name: entry.get("transposed") is True for name, entry in listed.items() if isinstance(entry, dict)}
 
 
 def read_sharded(index: Path, read: Callable[[Path], Opened]) -> Opened:

@@ -40,13 +40,15 @@ def load_into(model: nn.Module, checkpoint: LoadedCheckpoint, *, dense: bool, st
         _check_tensor(name, checkpoint, expected[name])
     require_values(model, {canonical(name) for name in common})
     packed = {module: entry for module, entry in checkpoint.packed.items() if join(module, "weight") in common}
-    stored = _replace_layers(model, packed, dense=dense, where=checkpoint.source)
+    made, wanting = _replace_layers(model, packed, dense=dense, where=checkpoint.source)
     filler = Filler(model)
     for name in checkpoint:
         module = name.removesuffix(".weight") if name != "weight" else ""
-        if name in common and checkpoint.is_packed(name) and module in stored:
+        if name not in common or module in made:
+            continue  # a new layer was made with its weight
+        if module in wanting:
             filler.add(module, packed[module])
-        elif name in common and module not in stored:
+        else:
             filler.add_dense(name, canonical(name).rpartition(".")[0], checkpoint)
     filler.fill()
     attach(model)
@@ -170,8 +172,10 @@ def _is_transposed(module: nn.Module | None) -> bool:
     return module is not None and (is_conv1d(module) or (isinstance(module, SparseLinear) and module.transposed))
 
 
-def _replace_layers(model: nn.Module, packed: Mapping[str, PackedEntry], *, dense: bool, where: str) -> set[str]:
-    """Replace the layers that become packed and return the names of all packed ones that still want their weight.
+def _replace_layers(
+    model: nn.Module, packed: Mapping[str, PackedEntry], *, dense: bool, where: str
+) -> tuple[set[str], set[str]]:
+    """Replace the layers that become packed; return (names of those, names of packed ones that want their weight).
 
     Every new layer is made before the first one is put in: damage found on the way leaves the model as it was.
     """
@@ -189,7 +193,7 @@ def _replace_layers(model: nn.Module, packed: Mapping[str, PackedEntry], *, dens
             made[name] = _packed_layer(module, entry, f"{where}: {name}")
     for name, layer in made.items():
         model.set_submodule(name, layer)
-    return wanting
+    return set(made), wanting
 
 
 def _replaceable(model: nn.Module) -> set[str]:

@@ -13,7 +13,7 @@ from simulator.files import is_torch_file
 from sparsecore.errors import CorruptFileError, FileMissingError, InvalidValueError, UnsupportedError
 from sparsecore.io.checkpoint import LoadedCheckpoint
 from sparsecore.io.container import read_safetensors
-from sparsecore.io.folder import files_of, read_config, read_sharded
+from sparsecore.io.folder import files_of, read_config, read_sharded, transposed_by_config
 from sparsecore.io.header import METADATA_KEY, Header
 from sparsecore.io.into import expected_names, load_into
 from sparsecore.io.masks import apply_masks, fold_masks
@@ -106,6 +106,8 @@ def load(
             kind, version = checkpoint.kind, checkpoint.version
             return LoadedCheckpoint(checkpoint.source, kind, dict(checkpoint), {}, version, checkpoint.config)
         return checkpoint.pack() if pack else checkpoint
+    if not isinstance(into, nn.Module):
+        raise InvalidValueError(f"into is no model: {into!r}", where="load", expected="an nn.Module")
     checkpoint = read(path, trust_pickle=trust_pickle, masked=expected_names(into), masks=masks)
     if resize:
         resize_layers(into, checkpoint)
@@ -147,7 +149,7 @@ def _read(path: str | os.PathLike[str], trust_pickle: bool, masked: Collection[s
     found = _read_file(file, trust_pickle)
     if METADATA_KEY in found.metadata:
         return _ours(file, found, masked, config)
-    packed, used = groups_by_name(found.tensors, str(source))
+    packed, used = groups_by_name(found.tensors, str(source), transposed_by_config(config))
     plain = fold_masks({n: t for n, t in found.tensors.entries().items() if n not in used}, str(source), masked)
     kind = "compressed-tensors" if packed and found.kind == "safetensors" else found.kind
     return LoadedCheckpoint(str(source), kind, plain, {**found.packed, **packed}, None, config)

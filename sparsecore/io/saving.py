@@ -30,10 +30,15 @@ def save(model: nn.Module | LoadedCheckpoint, path: str | os.PathLike[str]) -> N
 
     Raises
     ------
-    UnsupportedError: a state that is not a dense tensor, is on the meta device, or has a type unknown to safetensors.
+    UnsupportedError: no model; a state that is not a dense tensor, is on the meta device, or has a type unknown to
+        safetensors.
     FileMissingError: the folder of `path` does not exist.
     OSError: the disk refuses.
     """
+    if not isinstance(model, nn.Module | LoadedCheckpoint):
+        raise UnsupportedError(
+            f"cannot save a {type(model).__name__}", where="save", expected="a model, or what sparsecore.load returned"
+        )
     state = _checkpoint_state(model) if isinstance(model, LoadedCheckpoint) else _model_state(model)
     modules, aliases = state.modules, state.aliases
     tensors, tied = _once_each(state.tensors)

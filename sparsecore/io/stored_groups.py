@@ -45,8 +45,12 @@ def groups_by_header(tensors: LazyTensors, header: Header, where: str) -> dict[s
     return found
 
 
-def groups_by_name(tensors: LazyTensors, where: str) -> tuple[dict[str, PackedEntry], set[str]]:
+def groups_by_name(
+    tensors: LazyTensors, where: str, transposed: Mapping[str, bool]
+) -> tuple[dict[str, PackedEntry], set[str]]:
     """Return (packed weights by module, names of the tensors used) of a file without our header.
+
+    `transposed` says of modules, as far as it is known, whether their dense weight is [in_features, out_features].
 
     Recognised are the sparse-24-bitmask and sparse-bitmask files of compressed-tensors, whose tensors may be named
     `p.shape` or `p.weight.shape`, and the state dict of a model with packed layers.
@@ -72,7 +76,7 @@ def groups_by_name(tensors: LazyTensors, where: str) -> tuple[dict[str, PackedEn
         module = "" if prefix == "weight" else prefix.removesuffix(".weight")
         if module in found:
             raise CorruptFileError("two packed weights for one module", where=f"{where}: {module}")
-        found[module] = _packed(module, group, where, None)
+        found[module] = _packed(module, group, where, transposed.get(module))
         used |= {join(prefix, n) for n in group}
     return found, used
 

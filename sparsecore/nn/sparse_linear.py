@@ -301,7 +301,8 @@ class SparseLinear(nn.Module):
             raise ShapeError(
                 f"the loaded weight is {list(dense.shape)}", where="weight", expected=str(list(self.weight_shape))
             )
-        return pack(self._oriented(dense).contiguous(), self.pattern)
+        quantised = torch.int8 if self.weight_dtype is torch.int8 else None
+        return pack(self._oriented(dense).contiguous(), self.pattern, quantised)
 
     def _take(self, stored: StoredWeight, local_metadata: dict[str, Any]) -> None:
         """Hold a loaded weight: in this layer's type and device, or in its own where `assign=True` was asked for."""

@@ -167,3 +167,12 @@ def test_compile_and_training(seed):
     assert trained.weight_dtype is torch.int8
     assert not torch.equal(trained.packed.to_dense(), before)
     assert torch.equal(trained.packed.to_dense() != 0, (trained.packed.to_dense() != 0) & (trained.weight != 0))
+
+
+def test_a_layer_on_the_meta_device_quantises_a_dense_weight(seed, tmp_path):
+    dense = nn.Sequential(linear(40, 24, NM(2, 4), generator(seed)))
+    sc.save(dense, tmp_path / "dense.safetensors")
+    expected = sc.sparsify(copy.deepcopy(dense), dtype="int8", min_ratio=0)
+    blank = copy.deepcopy(expected).to("meta")
+    loaded = sc.load(tmp_path / "dense.safetensors", into=blank)
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in expected.state_dict().items())

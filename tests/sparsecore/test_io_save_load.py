@@ -17,6 +17,7 @@ import sparsecore as sc
 from sparsecore.errors import (
     DtypeError,
     FileMissingError,
+    InvalidValueError,
     KeyMismatchError,
     PatternError,
     ShapeError,
@@ -380,3 +381,31 @@ def test_a_file_crosses_to_a_process_with_another_instruction_set(tmp_path: Path
     )
     environment = {"SPARSECORE_FORCE_ISA": "portable", "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=120)
+
+
+def test_a_layer_that_becomes_packed_is_never_unpacked(seed, tmp_path, monkeypatch):
+    model = packed_model(seed, "unstructured").to(torch.float32)
+    sc.save(model, tmp_path / "model.safetensors")
+    monkeypatch.setattr(sc.StoredWeight, "unpack", None)
+    loaded = sc.load(tmp_path / "model.safetensors", into=dense_model(seed + 1))
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_kept_zeros_stay_where_the_file_has_them(seed, tmp_path):
+    """Packing a dense weight would choose the lowest positions; those of a pruning tool may be others."""
+    stored = sc.pack(torch.tensor([[0.0, 5, 0, 7, 1, 1, 1, 1]]) * torch.tensor([1, 1, 1, 1, 0, 0, 1, 1]), "2:4")
+    tensors = {name: tensor.clone() for name, tensor in stored.tensors.items()}
+    tensors["compressed"].zero_()
+    layer = sc.nn.SparseLinear.from_packed(sc.PackedWeight.from_stored(sc.from_tensors(tensors)))
+    sc.save(nn.Sequential(layer), tmp_path / "zeros.safetensors")
+    loaded = sc.load(tmp_path / "zeros.safetensors", into=nn.Sequential(nn.Linear(8, 1, bias=False)))
+    assert torch.equal(loaded.state_dict()["0.bitmask"], tensors["bitmask"])
+
+
+@pytest.mark.parametrize("thing", [{"weight": torch.ones(2)}, "model"])
+def test_what_is_no_model_is_refused(thing, tmp_path):
+    with pytest.raises(UnsupportedError, match=type(thing).__name__):
+        sc.save(thing, tmp_path / "x.safetensors")
+    with pytest.raises(InvalidValueError, match="no model"):
+        sc.load(tmp_path, into=thing)
+    assert not any(tmp_path.iterdir())
