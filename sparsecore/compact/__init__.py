@@ -32,8 +32,8 @@ def compact(model: nn.Module, example_inputs: Any = None) -> CompactSummary:
     Parameters
     ----------
     model: a Hugging Face model of a known family; with example_inputs, any model that torch can trace.
-    example_inputs: a tuple of positional arguments, or a mapping of keyword arguments, of a call. Needed for plain
-        models, where the way that layers depend on each other is found by running them (through torch-pruning).
+    example_inputs: a tensor, a tuple of positional arguments, or a mapping of keyword arguments, of a call. Needed for
+        plain models, where the way that layers depend on each other is found by running them (through torch-pruning).
 
     Layers that become smaller keep their class. The config of a Hugging Face model follows where it can say the new
     sizes (`summary.in_config`): then `save_pretrained` and `from_pretrained` work as ever. Where layers end with
@@ -48,6 +48,8 @@ def compact(model: nn.Module, example_inputs: Any = None) -> CompactSummary:
         if isinstance(module, SparseLinear | SparseExperts):
             raise UnsupportedError("the model has packed layers", where=name, hint="compact it first, then sparsify")
     before = _parameters(model)
+    if isinstance(example_inputs, torch.Tensor):
+        example_inputs = (example_inputs,)
     if getattr(getattr(model, "config", None), "model_type", None) not in BLOCKS and example_inputs is not None:
         from sparsecore.compact.chains import shrink_chains
 

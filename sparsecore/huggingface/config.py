@@ -10,6 +10,7 @@ from transformers.quantizers.auto import register_quantization_config
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from simulator.files import check_version
+from sparsecore.errors import CorruptFileError
 from sparsecore.huggingface.layers import FORMAT_VERSION, METHOD, LayerEntry
 from sparsecore.nn import SparseLinear
 
@@ -34,6 +35,8 @@ class SparsecoreConfig(QuantizationConfigMixin):
         check_version(version, FORMAT_VERSION, where)
         self.quant_method = METHOD  # type: ignore[assignment]
         self.version = version
+        if not isinstance(modules, Mapping | None):
+            raise CorruptFileError("the packed layers are not listed by name", where=where, expected="modules: {...}")
         # Plain values only: transformers writes and copies what is here.
         self.modules = {
             name: LayerEntry.from_json(entry, f"{where}: {name}").to_json() for name, entry in (modules or {}).items()

@@ -15,7 +15,7 @@ from torch import nn
 from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
-from sparsecore.errors import UnsupportedError
+from sparsecore.errors import CorruptFileError, UnsupportedError
 from sparsecore.huggingface.config import SparsecoreConfig
 from sparsecore.huggingface.layers import METHOD, LayerEntry, StoredSlots
 from sparsecore.models import is_conv1d
@@ -39,7 +39,15 @@ class SparsecoreQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(self, model: nn.Module, **_: Any) -> None:
         prefix = f"{getattr(model, 'base_model_prefix', '')}."
         modules = dict(model.named_modules())
-        for name, entry in self.quantization_config.entries().items():
+        entries = self.quantization_config.entries()
+        if not entries:  # transformers would fill the weights with random values and warn
+            raise CorruptFileError(
+                "config.json lists no packed layer",
+                where="quantization_config: modules",
+                expected="an entry for each",
+                hint="sparsecore.load reads the files without it",
+            )
+        for name, entry in entries.items():
             # The folder of a bare model may be read into one with a head, and the other way round.
             for found in (name, prefix + name, name.removeprefix(prefix)):
                 if found in modules:

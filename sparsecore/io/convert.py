@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from sparsecore.errors import UnknownNameError, nearest
-from sparsecore.formats import StoredWeight, dense_dtype, pack
+from sparsecore.formats import DTYPES, StoredWeight, dense_dtype, pack
 from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
 from sparsecore.io.container import write_safetensors
 from sparsecore.io.folder_writer import require_free, write_folder
@@ -169,7 +170,11 @@ class _Work:
         if self._checkpoint.is_packed(name):
             entry = self._checkpoint.packed[module]
             turned = self._transposed(module, entry)
-            return PackedEntry(entry.form, turned, entry.read) if self._fits(entry.form.pattern, turned) else None
+            if not self._fits(entry.form.pattern, turned):
+                return None
+            if self._to != "sparsecore":  # compressed-tensors has no scales there
+                return PackedEntry(self._floating(entry.stored), turned)
+            return PackedEntry(entry.form, turned, entry.read)
         if self._layers is not None and module not in self._layers:
             return None
         return self._packed_smaller(name, bool((self._layers or {}).get(module)))
@@ -190,22 +195,22 @@ class _Work:
         return PackedEntry(stored, transposed) if stored.nbytes < _dense_bytes(stored) else None
 
     def _transposed(self, module: str, entry: PackedEntry) -> bool:
-        """Whether a packed weight stands for a Conv1D: by its file, by config.json, by the model."""
-        if entry.transposed is not None:
-            return entry.transposed
-        said = self._checkpoint.config.get("quantization_config")
-        listed = said.get("modules") if isinstance(said, dict) else None
-        one = listed.get(module) if isinstance(listed, dict) else None
-        if isinstance(one, dict):
-            return one.get("transposed") is True
-        return bool((self._layers or {}).get(module))
+        """Whether a packed weight stands for a Conv1D: by its file, or by the model."""
+        return bool((self._layers or {}).get(module)) if entry.transposed is None else entry.transposed
 
     def _dense(self, name: str, module: str) -> Tensor:
         if not self._checkpoint.is_packed(name):
             return self._checkpoint[name].contiguous()
-        weight = self._checkpoint.packed[module].stored.unpack()
+        weight = self._floating(self._checkpoint.packed[module].stored).unpack()
         turned = self._transposed(module, self._checkpoint.packed[module])
         return weight.t().contiguous() if turned else weight
+
+    def _floating(self, stored: StoredWeight) -> StoredWeight:
+        """int8 values times their scales, in the element type that config.json gives the model, else float32."""
+        if stored.dtype is not torch.int8:
+            return stored
+        said = self._checkpoint.config.get("dtype", self._checkpoint.config.get("torch_dtype"))
+        return stored.to(dtype={type_name(kind): kind for kind in DTYPES}.get(str(said), torch.float32))
 
     def _compressed_tensors(self) -> dict[str, Any]:
         """What compressed-tensors 0.14 puts into config.json."""

@@ -218,7 +218,7 @@ def test_a_plain_chain_of_linear_layers(seed: int) -> None:
         model[4].weight[1] = 0  # an output of the model stays
     x = torch.randn(4, 9)
     expected = model(x)
-    assert dict(sc.compact(model, (x,)).channels) == {"0": 5, "2": 1}
+    assert dict(sc.compact(model, x).channels) == {"0": 5, "2": 1}
     torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
     assert model[4].out_features == 3
 

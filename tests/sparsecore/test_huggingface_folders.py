@@ -152,6 +152,8 @@ def damaged(folder: Path, change: Any) -> None:
         (lambda q: first(q).update(shape=[1, 1]), UnsupportedError),
         (lambda q: first(q).update(pattern="1:4"), CorruptFileError),
         (lambda q: q["modules"].update({"embeddings": first(q)}), UnsupportedError),
+        (lambda q: q.update(modules=[1]), CorruptFileError),
+        (lambda q: q.pop("modules"), CorruptFileError),
     ],
 )
 def test_a_lying_config_is_refused(change: Any, error: type[Exception], tmp_path: Path, seed: int) -> None:

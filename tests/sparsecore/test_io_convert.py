@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,19 @@ from safetensors.torch import load_file, save_file
 from sparse_models import generator, pruned
 from test_huggingface_folders import packed, prune, tiny_gpt2
 from tiny_bert import batch_of, tiny_bert
+from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import sparsecore as sc
 from sparsecore.cli.app import app
-from sparsecore.errors import InvalidValueError, UnknownNameError
+from sparsecore.errors import InvalidValueError, UnknownNameError, UnsupportedError
+from sparsecore.inspection import inspect_checkpoint
 from sparsecore.io.convert import convert
+from sparsecore.nn import SparseLinear
+from sparsecore.packed import PackedWeight
 from sparsecore.patterns import NM, Unstructured
+from sparsecore.samples import random_weight
 
 
 @pytest.fixture
@@ -97,11 +103,66 @@ def test_a_single_file(tmp_path: Path, seed: int) -> None:
     assert all(torch.equal(loaded[name], weight) for name, weight in weights.items())
 
 
-def test_bf16_2_4_takes_at_most_0_57_of_dense(tmp_path: Path, seed: int) -> None:
-    save_file({"a.weight": pruned(256, 512, NM(2, 4), generator(seed), torch.bfloat16)}, tmp_path / "in.safetensors")
-    convert(tmp_path / "in.safetensors", tmp_path / "out.safetensors", "sparsecore")
-    sizes = [(tmp_path / name).stat().st_size for name in ("in.safetensors", "out.safetensors")]
-    assert sizes[1] <= 0.57 * sizes[0]
+@pytest.mark.parametrize(
+    ("pattern", "dtype", "share"),
+    [
+        ("2:4", None, 0.57),
+        ("1:8", None, 0.15),
+        ("unstructured", None, 0.17),
+        ("block 8x8", None, 0.11),
+        ("block 32x32", None, 0.11),
+        ("2:4", torch.int8, 0.32),
+    ],
+)
+def test_a_file_takes_at_most_this_share_of_dense_bf16(
+    pattern: str, dtype: torch.dtype | None, share: float, tmp_path: Path, seed: int
+) -> None:
+    weight = random_weight((1024, 1024), sc.parse(pattern), 0.1, torch.bfloat16, generator(seed))
+    save_file({"a.weight": weight}, tmp_path / "dense.safetensors")
+    dense_bytes = (tmp_path / "dense.safetensors").stat().st_size
+    if dtype is None:
+        convert(tmp_path / "dense.safetensors", tmp_path / "packed.safetensors", "sparsecore")
+    else:
+        layer = SparseLinear.from_packed(PackedWeight.from_dense(weight, sc.parse(pattern), dtype))
+        sc.save(nn.Sequential(OrderedDict(a=layer)), tmp_path / "packed.safetensors")
+    kept = weight.count_nonzero() / weight.numel() if pattern.startswith(("block", "un")) else 0.1
+    # Random masks keep a little more or less than a tenth.
+    assert (tmp_path / "packed.safetensors").stat().st_size <= share * dense_bytes * max(1.0, float(kept) / 0.1)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_an_int8_folder_becomes_floating_for_other_tools(kind: str, tmp_path: Path, seed: int) -> None:
+    model = (tiny_bert(seed, layers=1) if kind == "bert" else tiny_gpt2()).bfloat16()
+    prune(model.float(), NM(2, 4), seed)
+    sc.sparsify(model.bfloat16(), dtype="int8", min_ratio=0).save_pretrained(tmp_path / "int8")
+    convert(tmp_path / "int8", tmp_path / "dense", "dense")
+    convert(tmp_path / "int8", tmp_path / "bitmask", "sparse-24-bitmask")
+    written = load_file(tmp_path / "bitmask" / "model.safetensors")
+    assert not any(name.endswith("scales") for name in written)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "dense" / "model.safetensors").values()} == {torch.bfloat16}
+    values = {tensor.dtype for name, tensor in written.items() if name.rpartition(".")[2] in ("compressed", "weight")}
+    assert values == {torch.bfloat16}
+    source, dense, bitmask = (sc.load(tmp_path / name) for name in ("int8", "dense", "bitmask"))
+    for name in source:
+        assert torch.equal(source[name].bfloat16(), dense[name]) and torch.equal(dense[name], bitmask[name])
+
+
+def test_a_folder_says_which_way_a_conv1d_lies(tmp_path: Path, seed: int) -> None:
+    model = tiny_gpt2()
+    prune(model, NM(2, 4), seed)
+    dense = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    sc.sparsify(model, min_ratio=0).save_pretrained(tmp_path / "packed")
+    loaded = sc.load(tmp_path / "packed")
+    assert all(torch.equal(loaded[name], dense[name]) for name in loaded)
+    assert not any("other shapes" in note for note in inspect_checkpoint(loaded).notes)
+    sc.save(loaded, tmp_path / "again.safetensors")
+    sc.load(tmp_path / "again.safetensors", into=tiny_gpt2())
+
+
+def test_a_config_that_no_model_takes_is_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "bert", "hidden_size": "wide"}')
+    with pytest.raises(UnsupportedError, match="hidden_size"):
+        convert(folder, tmp_path / "out", "sparsecore")
 
 
 def test_what_is_there_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
