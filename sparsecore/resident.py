@@ -6,6 +6,8 @@ version counter, so that a later call costs O(1) and notices a change in place.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import weakref
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ _SECTIONS = {
     "bitmask": ("compressed", "bitmask", "row_offsets", "scales"),
     "block": ("blocks", "block_cols", "block_row_offsets", "scales"),
 }
+_HUGE = 2**21
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
@@ -138,7 +141,14 @@ def _make_cuda(stored: StoredWeight) -> Tensor:
 def _buffer(size: int) -> Tensor:
     # Not an inference tensor even in inference mode: those have no version counter.
     with torch.inference_mode(False):
-        return torch.zeros(size, dtype=torch.uint8)
+        if size < _HUGE:
+            return torch.zeros(size, dtype=torch.uint8)
+        # A mapping of its own, in huge pages where the system has them: a weight is streamed at every call, and with
+        # 4 KiB pages a kernel waits for address translation. It goes back to the system whole when the weight is freed.
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def _check_fully(resident: Tensor) -> Resident:

@@ -54,8 +54,8 @@ def test_packing_a_model_of_1_gb_gives_its_memory_back() -> None:
     assert found["count"] == LAYERS
     assert found["dense"] - found["base"] > 0.95 * DENSE
     assert found["held"] <= 1.15 * found["stored"] + LAYERS * 4096
-    # The allocator may keep a few megabytes; another copy of one layer would be 128.
-    slack = 32e6
+    # The allocator keeps up to some tens of megabytes, not the same in every run; another copy of one layer is 134.
+    slack = one / 2
     assert found["packed"] - found["base"] <= found["held"] + slack, found
     # While a layer is packed its mask, stored and resident form stand beside the dense weights: no second model.
     assert found["peak"] - found["base"] <= DENSE + 4 * one + slack, found
