@@ -38,6 +38,7 @@ __all__ = ["DENSE", "Calibration", "Entry", "FormSpeed", "applicable", "path_of"
 
 DENSE = "dense"
 _FORMAT = "1.0"
+_REMEDY = "delete it, or run `sparsecore doctor --calibrate`"
 _SHIPPED = Path(__file__).parent / "data" / "calibration.json"
 # How much of a shipped ratio is believed: on the kind of machine that it was measured on, and on another one.
 _SAME_KIND, _OTHER_KIND = 0.95, 0.8
@@ -209,7 +210,11 @@ def write(calibration: Calibration, path: Path) -> None:
 
 def read(path: Path) -> Calibration:
     """Read a calibration. Raises FileMissingError, or CorruptFileError where it is none."""
-    return _from_dict(read_json(path), str(path))
+    try:
+        data = read_json(path)
+    except CorruptFileError as error:
+        raise CorruptFileError(error.what, where=error.where, expected=error.expected, hint=_REMEDY) from error
+    return _from_dict(data, str(path))
 
 
 def to_dict(calibration: Calibration) -> dict[str, Any]:
@@ -253,7 +258,7 @@ def _from_dict(data: dict[str, Any], where: str) -> Calibration:
             f"not a calibration: {what}",
             where=where,
             expected=f"a file of `sparsecore doctor --calibrate`, format {_FORMAT}",
-            hint="delete it, or run `sparsecore doctor --calibrate`",
+            hint=_REMEDY,
         ) from error
 
 

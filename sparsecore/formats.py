@@ -20,7 +20,16 @@ from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, Inv
 from sparsecore.pattern_search import look
 from sparsecore.patterns import NM, Block, Pattern, Unstructured, parse
 
-__all__ = ["DTYPES", "StoredWeight", "dense_dtype", "find_pattern", "from_tensors", "pack", "require_memory"]
+__all__ = [
+    "DTYPES",
+    "StoredWeight",
+    "dense_dtype",
+    "find_pattern",
+    "from_tensors",
+    "pack",
+    "require_memory",
+    "require_value_dtype",
+]
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """Element types of dense weights; stored values may be int8 as well."""
@@ -44,10 +53,7 @@ class StoredWeight:
     tensors: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        if self.dtype not in (*DTYPES, torch.int8):
-            raise DtypeError(
-                f"weights of {self.dtype} are not supported", expected="float32, float16, bfloat16 or int8"
-            )
+        require_value_dtype(self.dtype)
         owned = {name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}
         object.__setattr__(self, "tensors", MappingProxyType(owned))
         _check_layout(self)
@@ -125,6 +131,7 @@ class StoredWeight:
         To int8 values are quantised (InvalidValueError where one is not finite), from int8 multiplied by their scale.
         """
         dtype = dtype or self.dtype
+        require_value_dtype(dtype)
         moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
         return StoredWeight(self.pattern, self.shape, dtype, self._converted(moved, dtype))
 
@@ -136,6 +143,15 @@ class StoredWeight:
         if self.dtype is torch.int8:
             return int8.dequantise(self.pattern, self.shape, tensors, dtype)
         return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def require_value_dtype(dtype: torch.dtype) -> None:
+    """Raise DtypeError unless stored values may be of `dtype`."""
+    if dtype not in (*DTYPES, torch.int8):
+        raise DtypeError(
+            f"weights of {dtype!r} are not supported",
+            expected="torch.float32, torch.float16, torch.bfloat16 or torch.int8",
+        )
 
 
 def dense_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparsecore.errors import NamedError, ShapeError, UnsupportedError
-from sparsecore.formats import StoredWeight, from_tensors, pack
+from sparsecore.formats import StoredWeight, from_tensors, pack, require_value_dtype
 from sparsecore.models import is_conv1d
 from sparsecore.nn.state_dict import split_state
 from sparsecore.nn.weights import density, moved, named_for, retyped
@@ -60,6 +60,7 @@ class SparseLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         kind = dtype or torch.get_default_dtype()
+        require_value_dtype(kind)
         dense = torch.get_default_dtype() if kind is torch.int8 else kind  # also of the bias
         place = torch.device(device) if device is not None else torch.get_default_device()
         with torch.device("cpu"):  # packing needs memory, even where a `with torch.device("meta")` surrounds this
@@ -114,7 +115,8 @@ class SparseLinear(nn.Module):
         packed weight: it receives the dense gradient, it counts in the memory figures, and after an optimiser step
         `repack` takes its values over.
 
-        Raises UnsupportedError for other modules, PatternError where a group has too many non-zeros.
+        Raises UnsupportedError for other modules, DtypeError for other types, PatternError where a group has too many
+        non-zeros.
         """
         transposed = is_conv1d(linear)
         if not (transposed or isinstance(linear, nn.Linear)):
@@ -125,6 +127,7 @@ class SparseLinear(nn.Module):
             )
         weight = cast("Tensor", linear.weight).detach()
         bias = cast("nn.Parameter | None", linear.bias)
+        require_value_dtype(dtype or weight.dtype)
         kind = weight.dtype if dtype in (None, torch.int8) else dtype
         dense = (weight.t() if transposed else weight).to(kind).contiguous()
         if bias is not None and bias.dtype != kind:

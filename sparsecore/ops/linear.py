@@ -59,7 +59,7 @@ def _check(x: Tensor, bias: Tensor | None, rows: int, cols: int, activation: str
         raise ShapeError(f"the weight is {list(weight.shape)}", where="weight", expected=f"[{rows}, {cols}]")
     if activation not in reference.ACTIVATIONS:
         raise UnknownNameError(
-            f"no activation {activation!r}", where="activation", hint=nearest(activation, reference.ACTIVATIONS)
+            f"no activation {activation!r}", where="activation", hint=nearest(str(activation), reference.ACTIVATIONS)
         )
 
 
@@ -203,7 +203,7 @@ def direct_linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: st
             apply: Callable[..., Tensor] = _DirectLinear.apply
             return apply(x, packed, bias, *expected[1:3], expected, activation, None)
         return cpu.packed_linear(x, packed, bias, activation, expected)
-    except NamedError:
+    except (NamedError, TypeError):  # TypeError: an activation that is no text
         # The compiled module checks the same things; only a refusal is worth the time of saying them in torch's terms.
         _check(x, bias, expected[1], expected[2], activation, None)
         raise

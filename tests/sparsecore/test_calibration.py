@@ -147,7 +147,7 @@ def test_no_file_and_cut_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileMissingError):
         read(tmp_path / "none.json")
     (tmp_path / "cut.json").write_text('{"format": "1.0"')
-    with pytest.raises(CorruptFileError):
+    with pytest.raises(CorruptFileError, match="doctor --calibrate"):
         read(tmp_path / "cut.json")
 
 

@@ -279,8 +279,9 @@ def test_inputs_are_checked():
         weight.linear(torch.ones(2, 20).double())
     with pytest.raises(DtypeError, match="bfloat16"):
         weight.linear(torch.ones(2, 20), torch.ones(12).bfloat16())
-    with pytest.raises(NamedError, match="no activation 'gulu'"):
-        weight.linear(torch.ones(2, 20), activation="gulu")
+    for activation in ("gulu", None):
+        with pytest.raises(NamedError, match=f"no activation {activation!r}"):
+            weight.linear(torch.ones(2, 20), activation=activation)
     with pytest.raises(UnsupportedError, match="the weight on meta"):
         weight.to("meta").linear(torch.ones(2, 20))
     with pytest.raises(NamedError):

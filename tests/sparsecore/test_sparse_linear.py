@@ -249,6 +249,11 @@ def test_wrong_arguments_are_named(seed: int) -> None:
         SparseLinear.from_dense(nn.Conv2d(4, 4, 1), "2:4")
     with pytest.raises(PatternError, match="2:4"):
         SparseLinear.from_dense(nn.Linear(16, 8), "2:4")
+    for dtype in ("int8", torch.uint8, torch.float64):
+        with pytest.raises(DtypeError, match="are not supported"):
+            SparseLinear.from_dense(nn.Linear(16, 8), "unstructured", dtype)
+        with pytest.raises(DtypeError, match="are not supported"):
+            SparseLinear(16, 8, dtype=dtype)
     packed = PackedWeight.from_dense(pruned(8, 16, NM(2, 4), rng), NM(2, 4))
     with pytest.raises(ShapeError, match="bias"):
         SparseLinear.from_packed(packed, nn.Parameter(torch.zeros(16)))
