@@ -17,7 +17,7 @@ from torch import nn
 import sparsecore as sc
 from sparsecore.errors import CorruptFileError, UnsupportedError
 
-LAYERS, SIZE = 12, 1024
+LAYERS, SIZE = 32, 1024
 
 
 def layers(seed: int, count: int = LAYERS, size: int = SIZE) -> dict[str, torch.Tensor]:
