@@ -15,16 +15,25 @@ from sparsecore.ops.linear import (
     packed_linear,
     packed_to_dense,
 )
+from sparsecore.ops.rows import gather_rows, scatter_rows_
+from sparsecore.ops.scored_attention import SCORE_BITS, Scored, scored_attention
+from sparsecore.ops.select import ragged_topk
 from sparsecore.ops.topk import topk_select, topk_threshold
 
 __all__ = [
+    "SCORE_BITS",
+    "Scored",
     "bitmask_linear",
     "bitplane_attention",
     "block_linear",
+    "gather_rows",
     "nm_linear",
     "packed_grad_input",
     "packed_linear",
     "packed_to_dense",
+    "ragged_topk",
+    "scatter_rows_",
+    "scored_attention",
     "topk_select",
     "topk_threshold",
 ]
