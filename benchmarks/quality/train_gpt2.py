@@ -1,0 +1,165 @@
+"""Train the decoder of the quality tables: a GPT-2 of 11.8 M parameters on the standard library's source.
+
+    python benchmarks/quality/train_gpt2.py --minutes 90
+
+Stops after the given time of this and earlier runs together; the learning rate falls over the last part of it, so every
+finished run is a whole one however fast the machine is. Killed and started again it goes on from its last checkpoint.
+Weights land in corpus.cache_folder().
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from corpus import VOCABULARY, cache_folder, held_out_contexts, training_tokens
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+CONTEXT = 1024
+BUCKETS = (0, 16, 64, 128, 256, 512, 768, 1024)  # positions between which the held-out loss is printed
+
+
+@dataclass
+class Settings:
+    """What the training costs and how it moves; times in minutes."""
+
+    minutes: float
+    batch: int = 4
+    muon_rate: float = 0.02
+    adam_rate: float = 0.003
+    warmup_steps: int = 40
+    decay_share: float = 0.3  # of the time, at its end: the learning rate falls to zero
+    checkpoint_every: float = 4.0
+    bf16: bool = True
+
+
+def new_model(seed: int = 0) -> GPT2LMHeadModel:
+    """Return an untrained model: 6 layers of 6 heads of 64, context 1024, no dropout.
+
+    Positions start as sinusoids: "the token before" is then a rotation that a head finds within the few million tokens
+    a CPU has time for.
+    """
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=384, n_layer=6, n_head=6,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config)
+    angle = torch.arange(CONTEXT)[:, None] * torch.exp(torch.arange(0, 384, 2) * (-math.log(10000.0) / 384))
+    with torch.no_grad():
+        model.transformer.wpe.weight.copy_(0.02 * torch.cat([angle.sin(), angle.cos()], dim=1))
+    return model
+
+
+def optimisers(model: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices between layers and AdamW for embeddings, biases and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
+    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and ".h." in name)]
+    return [
+        torch.optim.Muon(matrices, lr=settings.muon_rate, weight_decay=0.01, momentum=0.95),
+        torch.optim.AdamW(others, lr=settings.adam_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def rate_factor(step: int, spent: float, settings: Settings) -> float:
+    """Return the factor on the learning rates: warm-up by steps, then flat, then down to zero over the last time."""
+    left = max(0.0, 1 - spent / settings.minutes) / settings.decay_share
+    return min(1.0, (step + 1) / settings.warmup_steps, left)
+
+
+def loss_of(model: GPT2LMHeadModel, ids: Tensor, bf16: bool) -> Tensor:
+    """Return the loss of each predicted token, fp32 [B, L - 1], in nats."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        logits = model(ids[:, :-1], use_cache=False).logits
+    return nn.functional.cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none")
+
+
+@torch.no_grad()
+def loss_by_position(model: GPT2LMHeadModel, contexts: Tensor, bf16: bool) -> dict[str, float]:
+    """Return the mean held-out loss between the positions of BUCKETS, in nats a token."""
+    model.eval()
+    losses = torch.cat([loss_of(model, rows, bf16) for rows in contexts.split(4)])
+    model.train()
+    return {f"{low}-{high}": losses[:, low:high].mean().item() for low, high in pairwise(BUCKETS)}
+
+
+def save(path: Path, **state: Any) -> None:
+    """Write a checkpoint in one step: a run that is killed here leaves the one before."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def train(settings: Settings, folder: Path) -> GPT2LMHeadModel:
+    """Train to the end of the time, or go on with the checkpoint that lies in `folder`."""
+    tokens = training_tokens(folder)
+    contexts = held_out_contexts(folder, CONTEXT + 1, 32)
+    model = new_model().train()
+    steppers = optimisers(model, settings)
+    step, spent, path = 0, 0.0, folder / "checkpoint.pt"
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        step, spent = state["step"], state["spent"]
+        model.load_state_dict(state["model"])
+        for stepper, held in zip(steppers, state["steppers"], strict=True):
+            stepper.load_state_dict(held)
+    before = [group["lr"] for stepper in optimisers(model, settings) for group in stepper.param_groups]
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{size / 1e6:.1f} M parameters, {len(tokens) / 1e6:.1f} M tokens", flush=True)
+    begun, since, running = time.monotonic() - 60 * spent, spent, None
+    while spent < settings.minutes:
+        draw = torch.Generator().manual_seed(step)
+        starts = torch.randint(len(tokens) - CONTEXT - 1, (settings.batch,), generator=draw)
+        ids = torch.stack([tokens[start : start + CONTEXT + 1] for start in starts.tolist()])
+        groups = [group for stepper in steppers for group in stepper.param_groups]
+        for group, rate in zip(groups, before, strict=True):
+            group["lr"] = rate * rate_factor(step, spent, settings)
+        loss = loss_of(model, ids, settings.bf16).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for stepper in steppers:
+            stepper.step()
+            stepper.zero_grad()
+        step, spent = step + 1, (time.monotonic() - begun) / 60
+        running = loss.item() if running is None else 0.95 * running + 0.05 * loss.item()
+        if step % 20 == 0:
+            print(f"step {step}, {spent:.1f} min, loss {running:.3f}", flush=True)
+        if spent - since >= settings.checkpoint_every or spent >= settings.minutes:
+            since = spent
+            save(path, step=step, spent=spent, model=model.state_dict(), steppers=[s.state_dict() for s in steppers])
+            found = loss_by_position(model, contexts, settings.bf16)
+            publish(model, folder, {"steps": step, "tokens": step * settings.batch * CONTEXT, "loss": found})
+    return model
+
+
+def publish(model: GPT2LMHeadModel, folder: Path, facts: dict[str, Any]) -> None:
+    """Write the model as a Hugging Face folder, with what it reached beside it."""
+    model.save_pretrained(folder / "gpt2")
+    (folder / "gpt2" / "training.json").write_text(json.dumps(facts, indent=1))
+    print("held-out loss by position: " + ", ".join(f"{k} {v:.3f}" for k, v in facts["loss"].items()), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=90.0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--fp32", action="store_true", help="no bf16 arithmetic")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    settings = Settings(minutes=given.minutes, bf16=not given.fp32)
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(asdict(settings)), folder, flush=True)
+    train(settings, folder)
+
+
+if __name__ == "__main__":
+    main()
