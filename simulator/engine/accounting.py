@@ -85,6 +85,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.executed = self.workload if self.design.prunes else self.workload.dense()
+        self.design.begin(self.executed)
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Account every op; `progress` is called with ops done and ops in all."""
@@ -97,7 +98,7 @@ class Ledger:
             op = op if self.design.prunes else self.design.dense(op)
             group = self._layers[scope, op.layer]
             group.count += 1
-            group.operations += op.operations
+            group.operations += self.design.operations(op) if self.design.runs(op) else op.operations
             self._describe(group, op)
             if self.design.runs(op):
                 self._on_design(scope, group, op, workload)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,12 @@ from simulator.memory import DramCounts, Memory, MemorySpec, Traffic, default_mo
 from simulator.memory.ideal import IDEAL, IdealMemory, IdealSpec
 from simulator.settings import Settings
 from simulator.tech import Area, Technology, TechnologySettings
-from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp
+from simulator.workload.decisions import Decision
+from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp, Workload
+from simulator.workload.ops import Place
+
+if TYPE_CHECKING:
+    from simulator.designs.decision import Rule
 
 __all__ = [
     "FIDELITIES",
@@ -199,6 +204,7 @@ class Design(ABC):
         self.memory_name: str = settings.dram.standard
         self.spans: list[Span] | None = None  # if set, gets what the units do when, and every op is simulated again
         self._known: dict[object, Cost] = {}
+        self._decided: dict[Place, Decision] = {}
 
     @abstractmethod
     def run_ahead_bursts(self, settings: Any) -> int:
@@ -235,6 +241,30 @@ class Design(ABC):
     def dense(self, op: Op) -> Op:
         """Return `op` as a design that does not prune has to run it; called only where `prunes` is False."""
         return op
+
+    @property
+    def rule(self) -> Rule | None:
+        """Return the pruning rule that looks at Q, K and V; None where there is none, or the ops hold its decisions."""
+        return None
+
+    def begin(self, workload: Workload) -> None:
+        """Take the decisions that `workload` has of the design's rule; called before its ops."""
+        self._decided = workload.decided(self.rule.name) if self.rule is not None else {}
+
+    def decision(self, op: AttentionOp) -> Decision:
+        """Return what the rule decided for `op`, in its dense form; published fractions where nothing was captured."""
+        return self._decided.get(op.place) or self.fractions(op)
+
+    def fractions(self, op: AttentionOp) -> Decision:
+        """Return a decision from published fractions, of the kind "published" or "assumed"."""
+        raise UnsupportedError(
+            f"{type(self).__name__} has no published fractions and no decision for layer {op.layer}",
+            hint="capture the model with this design: simulate capture --arch",
+        )
+
+    def operations(self, op: Op) -> int:
+        """Return the operations that the design executes for `op`; its own decisions may leave out some."""
+        return op.operations
 
     @property
     def peak_gops(self) -> float | None:

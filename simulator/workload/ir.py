@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.errors import InvalidValueError
-from simulator.workload.ops import KINDS, AttentionOp, Kind, LinearOp, OtherOp, Phase
+from simulator.workload.decisions import Decision
+from simulator.workload.ops import KINDS, AttentionOp, Kind, LinearOp, OtherOp, Phase, Place
 from simulator.workload.ops import require as _require
 
 __all__ = [
     "KINDS",
     "AttentionOp",
+    "Decision",
     "Kind",
     "LinearOp",
     "ModelInfo",
@@ -110,6 +112,7 @@ class Workload:
     schedule: the name of the schedule that made the decisions, or "measured run".
     source: what it was made from (a file, a built-in model, "capture").
     notes: what a reader of the results must know.
+    decisions: of pruning rules that look at Q, K and V, about the ops with nothing pruned; several for an op, by rule.
     """
 
     name: str
@@ -122,8 +125,10 @@ class Workload:
     schedule: str = "measured run"
     source: str = ""
     notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_decisions()
         for op in self.attention:
             where = f"attention of layer {op.layer}"
             _require(op.layer < self.model.layers, where, f"fewer than {self.model.layers} layers")
@@ -131,6 +136,23 @@ class Workload:
             _require(op.sequence < len(self.sequences), f"{where}: sequence {op.sequence} is not described")
             if op.key_ids is not None:
                 _check_ids(self.arrays.get(op.key_ids), op, where)
+
+    def _check_decisions(self) -> None:
+        contexts = {op.place: op.context for op in self.attention}
+        for made in self.decisions:
+            where = f"decision of {made.rule} for {made.place}"
+            _require(made.place in contexts, f"{where}: there is no such op")
+            context, queries = contexts[made.place], made.candidates.shape[1]
+            _require(len(made.key_rows) == self.model.heads, f"{where}: its heads", f"{self.model.heads}")
+            expected = context if made.phase == "summarise" else min(context, 1)
+            _require(queries == expected, f"{where}: {queries} queries", f"{expected}: those before any pruning")
+            most = max((*made.key_rows, *made.value_rows, 0))
+            most = max(most, *(int(c.max(initial=0)) for c in (made.candidates, made.values)))
+            _require(most <= context, f"{where}: {most} rows", f"at most the {context} keys")
+
+    def decided(self, rule: str) -> dict[Place, Decision]:
+        """Return the decisions of a rule by the place of their op."""
+        return {made.place: made for made in self.decisions if made.rule == rule}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `path` (JSON) and, if there are arrays, a safetensors file beside it; an interrupt keeps the old pair.
@@ -204,6 +226,7 @@ class Workload:
             linear=chosen(self.linear),
             other=chosen(self.other),
             arrays=arrays,
+            decisions=tuple(made for made in self.decisions if made.phase == phase),
         )
 
     def kinds(self) -> dict[str, Kind]:

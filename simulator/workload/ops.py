@@ -6,14 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from simulator.errors import InvalidValueError
 
-__all__ = ["KINDS", "AttentionOp", "Kind", "LinearOp", "OtherOp", "Phase", "require"]
+__all__ = ["KINDS", "AttentionOp", "Kind", "LinearOp", "OtherOp", "Phase", "Place", "require"]
 
 Kind = Literal["measured", "published", "assumed"]
 Phase = Literal["summarise", "generate"]
+Place: TypeAlias = tuple[int, int, Phase, int]
+"""Layer, sequence, phase and step of an attention op."""
 KINDS: tuple[Kind, ...] = ("measured", "published", "assumed")  # from the most to the least trustworthy
 
 
@@ -123,7 +125,7 @@ class AttentionOp:
         return round(self.head_dim * (kv_bits * shared + q_bits) / 8)
 
     @property
-    def place(self) -> tuple[int, int, Phase, int]:
+    def place(self) -> Place:
         """Layer, sequence, phase and step: equal for the groups of heads of one layer."""
         return (self.layer, self.sequence, self.phase, self.step)
 

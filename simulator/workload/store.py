@@ -1,7 +1,8 @@
 """The workload file: versioned JSON, with the arrays in a safetensors file beside it (docs/workload.md).
 
 A set of kept positions is written as a bitmap over the context: uint8, the lowest bit of a byte first. Version 1.0 had
-lists of positions (int32); they are still read.
+lists of positions (int32); they are still read. Decisions came with version 1.2: their counts are arrays
+"decision.<number>.<name>", int32 [heads, queries].
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,13 @@ from safetensors import numpy as safetensors_numpy
 from simulator.codec import decode, encode
 from simulator.errors import CorruptFileError, FileMissingError
 from simulator.files import check_version, read_bytes, read_json, write_atomic
+from simulator.workload.decisions import Decision
 from simulator.workload.ir import AttentionOp, IntArray, LinearOp, ModelInfo, OtherOp, Sequence, Workload
 
 __all__ = ["FORMAT", "VERSION", "load", "save"]
 
 FORMAT = "sparsecore-workload"
-VERSION = "1.1"
+VERSION = "1.2"
 
 _PARTS: dict[str, Any] = {
     "name": str,
@@ -39,6 +41,12 @@ _PARTS: dict[str, Any] = {
     "source": str,
     "notes": tuple[str, ...],
 }
+# The fields of a decision that the JSON holds; the others are arrays.
+_DECISION = {
+    name: hint
+    for name, hint in get_type_hints(Decision).items()
+    if name not in ("candidates", "values", "extra", "mask")
+}
 
 
 def save(workload: Workload, path: str | os.PathLike[str]) -> None:
@@ -46,9 +54,13 @@ def save(workload: Workload, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     document |= {name: encode(getattr(workload, name)) for name in _PARTS}
+    if workload.decisions:
+        document["decisions"] = [
+            {name: encode(getattr(made, name)) for name in _DECISION} for made in workload.decisions
+        ]
     keep = None
-    if workload.arrays:
-        raw = safetensors_numpy.save(_packed(workload))
+    if arrays := _packed(workload):
+        raw = safetensors_numpy.save(arrays)
         digest = hashlib.sha256(raw).hexdigest()
         keep = f"{target.stem}.{digest[:12]}.safetensors"
         document["arrays"] = {"file": keep, "sha256": digest}
@@ -60,7 +72,7 @@ def save(workload: Workload, path: str | os.PathLike[str]) -> None:
 
 
 def _packed(workload: Workload) -> dict[str, Any]:
-    """Return the arrays by name, sets of kept positions as bitmaps."""
+    """Return the arrays by name, sets of kept positions as bitmaps, with those of the decisions."""
     lengths: dict[str, int] = {}
     for op in workload.attention:
         if op.key_ids is not None:
@@ -68,6 +80,9 @@ def _packed(workload: Workload) -> dict[str, Any]:
     packed: dict[str, Any] = {}
     for name, array in sorted(workload.arrays.items()):
         packed[name] = _bitmap(array, lengths[name]) if name in lengths else array
+    for number, made in enumerate(workload.decisions):
+        for name, array in made.arrays().items():
+            packed[f"decision.{number}.{name}"] = np.ascontiguousarray(array)
     return packed
 
 
@@ -116,9 +131,12 @@ def load(path: str | os.PathLike[str]) -> Workload:
     parts: dict[str, Any] = {
         name: _decode_part(hint, document[name], f"{where}: {name}", newer) for name, hint in _PARTS.items()
     }
-    arrays = _load_arrays(document.get("arrays"), Path(path), hashed=document["version"] != "1.0")
+    found = _load_arrays(document.get("arrays"), Path(path), hashed=document["version"] != "1.0")
+    theirs = {name: found.pop(name) for name in list(found) if name.startswith("decision.")}
+    arrays = {name: _positions(array, f"{where}: {name}") for name, array in found.items()}
     try:
-        return Workload(**parts, arrays=arrays)
+        decisions = _decisions(document.get("decisions", []), theirs, where, newer)
+        return Workload(**parts, arrays=arrays, decisions=decisions)
     except ValueError as error:
         raise CorruptFileError(getattr(error, "what", str(error)), where=where) from error
 
@@ -127,7 +145,35 @@ def _decode_part(hint: Any, data: object, where: str, newer: bool) -> Any:
     return decode(hint, data, where, ignore_unknown=newer)
 
 
-def _load_arrays(entry: object, path: Path, hashed: bool) -> dict[str, IntArray]:
+def _decisions(entries: object, arrays: dict[str, Any], where: str, newer: bool) -> tuple[Decision, ...]:
+    """Return the decisions with their arrays; both sides must name the same ones."""
+    if not isinstance(entries, list):
+        raise CorruptFileError("the decisions are not an array", where=f"{where}: decisions")
+    made = []
+    for number, entry in enumerate(entries):
+        place, start = f"{where}: decisions[{number}]", f"decision.{number}."
+        if not isinstance(entry, dict):
+            raise CorruptFileError("a decision is not an object", where=place)
+        if not newer and (unknown := entry.keys() - _DECISION.keys()):
+            raise CorruptFileError(
+                f"unknown key {min(unknown)!r}", where=place, expected="one of " + ", ".join(_DECISION)
+            )
+        own = {name.removeprefix(start): arrays.pop(name) for name in list(arrays) if name.startswith(start)}
+        if missing := {"candidates", "values"} - own.keys():
+            raise CorruptFileError(f"the array {start}{min(missing)} is missing", where=place)
+        known = entry.keys() & _DECISION.keys()
+        fields = {name: decode(_DECISION[name], entry[name], f"{place}.{name}") for name in known}
+        fields |= {name: own.pop(name) for name in ("candidates", "values", "mask") if name in own}
+        try:
+            made.append(Decision(**fields, extra=own))
+        except (TypeError, ValueError) as error:
+            raise CorruptFileError(getattr(error, "what", str(error)), where=place) from error
+    if arrays:
+        raise CorruptFileError(f"the array {min(arrays)!r} belongs to no decision", where=where)
+    return tuple(made)
+
+
+def _load_arrays(entry: object, path: Path, hashed: bool) -> dict[str, Any]:
     """Read the arrays; a file whose version is older than the hash of the arrays may lack it (`hashed` False)."""
     if entry is None:
         return {}
@@ -149,7 +195,7 @@ def _load_arrays(entry: object, path: Path, hashed: bool) -> dict[str, IntArray]
         arrays = safetensors_numpy.load(raw)
     except (SafetensorError, struct.error) as error:
         raise CorruptFileError(f"the arrays cannot be read: {error}", where=str(beside)) from error
-    return {key: _positions(value, f"{beside}: {key}") for key, value in arrays.items()}
+    return dict(arrays)
 
 
 def _positions(array: npt.NDArray[Any], where: str) -> IntArray:

@@ -1,0 +1,160 @@
+"""The pruning rule of a design: what it decides from Q, K and V, and how far its output is from exact attention.
+
+A design whose rule looks at Q, K and V has a `Rule` (`Design.rule`). `capture` runs it on the tensors of a real model
+and stores the decisions in the workload; `simulate run` does so later where the tensors were kept. The machine finds
+what was decided for an op in `Design.decision(op)`. Everything here is numpy: no torch, no sparsecore.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.errors import InvalidValueError
+from simulator.workload.decisions import Decision
+from simulator.workload.ops import Place
+
+__all__ = ["AttentionTensors", "HeadChoice", "Rule", "decide", "exact_attention"]
+
+Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionTensors:
+    """Q, K and V of one attention op of the model with nothing pruned, without padding.
+
+    Parameters
+    ----------
+    q: [heads, queries, D]. k: [K/V heads, keys, D]. v: [K/V heads, keys, Dv]; heads is a multiple of the K/V heads.
+    scale: multiplies the scores. visible: bool [queries, keys], what a query may attend to; None: everything.
+
+    Raises
+    ------
+    InvalidValueError: shapes that do not fit each other, or a value that is not finite.
+    """
+
+    q: Floats
+    k: Floats
+    v: Floats
+    scale: float
+    visible: Bools | None = None
+
+    def __post_init__(self) -> None:
+        shapes = f"q {self.q.shape}, k {self.k.shape}, v {self.v.shape}"
+        fits = self.q.ndim == self.k.ndim == self.v.ndim == 3 and self.k.shape[:2] == self.v.shape[:2]
+        if not fits or self.q.shape[2] != self.k.shape[2] or self.q.shape[0] % max(self.k.shape[0], 1):
+            raise InvalidValueError(f"the tensors do not fit: {shapes}", expected="[heads, rows, size of a head]")
+        seen = self.visible
+        if seen is not None and (seen.dtype != np.bool_ or seen.shape != (self.q.shape[1], self.k.shape[1])):
+            found = f"visible is {seen.dtype}{seen.shape} for {shapes}"
+            raise InvalidValueError(found, expected="bool [queries, keys]")
+        if not all(np.isfinite(x).all() for x in (self.q, self.k, self.v)):
+            raise InvalidValueError("Q, K or V has values that are not finite", expected="finite numbers")
+
+    def head(self, index: int) -> tuple[Floats, Floats, Floats]:
+        """Return q [queries, D], k [keys, D] and v [keys, Dv] of a head."""
+        shared = index * self.k.shape[0] // self.q.shape[0]
+        return self.q[index], self.k[shared], self.v[shared]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadChoice:
+    """What a rule decided for one head.
+
+    Parameters
+    ----------
+    scored, kept: bool [queries, keys]: whose score is computed (not: predicted), and whose V row is multiplied.
+    output: [queries, Dv] in the design's arithmetic; zeros for a query that sees no key.
+    extra: further counts [queries] that the machine needs, by name.
+    """
+
+    scored: Bools
+    kept: Bools
+    output: Floats
+    extra: Mapping[str, Ints] = field(default_factory=dict)
+
+
+class Rule(ABC):
+    """How a design prunes attention, looking at one head at a time."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The rule with everything that it depends on: rules of equal name decide alike."""
+
+    @abstractmethod
+    def decide(self, q: Floats, k: Floats, v: Floats, scale: float, visible: Bools | None) -> HeadChoice:
+        """Decide for one head, in the design's number format.
+
+        Parameters
+        ----------
+        q: [queries, D]. k: [keys, D]. v: [keys, Dv]; any number of rows, 0 included. scale, visible: as
+            `AttentionTensors`; what is not visible must be neither scored nor kept.
+        """
+
+
+def exact_attention(q: Floats, k: Floats, v: Floats, scale: float, visible: Bools | None) -> Floats:
+    """Return softmax(scale q k^T) v in float64, [queries, Dv]; zeros for a query that sees no key."""
+    scores = scale * (q.astype(np.float64) @ k.T.astype(np.float64))
+    if visible is not None:
+        scores = np.where(visible, scores, -np.inf)
+    if not scores.size:
+        return np.zeros((q.shape[0], v.shape[1]))
+    largest = scores.max(axis=1, keepdims=True)
+    shares = np.exp(scores - np.where(np.isfinite(largest), largest, 0.0))
+    total = shares.sum(axis=1, keepdims=True)
+    return np.asarray(shares @ v.astype(np.float64) / np.where(total > 0, total, 1.0))
+
+
+def decide(rule: Rule, place: Place, tensors: AttentionTensors, keep_mask: bool = False) -> Decision:
+    """Return what `rule` decides for the op at `place`, head by head, with the error of its output.
+
+    Raises
+    ------
+    InvalidValueError: the rule answers in other shapes, or chose a key that is not visible.
+    """
+    heads, queries, _ = tensors.q.shape
+    choices, missed, whole = [], 0.0, 0.0
+    for head in range(heads):
+        q, k, v = tensors.head(head)
+        choice = rule.decide(q, k, v, tensors.scale, tensors.visible)
+        _check(rule, choice, (queries, k.shape[0]), tensors.visible)
+        dense = exact_attention(q, k, v, tensors.scale, tensors.visible)
+        missed += float(np.square(choice.output - dense).sum())
+        whole += float(np.square(dense).sum())
+        choices.append(choice)
+    layer, sequence, phase, step = place
+    extra = choices[0].extra if choices else ()
+    return Decision(
+        rule=rule.name,
+        layer=layer,
+        sequence=sequence,
+        phase=phase,
+        step=step,
+        key_rows=tuple(int(c.scored.any(axis=0).sum()) for c in choices),
+        value_rows=tuple(int(c.kept.any(axis=0).sum()) for c in choices),
+        candidates=_rows([c.scored.sum(axis=1) for c in choices], queries),
+        values=_rows([c.kept.sum(axis=1) for c in choices], queries),
+        extra={name: _rows([c.extra[name] for c in choices], queries) for name in extra},
+        mask=np.stack([c.kept for c in choices]) if keep_mask and choices else None,
+        output_error=(missed / whole) ** 0.5 if whole else 0.0,
+    )
+
+
+def _rows(counts: list[Ints], queries: int) -> npt.NDArray[np.int32]:
+    return np.array(counts, dtype=np.int32).reshape(len(counts), queries)
+
+
+def _check(rule: Rule, choice: HeadChoice, shape: tuple[int, int], visible: Bools | None) -> None:
+    for name, mask in (("scored", choice.scored), ("kept", choice.kept)):
+        if mask.shape != shape:
+            raise InvalidValueError(f"{rule.name} answers {name} {mask.shape}", expected=f"[queries, keys] = {shape}")
+        if visible is not None and bool((mask & ~visible).any()):
+            raise InvalidValueError(f"{rule.name} chose a key that the query may not see", where=name)
