@@ -6,8 +6,6 @@ version counter, so that a later call costs O(1) and notices a change in place.
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import weakref
 from dataclasses import dataclass
 
@@ -17,6 +15,7 @@ from torch import Tensor
 from sparsecore.backends.reference.formats import code_bits, uses_codes
 from sparsecore.errors import ResidentError
 from sparsecore.formats import StoredWeight
+from sparsecore.memory import zeros
 from sparsecore.native import DTYPE_NAMES, Span, core, span
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
@@ -28,7 +27,6 @@ _SECTIONS = {
     "bitmask": ("compressed", "bitmask", "row_offsets", "scales"),
     "block": ("blocks", "block_cols", "block_row_offsets", "scales"),
 }
-_HUGE = 2**21
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
@@ -63,7 +61,7 @@ def make(stored: StoredWeight, target: str | None = None) -> Tensor:
         return _make_cuda(stored)
     sections = {k: span(t) for k, t in stored.tensors.items() if k in _SECTIONS[stored.pattern.kind]}
     header = (stored.pattern.kind, *stored.shape, *stored.pattern.sizes, sections, target)
-    resident = _buffer(core.resident_size(*header))
+    resident = zeros((core.resident_size(*header),), torch.uint8)
     core.resident_make(*header, span(resident))
     return resident
 
@@ -132,23 +130,11 @@ def _restore(host: Tensor, record: Resident) -> StoredWeight:
 def _make_cuda(stored: StoredWeight) -> Tensor:
     rows, cols = stored.shape
     sizes, codes = stored.pattern.sizes, "codes" in stored.tensors
-    resident = _buffer(core.cuda_nm_resident_size(rows, cols, *sizes, DTYPE_NAMES[stored.dtype]))
+    size = core.cuda_nm_resident_size(rows, cols, *sizes, DTYPE_NAMES[stored.dtype])
+    resident = zeros((size,), torch.uint8)
     positions = stored.tensors["codes" if codes else "bitmask"]
     core.cuda_nm_resident_make(cols, *sizes, span(stored.tensors["compressed"]), span(positions), codes, span(resident))
     return resident
-
-
-def _buffer(size: int) -> Tensor:
-    # Not an inference tensor even in inference mode: those have no version counter.
-    with torch.inference_mode(False):
-        if size < _HUGE:
-            return torch.zeros(size, dtype=torch.uint8)
-        # A mapping of its own, in huge pages where the system has them: a weight is streamed at every call, and with
-        # 4 KiB pages a kernel waits for address translation. It goes back to the system whole when the weight is freed.
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def _check_fully(resident: Tensor) -> Resident:

@@ -7,6 +7,7 @@ Under autocast they do not cast: only the resident tensor knows its dtype, so `P
 from __future__ import annotations
 
 from sparsecore.ops.attention import bitplane_attention
+from sparsecore.ops.decode_attention import Decoded, decode_attention, kv_append_, kv_compact_, merge_attention
 from sparsecore.ops.linear import (
     bitmask_linear,
     block_linear,
@@ -21,12 +22,17 @@ from sparsecore.ops.select import ragged_topk
 from sparsecore.ops.topk import topk_select, topk_threshold
 
 __all__ = [
+    "Decoded",
     "SCORE_BITS",
     "Scored",
     "bitmask_linear",
     "bitplane_attention",
     "block_linear",
+    "decode_attention",
     "gather_rows",
+    "kv_append_",
+    "kv_compact_",
+    "merge_attention",
     "nm_linear",
     "packed_grad_input",
     "packed_linear",
