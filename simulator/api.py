@@ -1,13 +1,16 @@
-"""Running a simulation from Python: `simulator.run`, and comparing two results."""
+"""Running a simulation from Python: `simulator.run`; `simulator.compare` is `simulator.comparison.factors`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from simulator.comparison import Factors as Comparison
+from simulator.comparison import factors as compare
+from simulator.designs.iso import Equalised, equalised
 from simulator.designs.registry import Parameter, Resolved, make, resolve
 from simulator.engine.accounting import Ledger, Observer
 from simulator.engine.host import Host, parse_host
@@ -38,6 +41,8 @@ def run(
     vdd: float | None = None,
     clock_ghz: float | None = None,
     extrapolate: bool = False,
+    iso: str | None = None,
+    iso_set: Mapping[str, Any] | None = None,
     trace: str | os.PathLike[str] | None = None,
     dram_trace: str | os.PathLike[str] | None = None,
     timeline: bool = False,
@@ -58,6 +63,8 @@ def run(
         for SpAtten and what that can express.
     node, vdd, clock_ghz: process node in nm, supply in V and clock in GHz instead of the design's own; the result shows
         both. extrapolate: allow a node outside those for which the constants are published.
+    iso: a design whose multipliers, bandwidth and SRAM this one gets, as far as its settings allow; the notes say what
+        was changed and what is not equal. iso_set: settings of that design that differ, as `set`.
     trace: write the timeline of the units to this file, for Perfetto. dram_trace: write the requests to the memory, for
         `simulate dram`; compressed if the name ends in .gz. timeline: keep what the units did in the longest attention
         op in the result. All three are of the event engine alone.
@@ -84,8 +91,11 @@ def run(
     if not isinstance(workload, Workload):
         workload = read_workload(os.fspath(workload))
     roofline = parse_host(host)
+    equal = equalised(arch, iso, set, iso_set, memory) if iso is not None else Equalised({}, ())
+    set = {**(set or {}), **equal.changes}  # noqa: A001
     asked = operating_point(set, node, vdd, clock_ghz, extrapolate)
-    design, resolved = make(arch, {**(set or {}), **asked}, memory, seed)
+    design, resolved = make(arch, {**set, **asked}, memory, seed)
+    resolved = resolved.explained(dict.fromkeys(equal.changes, f"--iso {iso}"))
     design.use(fidelity)
     ledger = Ledger(workload, design, roofline)
     if strict:
@@ -98,6 +108,7 @@ def run(
     if rescaled(asked, resolve(arch, set), resolved):
         native = native_run(workload, ledger, arch, set, memory, seed)
     result = _result(ledger, native, resolved, seed)
+    result = replace(result, notes=(*equal.notes, *result.notes))
     return replace(result, timeline=timeline_of(design, longest)) if timeline else result
 
 
@@ -143,6 +154,7 @@ def _refuse_left_out(ledger: Ledger, resolved: Resolved) -> None:
 
 def _result(ledger: Ledger, native: Ledger, resolved: Resolved, seed: int) -> Result:
     design, workload, data = ledger.design, ledger.workload, resolved.document.data
+    output_error, error_kind = ledger.output_error()
     return Result(
         design=str(data["name"]),
         design_description=str(data["description"]),
@@ -165,6 +177,9 @@ def _result(ledger: Ledger, native: Ledger, resolved: Resolved, seed: int) -> Re
         peak_gbps=design.memory_spec.peak_gb_per_s,
         area=area_items(design),
         technology=technology_result(ledger, native),
+        output_error=output_error,
+        error_kind=error_kind,
+        resources=dict(design.amounts),
     )
 
 
@@ -210,37 +225,3 @@ def _notes(ledger: Ledger) -> tuple[str, ...]:
     if design.fidelity == "authors":
         notes.append("time by the formula of SpAtten's authors; it has no counts: these are by closed forms")
     return tuple(notes)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Ratios of `baseline` over `result` in one scope: above 1, `result` is better. Energy is None for a host."""
-
-    scope: str
-    result: str
-    baseline: str
-    speedup: float
-    dram_fetched: float | None
-    energy: float | None
-
-
-def compare(result: Result, baseline: Result, scope: str = "attention") -> Comparison:
-    """Return how much faster and more economical `result` is than `baseline` in a scope.
-
-    Raises
-    ------
-    UnsupportedError: the scope is not modelled in both, or the two did not start from the same dense work.
-    """
-    ours, theirs = result.scopes.get(scope), baseline.scopes.get(scope)
-    names = f"{result.design} and {baseline.design}"
-    if ours is None or theirs is None or not ours.time_s or not theirs.time_s:
-        raise UnsupportedError(
-            f"{names} cannot be compared in the scope {scope!r}: it is not modelled in both",
-            expected="a scope with a time in both results",
-            hint="the scope 'attention', or a host for what a design does not run",
-        )
-    if (ours.operations_dense, result.model) != (theirs.operations_dense, baseline.model):
-        raise UnsupportedError(f"{names} ran different workloads", expected="equal dense operations in the scope")
-    fetched = theirs.dram_fetched_bytes / ours.dram_fetched_bytes if ours.dram_fetched_bytes else None
-    energy = theirs.energy_pj / ours.energy_pj if ours.energy_pj and theirs.energy_pj is not None else None
-    return Comparison(scope, result.design, baseline.design, theirs.time_s / ours.time_s, fetched, energy)

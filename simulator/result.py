@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 FORMAT = "sparsecore-result"
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 ModelledBy = Literal["design", "host", "not modelled", "none"]
 
@@ -246,6 +246,9 @@ class Result:
     both in 1e9 per second; None where the design does not say.
     timeline: what the units did in one op, where that was asked for.
     area: the parts of the design. technology: node, supply and clock, as simulated and as the design has them.
+    output_error: |output - dense| / |dense| of the attention by the design's own rule, root mean square over its ops;
+    None where no Q, K and V were captured. error_kind: "measured", on how many ops, "not captured", or "dense".
+    resources: what `--iso` makes equal, as far as the design says: multipliers, bandwidth_gbps, sram_bytes.
     """
 
     design: str
@@ -270,6 +273,9 @@ class Result:
     timeline: Timeline | None = None
     area: tuple[AreaItem, ...] = ()
     technology: TechnologyResult | None = None
+    output_error: float | None = None
+    error_kind: str = "not captured"
+    resources: dict[str, float] = field(default_factory=dict)
     schema_version: str = SCHEMA_VERSION
 
     @property

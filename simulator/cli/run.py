@@ -65,6 +65,13 @@ def run(
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow a node outside those of the published constants.")
     ] = False,
+    iso: Annotated[
+        str | None,
+        typer.Option(
+            help="Give every design the multipliers, bandwidth and SRAM of this one, as far as its settings allow.",
+            autocompletion=starting_with(_designs),
+        ),
+    ] = None,
     json: Annotated[str | None, typer.Option(help="Write the results as JSON; - is stdout, instead of tables.")] = None,
     csv: Annotated[str | None, typer.Option(help="Write the results as CSV; - is stdout, as for --json.")] = None,
     html: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,
@@ -95,6 +102,7 @@ def run(
         options.refuse_assumptions(workload)
     chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed, "fidelity": fidelity}
     chosen |= {"node": node, "vdd": vdd, "clock_ghz": clock_ghz, "extrapolate": extrapolate}
+    chosen |= {"iso": iso, "iso_set": settings.get(iso or "")}
     chosen |= {"trace": trace, "dram_trace": dram_trace, "timeline": html is not None}
     results = [_simulate(workload, name, {**chosen, "set": settings[name]}, quiet) for name in arch]
     # Files first: a reader of stdout that stops early, such as `head`, costs none of them.

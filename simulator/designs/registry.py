@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ class Resolved:
     design: type[Design]
     document: Document
     parameters: tuple[Parameter, ...]
+
+    def explained(self, sources: Mapping[str, str]) -> Resolved:
+        """Return the same with other sources of the values of some keys."""
+        told = (replace(p, source=sources.get(p.name, p.source)) for p in self.parameters)
+        return replace(self, parameters=tuple(told))
 
 
 @lru_cache(maxsize=1)

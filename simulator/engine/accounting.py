@@ -262,6 +262,18 @@ class Ledger:
             return (None,) * 4
         return tuple(spec.ns(v) for v in (latency.mean, latency.quantile(0.5), latency.quantile(0.99), latency.max))
 
+    def output_error(self) -> tuple[float | None, str]:
+        """Return the root mean square of the decisions' errors, one an op, and how it is known (see `Result`)."""
+        rule, ops = self.design.rule, {op.place for op in self.executed.attention}
+        if rule is None:
+            return None, "not captured" if self.design.prunes else "dense"
+        made = self.workload.decided(rule.name)
+        found = [error for place in ops if place in made and (error := made[place].output_error) is not None]
+        if not found:
+            return None, "not captured"
+        error = (sum(error * error for error in found) / len(found)) ** 0.5
+        return error, "measured" if len(found) == len(ops) else f"measured on {len(found)} of {len(ops)} ops"
+
     def energy_items(self) -> dict[str, EnergyItem]:
         """Return the energy by component."""
         return {

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from simulator.engine.event import Span
+from simulator.engine.resources import BANDWIDTH, Resource
 from simulator.errors import UnsupportedError
 from simulator.memory import DramCounts, Memory, MemorySpec, Traffic, default_model, dram_energy, load_memory
 from simulator.memory.ideal import IDEAL, IdealMemory, IdealSpec
@@ -187,6 +188,7 @@ class Design(ABC):
     energy_units: ClassVar[dict[str, tuple[str, ...]]]  # components of the energy by the unit that spends them
     prunes: ClassVar[bool] = True  # False: ops come in their dense form
     fidelities: ClassVar[tuple[Fidelity, ...]] = ("event",)  # those that it has; `estimate` serves the other ones
+    resources: ClassVar[Mapping[str, Resource]] = {}  # multipliers, sram_bytes: the settings that say how much of it
 
     def __init__(self, settings: Any, seed: int = 0) -> None:
         self.seed = seed
@@ -202,6 +204,8 @@ class Design(ABC):
             self.memory_spec = spec = load_memory(settings.dram.standard, settings.dram.channels)
             self.memory = Memory(spec, self.clock_ghz, self.streams, self.run_ahead_bursts(settings))
         self.memory_name: str = settings.dram.standard
+        self.amounts: dict[str, float] = {BANDWIDTH: self.memory_spec.peak_gb_per_s}
+        self.amounts |= {name: resource.amount(settings) for name, resource in self.resources.items()}
         self.spans: list[Span] | None = None  # if set, gets what the units do when, and every op is simulated again
         self._known: dict[object, Cost] = {}
         self._decided: dict[Place, Decision] = {}

@@ -11,7 +11,8 @@ from importlib import resources
 from simulator.errors import InvalidValueError
 from simulator.files import write_atomic
 from simulator.report import charts, unit_charts
-from simulator.report.tables import DataTable, assumption_line, comparison_table, conditions, distinct, tables_of
+from simulator.report.comparison import comparison_tables, energy_interval_chart
+from simulator.report.tables import DataTable, assumption_line, conditions, distinct, tables_of
 from simulator.report.text import bytes_text, energy, number, seconds
 from simulator.result import Result
 
@@ -66,6 +67,12 @@ _PICTURES = (
     ),
     ("The start of the longest op", unit_charts.timeline_excerpt, "Each bar is one item: point at it to see which."),
     ("Time per layer", charts.time_chart, "Attention only, over all sequences, phases and steps."),
+)
+
+
+_INTERVALS = (
+    "Energy of the attention, each with the interval that the published ranges of the constants leave. A constant that "
+    "two designs share moves both: the table of what would turn the order takes that into account."
 )
 
 
@@ -165,9 +172,12 @@ def _pictures(results: Sequence[Result]) -> list[str]:
 
 def _all_tables(results: Sequence[Result]) -> list[str]:
     parts = []
-    comparison = comparison_table(results)
-    if comparison is not None:
-        parts.append(f"<h2>Comparison</h2>\n{table_html(comparison, with_title=False)}")
+    compared = comparison_tables(results)
+    if compared:
+        parts.append("<h2>Comparison</h2>")
+        if picture := energy_interval_chart(results):
+            parts.append(f"<figure>{picture}<figcaption>{escape(_INTERVALS)}</figcaption></figure>")
+        parts += [table_html(table) for table in compared]
     for result in results:
         parts.append(f"<h2>{escape(result.design)} in numbers</h2>")
         parts += [table_html(table) for table in tables_of(result)]

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from simulator.report.data_table import DataTable
-from simulator.report.text import area, bytes_text, count, energy, number, percent, rate, ratio, seconds, si
+from simulator.report.text import area, bytes_text, count, energy, number, percent, rate, seconds, si
 from simulator.result import AreaItem, Result, ScopeResult, TechnologyPoint
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "DataTable",
     "area_table",
     "assumption_line",
-    "comparison_table",
     "conditions",
     "decisions",
     "distinct",
@@ -335,46 +334,3 @@ def _layers(result: Result) -> DataTable:
 def _inputs(result: Result) -> DataTable:
     rows = ((field.name, str(field.value), field.kind, field.source) for field in result.inputs)
     return DataTable("Inputs", ("input", "value", "kind", "source"), tuple(rows), align="llll")
-
-
-def comparison_table(results: Sequence[Result]) -> DataTable | None:
-    """Return the designs side by side; None for fewer than two.
-
-    A speedup stands only where both designs modelled the same scope of the same work: equal operations before pruning.
-    """
-    if len(results) < 2:
-        return None
-    results = distinct(results)
-    rows = tuple(row for scope in SCOPES for row in _comparison_rows(results, scope))
-    first = results[0].design
-    columns = ("scope", "design", "time", f"{first} is faster", "DRAM fetched", "energy", f"{first} needs less energy")
-    note = "factors only between equal scopes of the same work; operations that a design prunes away count as done"
-    return DataTable("Comparison", columns, rows, note, "ll" + "r" * 5)
-
-
-def _comparison_rows(results: Sequence[Result], name: str) -> Iterable[tuple[str, ...]]:
-    base = results[0].scopes.get(name)
-    for result in results:
-        scope = result.scopes.get(name)
-        if scope is None or scope.modelled_by not in ("design", "host"):
-            continue
-        equal = base is not None and _same_work(results[0], base, result, scope)
-        yield (
-            name,
-            result.design + (" (host)" if scope.modelled_by == "host" else ""),
-            seconds(scope.time_s),
-            ratio(_quotient(scope.time_s, base.time_s) if base is not None and equal else None),
-            bytes_text(scope.dram_fetched_bytes if scope.modelled_by == "design" else None),
-            energy(scope.energy_pj),
-            ratio(_quotient(scope.energy_pj, base.energy_pj) if base is not None and equal else None),
-        )
-
-
-def _same_work(base: Result, ours: ScopeResult, other: Result, theirs: ScopeResult) -> bool:
-    modelled = ours.modelled_by == theirs.modelled_by
-    same = (base.model, ours.operations_dense) == (other.model, theirs.operations_dense)
-    return modelled and same
-
-
-def _quotient(above: float | None, below: float | None) -> float | None:
-    return above / below if above is not None and below else None

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator.report.tables import DataTable, assumption_line, comparison_table, conditions, distinct, tables_of
+from simulator.report.comparison import comparison_tables
+from simulator.report.tables import DataTable, assumption_line, conditions, distinct, tables_of
 from simulator.result import Result
 
 __all__ = ["print_results", "print_table"]
@@ -40,9 +41,8 @@ def print_results(results: Sequence[Result], console: Console, details: bool = F
         for note in result.notes:
             console.print(Text(f"note: {note}"), soft_wrap=True)
         console.print()
-    comparison = comparison_table(results)
-    if comparison is not None:
-        print_table(comparison, console)
+    for table in comparison_tables(results):
+        print_table(table, console)
 
 
 def print_table(table: DataTable, console: Console, details: bool = True) -> None:

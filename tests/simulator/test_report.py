@@ -240,7 +240,7 @@ def test_html_is_one_file_that_fetches_nothing() -> None:
     ):
         assert said in page.text
     assert html.index("Real runs") < html.index("Tokens kept")
-    assert html.count("<svg") == 7
+    assert html.count("<svg") == 8
     assert "roofline of the attention" not in html_page([make_result()]), "no roof, no roofline"
 
 

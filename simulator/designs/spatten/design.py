@@ -23,6 +23,7 @@ from simulator.designs.spatten.profile import executed
 from simulator.designs.spatten.settings import SpAttenSettings
 from simulator.engine.analytical import Dram, IdealDram, StreamEstimate, closed_forms
 from simulator.engine.interface import Cost, Design, Energy, Fidelity, Op, Rows
+from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
 from simulator.errors import UnsupportedError
 from simulator.memory import Traffic
 from simulator.memory.stream import StreamTimer
@@ -41,6 +42,10 @@ class SpAtten(Design):
     streams = STREAMS
     written_streams = frozenset(("output", "new_key_value", LINEAR_WRITES))
     fidelities = ("event", "analytical", "authors")
+    resources: ClassVar[dict[str, Resource]] = {
+        MULTIPLIERS: Resource(("array.multipliers",), factor=2),  # Q x K and prob x V
+        SRAM: Resource(("sram.bytes",), factor=2),  # K and V
+    }
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
         "fetcher": ("sram.fetch_fifo", "logic.wires"),
         "qk": ("logic.qk", "sram.key"),

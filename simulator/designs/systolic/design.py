@@ -12,6 +12,7 @@ from simulator.designs.systolic.attention import STREAMS, HeadPlan, SystolicRun
 from simulator.designs.systolic.settings import SystolicSettings
 from simulator.engine.analytical import Dram, IdealDram, StreamEstimate, closed_forms
 from simulator.engine.interface import Cost, Design, Energy, Fidelity, Op, Rows
+from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
 from simulator.memory import Traffic
 from simulator.memory.stream import StreamTimer
 from simulator.tech import Area, Constant, Silicon, SramMacro, Technology
@@ -37,6 +38,10 @@ class Systolic(Design):
     }
     prunes = False
     fidelities = ("event", "analytical")
+    resources: ClassVar[dict[str, Resource]] = {
+        MULTIPLIERS: Resource(("array.rows", "array.columns")),
+        SRAM: Resource(("sram.bytes",)),
+    }
 
     def __init__(self, settings: SystolicSettings, seed: int = 0) -> None:
         super().__init__(settings, seed)
