@@ -13,7 +13,9 @@ import argparse
 import json
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ import torch
 from corpus import VOCABULARY, cache_folder, held_out_contexts, training_tokens
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.utils import logging
 
+logging.disable_progress_bar()
 CONTEXT = 1024
 BUCKETS = (0, 16, 64, 128, 256, 512, 768, 1024)  # positions between which the held-out loss is printed
 
@@ -37,7 +41,7 @@ class Settings:
     adam_rate: float = 0.003
     warmup_steps: int = 40
     decay_share: float = 0.3  # of the time, at its end: the learning rate falls to zero
-    checkpoint_every: float = 4.0
+    checkpoint_every: float = 6.0
     bf16: bool = True
 
 
@@ -60,12 +64,17 @@ def new_model(seed: int = 0) -> GPT2LMHeadModel:
 
 
 def optimisers(model: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices between layers and AdamW for embeddings, biases and norms."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
-    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and ".h." in name)]
+    """Return AdamW for embeddings, biases and norms, and Muon for the matrices of each half of the layers."""
+    named = dict(model.named_parameters())
+    matrices = [p for name, p in named.items() if p.ndim == 2 and ".h." in name]
+    others = [p for name, p in named.items() if not (p.ndim == 2 and ".h." in name)]
+    half = len(matrices) // 2
     return [
-        torch.optim.Muon(matrices, lr=settings.muon_rate, weight_decay=0.01, momentum=0.95),
         torch.optim.AdamW(others, lr=settings.adam_rate, betas=(0.9, 0.95), weight_decay=0.0),
+        *(
+            torch.optim.Muon(part, lr=settings.muon_rate, weight_decay=0.01, momentum=0.95)
+            for part in (matrices[:half], matrices[half:])
+        ),
     ]
 
 
@@ -79,7 +88,15 @@ def loss_of(model: GPT2LMHeadModel, ids: Tensor, bf16: bool) -> Tensor:
     """Return the loss of each predicted token, fp32 [B, L - 1], in nats."""
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         logits = model(ids[:, :-1], use_cache=False).logits
-    return nn.functional.cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none")
+    return nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view_as(
+        ids[:, 1:]
+    )
+
+
+def gradients(model: GPT2LMHeadModel, ids: Tensor, bf16: bool) -> tuple[float, tuple[Tensor, ...]]:
+    """Return the mean loss and its gradients; nothing is written to the model, so several threads may do it at once."""
+    loss = loss_of(model, ids, bf16).mean()
+    return loss.item(), torch.autograd.grad(loss, list(model.parameters()))
 
 
 @torch.no_grad()
@@ -98,46 +115,60 @@ def save(path: Path, **state: Any) -> None:
     part.replace(path)
 
 
-def train(settings: Settings, folder: Path) -> GPT2LMHeadModel:
+def train(settings: Settings, folder: Path, threads: int) -> None:
     """Train to the end of the time, or go on with the checkpoint that lies in `folder`."""
     tokens = training_tokens(folder)
-    contexts = held_out_contexts(folder, CONTEXT + 1, 32)
+    contexts = held_out_contexts(folder, CONTEXT + 1, 16)
     model = new_model().train()
     steppers = optimisers(model, settings)
-    step, spent, path = 0, 0.0, folder / "checkpoint.pt"
+    rates = [group["lr"] for stepper in steppers for group in stepper.param_groups]
+    step, spent, running, path = 0, 0.0, math.nan, folder / "checkpoint.pt"
     if path.exists():
         state = torch.load(path, weights_only=True)
         step, spent = state["step"], state["spent"]
         model.load_state_dict(state["model"])
         for stepper, held in zip(steppers, state["steppers"], strict=True):
             stepper.load_state_dict(held)
-    before = [group["lr"] for stepper in optimisers(model, settings) for group in stepper.param_groups]
     size = sum(p.numel() for p in model.parameters())
     print(f"{size / 1e6:.1f} M parameters, {len(tokens) / 1e6:.1f} M tokens", flush=True)
-    begun, since, running = time.monotonic() - 60 * spent, spent, None
-    while spent < settings.minutes:
-        draw = torch.Generator().manual_seed(step)
-        starts = torch.randint(len(tokens) - CONTEXT - 1, (settings.batch,), generator=draw)
-        ids = torch.stack([tokens[start : start + CONTEXT + 1] for start in starts.tolist()])
-        groups = [group for stepper in steppers for group in stepper.param_groups]
-        for group, rate in zip(groups, before, strict=True):
-            group["lr"] = rate * rate_factor(step, spent, settings)
-        loss = loss_of(model, ids, settings.bf16).mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad()
-        step, spent = step + 1, (time.monotonic() - begun) / 60
-        running = loss.item() if running is None else 0.95 * running + 0.05 * loss.item()
-        if step % 20 == 0:
-            print(f"step {step}, {spent:.1f} min, loss {running:.3f}", flush=True)
-        if spent - since >= settings.checkpoint_every or spent >= settings.minutes:
-            since = spent
-            save(path, step=step, spent=spent, model=model.state_dict(), steppers=[s.state_dict() for s in steppers])
-            found = loss_by_position(model, contexts, settings.bf16)
-            publish(model, folder, {"steps": step, "tokens": step * settings.batch * CONTEXT, "loss": found})
-    return model
+    begun, since = time.monotonic() - 60 * spent, spent
+    # Each thread takes whole contexts: on a shared machine threads that wait for each other in every layer mostly wait.
+    with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+        while spent < settings.minutes:
+            groups = [group for stepper in steppers for group in stepper.param_groups]
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * rate_factor(step, spent, settings)
+            loss = one_step(model, steppers, batch_of(tokens, step, settings), pool, settings.bf16)
+            step, spent = step + 1, (time.monotonic() - begun) / 60
+            running = loss if math.isnan(running) else 0.95 * running + 0.05 * loss
+            if step % 20 == 0:
+                print(f"step {step}, {spent:.1f} min, loss {running:.3f}", flush=True)
+            if spent - since >= settings.checkpoint_every or spent >= settings.minutes:
+                since = spent
+                save(
+                    path, step=step, spent=spent, model=model.state_dict(), steppers=[s.state_dict() for s in steppers]
+                )
+                facts = {"steps": step, "tokens": step * settings.batch * CONTEXT, "minutes": spent}
+                publish(model, folder, facts | {"loss": loss_by_position(model, contexts, settings.bf16)})
+
+
+def batch_of(tokens: Tensor, step: int, settings: Settings) -> Tensor:
+    """Return the contexts of a step, int64 [batch, CONTEXT + 1]: consecutive source from random places."""
+    draw = torch.Generator().manual_seed(step)
+    starts = torch.randint(len(tokens) - CONTEXT - 1, (settings.batch,), generator=draw)
+    return torch.stack([tokens[start : start + CONTEXT + 1] for start in starts.tolist()])
+
+
+def one_step(
+    model: GPT2LMHeadModel, steppers: list[torch.optim.Optimizer], ids: Tensor, pool: ThreadPoolExecutor, bf16: bool
+) -> float:
+    """Take one step on a batch and return its loss."""
+    found = list(pool.map(lambda rows: gradients(model, rows, bf16), ids.split(1)))
+    for parameter, *parts in zip(model.parameters(), *(part for _, part in found), strict=True):
+        parameter.grad = torch.stack(parts).mean(0)
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    list(pool.map(lambda stepper: stepper.step(), steppers))
+    return sum(loss for loss, _ in found) / len(found)
 
 
 def publish(model: GPT2LMHeadModel, folder: Path, facts: dict[str, Any]) -> None:
@@ -153,12 +184,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--fp32", action="store_true", help="no bf16 arithmetic")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    torch.set_num_threads(1)
     settings = Settings(minutes=given.minutes, bf16=not given.fp32)
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     print(json.dumps(asdict(settings)), folder, flush=True)
-    train(settings, folder)
+    train(settings, folder, given.threads)
 
 
 if __name__ == "__main__":

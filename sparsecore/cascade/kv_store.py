@@ -205,8 +205,9 @@ class KVStore:
     def _padded(self, tokens: int, starts: Tensor | None, counts: Tensor | None) -> Tensor:
         """Tokens that each sequence grows by."""
         if starts is not None and self.width:
-            raise InvalidValueError("padding on the left of later tokens, not the first", where="starts",
-            expected="None")
+            raise InvalidValueError(
+                "padding on the left of later tokens, not the first", where="starts", expected="None"
+            )
         full = torch.full_like(self.lengths, tokens) if counts is None else counts
         first = torch.zeros_like(self.starts) if starts is None else starts
         for name, given in (("starts", first), ("counts", full)):

@@ -161,9 +161,7 @@ def _decode(kernel: Callable[..., _Outputs]) -> Callable[..., _Outputs]:
     return checked
 
 
-def _decode_shapes(
-    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], *arguments: Any
-) -> _Outputs:
+def _decode_shapes(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], *arguments: Any) -> _Outputs:
     rows, width, (token_scores, head_scores) = arguments[3], arguments[2], arguments[-2:]
     batch, heads = q.shape[:2]
     seen = (width if rows is None else rows.shape[1]) if token_scores else 0

@@ -7,6 +7,11 @@ from typing import Any
 
 from sparsecore.cascade.selectors.accumulated import Accumulated
 from sparsecore.cascade.selectors.controls import Random, Recent
+from sparsecore.cascade.selectors.diversity import Diversity
+from sparsecore.cascade.selectors.flow import Flow
+from sparsecore.cascade.selectors.heavy import Heavy
+from sparsecore.cascade.selectors.pagerank import PageRank
+from sparsecore.cascade.selectors.staged import Staged
 from sparsecore.cascade.selectors.view import Selector, View, choose
 from sparsecore.errors import InvalidValueError, UnknownNameError, nearest
 
@@ -14,8 +19,13 @@ __all__ = ["SELECTORS", "Selector", "View", "choose", "selector_of"]
 
 SELECTORS: dict[str, Callable[..., Selector]] = {
     "accumulated": Accumulated,
+    "diversity": Diversity,
+    "flow": Flow,
+    "heavy": Heavy,
+    "pagerank": PageRank,
     "random": Random,
     "recent": Recent,
+    "staged": Staged,
 }
 
 

@@ -8,7 +8,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-__all__ = ["Selector", "View", "choose", "highest_slots"]
+from sparsecore.ops import ragged_topk
+
+__all__ = ["Selector", "View", "choose"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class View:
     layer: the layer that has just run; layers: how many there are.
     width: the largest number in `keep`: the number of slots afterwards.
     memory: fp32 [B, n], what the selector's own `observe` returned after the layer before, moved along with the tokens;
-        None after the first layer.
+        None after the first layer. `rank` sees it as `observe` does: without this layer.
     probabilities: fp32 [B, h, n, n], attention of the layer's kept heads before local value pruning (query, key).
     hidden: [B, n, C], output of the layer. keys, values: [B, Hkv, n, D], of the layer's attention.
     """
@@ -80,16 +82,8 @@ class Selector(Protocol):
 
 def choose(selector: Selector, view: View) -> Tensor:
     """Return the slots that go on, int64 [B, width], ascending, padded with 0; protected tokens always go on."""
+    if view.importance.shape[1] == 0:
+        return view.counts.new_zeros((len(view.counts), view.width))
     rank = selector.rank(view)
     highest = torch.iinfo(rank.dtype).max if rank.dtype == torch.int64 else torch.inf
-    return highest_slots(rank.masked_fill(view.protected, highest), view.counts, view.keep, view.width)
-
-
-def highest_slots(rank: Tensor, counts: Tensor, keep: Tensor, width: int) -> Tensor:
-    """Return slots of the `keep[b]` highest of the first `counts[b]` ranks, int64 [B, width], ascending, 0-padded."""
-    slots = torch.arange(rank.shape[1], device=rank.device)
-    lowest = torch.iinfo(rank.dtype).min if rank.dtype == torch.int64 else -torch.inf
-    order = rank.masked_fill(slots >= counts[:, None], lowest).argsort(dim=1, descending=True, stable=True)[:, :width]
-    taken = torch.arange(width, device=rank.device) < keep[:, None]
-    ascending = order.masked_fill(~taken, rank.shape[1]).sort(dim=1).values
-    return ascending.masked_fill(~taken, 0)
+    return ragged_topk(rank.masked_fill(view.protected, highest), view.counts, view.keep, view.width)
