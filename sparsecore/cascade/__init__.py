@@ -5,9 +5,23 @@ Source: SpAtten (HPCA 2021, arXiv 2012.09852). `apply(model, Schedule(token_keep
 
 from __future__ import annotations
 
-from sparsecore.cascade.handle import Handle, apply, handle_of
+from sparsecore.cascade.entry import apply
+from sparsecore.cascade.handle import Handle, handle_of
 from sparsecore.cascade.kv_store import KVFormat, KVStore, decode_attention
+from sparsecore.cascade.plan import Counts
 from sparsecore.cascade.run import CascadeRun
 from sparsecore.cascade.schedule import Schedule
+from sparsecore.cascade.state import CascadeState
 
-__all__ = ["CascadeRun", "Handle", "KVFormat", "KVStore", "Schedule", "apply", "decode_attention", "handle_of"]
+__all__ = [
+    "CascadeRun",
+    "CascadeState",
+    "Counts",
+    "Handle",
+    "KVFormat",
+    "KVStore",
+    "Schedule",
+    "apply",
+    "decode_attention",
+    "handle_of",
+]

@@ -1,44 +1,161 @@
-"""The forward pass of an encoder whose sequences shrink from layer to layer."""
+"""Cascade pruning of Hugging Face encoders: an attention implementation of transformers, and hooks on the layers."""
 
 from __future__ import annotations
 
-from typing import cast
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from sparsecore.cascade.attention import Attended, attend
-from sparsecore.cascade.state import CascadeState
-from sparsecore.models import Family
+from sparsecore.cascade.handle import Handle
+from sparsecore.cascade.schedule import Schedule
+from sparsecore.cascade.state import CascadeState, Rules
+from sparsecore.errors import InvalidValueError, UnsupportedError
+from sparsecore.models.blocks import block_of, layers_of
 
-__all__ = ["run_layers"]
+__all__ = ["EncoderHandle"]
+
+# The state of a pass travels as a keyword argument through the model's own forward, so that nothing is global.
+_KEYWORD = "cascade_state"
+_IMPLEMENTATION = "sparsecore_cascade"
+_REFUSED = ("encoder_hidden_states", "encoder_attention_mask", "past_key_values", "cache", "use_cache")
+_OUTPUTS = ("output_attentions", "output_hidden_states")
 
 
-def run_layers(encoder: nn.Module, family: Family, hidden: Tensor, state: CascadeState) -> Tensor:
-    """Run all layers on the embeddings [B, L, hidden] and return the last state of every position, [B, L, hidden]."""
-    hidden = state.begin(hidden)
-    for index, layer in enumerate(cast(nn.ModuleList, encoder.get_submodule(family.layers))):
-        hidden, attended = _run_layer(layer, family, index, hidden, state)
-        hidden = state.after(index, hidden, attended)
-    return state.finish()
+class EncoderHandle(Handle):
+    """Cascade pruning of an encoder."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule, rules: Rules) -> None:
+        super().__init__(model, schedule)
+        self.rules = rules
+        config: Any = self.body.config
+        if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+            raise UnsupportedError("cascade pruning of a decoder is not supported", where="config.is_decoder")
+        layers = layers_of(model, block_of(model))
+        schedule.check(self.info.layers, self.info.heads)
+        self._inputs = tuple(inspect.signature(type(self.body).forward).parameters)[1:]
+        self._positions = _positions(self.body)
+        _register()
+        self._configs = _switch(self.body, config)
+        self._hooks = [
+            self.body.register_forward_pre_hook(self._begin, with_kwargs=True),
+            layers[0].register_forward_pre_hook(self._enter, with_kwargs=True),
+            *(layer.register_forward_hook(self._leave, with_kwargs=True) for layer in layers),
+            self.body.register_forward_hook(self._end, with_kwargs=True),
+        ]
+
+    def remove(self) -> None:
+        """Give the model its own forward back; the handle keeps `last_run`. A second call does nothing."""
+        super().remove()
+        for module, config in self._configs:
+            module.config = config
+        self._configs = []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A pickled model may be the first in its process."""
+        _register()
+        self.__dict__.update(state)
+
+    def _begin(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        self._check_call(dict(zip(self._inputs, args, strict=False)) | kwargs)
+        state = CascadeState(self.schedule, self.info.layers, self.info.heads, rules=self.rules)
+        return args, kwargs | {_KEYWORD: state}
+
+    def _enter(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        hidden, mask = args[0], args[1] if len(args) > 1 else kwargs.get("attention_mask")
+        return (_state_of(kwargs).begin(hidden, mask), *args[1:]), kwargs
+
+    def _leave(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        return _state_of(kwargs).advance(output)
+
+    def _end(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        self._last = state = _state_of(kwargs)
+        if not isinstance(output, tuple):
+            # An attribute, not an item: the tuple form of the output stays what callers know.
+            output.keep_mask = state.keep_mask
+
+    def _check_call(self, given: Mapping[str, Any]) -> None:
+        if self.body.training:
+            raise UnsupportedError("cascade pruning runs in eval mode only", hint="call model.eval() first")
+        for name in _REFUSED:
+            if given.get(name) is not None and given[name] is not False:
+                raise UnsupportedError(f"{name} is not supported with cascade pruning", where=name)
+        for name in _OUTPUTS:
+            if given.get(name, getattr(self.body.config, name, False)):
+                raise UnsupportedError(
+                    f"{name} is not supported with cascade pruning: layers have different tokens",
+                    where=name,
+                    hint="use handle.last_run, or remove the handle for this call",
+                )
+        mask = given.get("attention_mask")
+        if isinstance(mask, Tensor) and mask.dim() != 2:
+            raise UnsupportedError(
+                f"an attention mask of shape {tuple(mask.shape)} is not supported here",
+                where="attention_mask",
+                expected="[B, L]: which positions hold a token",
+            )
+        tokens = given.get("input_ids") if given.get("input_ids") is not None else given.get("inputs_embeds")
+        if self._positions and isinstance(tokens, Tensor) and tokens.shape[1] > self._positions:
+            raise InvalidValueError(
+                f"a sequence of {tokens.shape[1]} positions", where="forward", expected=f"at most {self._positions}"
+            )
 
 
-def _run_layer(
-    layer: nn.Module, family: Family, index: int, hidden: Tensor, state: CascadeState
-) -> tuple[Tensor, Attended]:
-    part = layer.get_submodule
-    heads, size = state.info.heads, state.info.head_dim
-    q, k, v = (part(name)(hidden) for name in (family.query, family.key, family.value))
-    q, k, v = (x.unflatten(-1, (heads, size)).transpose(1, 2) for x in (q, k, v))
-    pruned = state.head_ids.shape[1] < heads
-    if pruned:
-        rows = torch.arange(len(hidden), device=hidden.device)[:, None]
-        q, k, v = (x[rows, state.head_ids] for x in (q, k, v))
-    attended = attend(q, k, v, state.counts, size**-0.5, state.schedule, index, state.wanted(index))
-    out = attended.out
-    if pruned:
-        # A pruned head contributes zero to the output projection.
-        out = out.new_zeros((len(hidden), heads, *out.shape[2:])).index_put((rows, state.head_ids), out)
-    context = out.transpose(1, 2).flatten(2)
-    mixed = part(family.attention_block)(context, hidden)
-    return part(family.down_block)(part(family.up_block)(mixed), mixed), attended
+def _state_of(kwargs: Mapping[str, Any]) -> CascadeState:
+    state = kwargs.get(_KEYWORD)
+    if not isinstance(state, CascadeState):
+        raise UnsupportedError(
+            "a part of the model was called by itself, without the model around it",
+            hint="call the model, or remove the handle",
+        )
+    return state
+
+
+def _positions(body: nn.Module) -> int:
+    """Return how many positions the table of learned ones has, 0 where there is none."""
+    table = getattr(getattr(body, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return 0
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def _switch(body: nn.Module, config: Any) -> list[tuple[nn.Module, Any]]:
+    """Let `body` and its parts ask for our attention; returns what their configs were.
+
+    They get a config of their own, since another model may hold the same object.
+    """
+    own = copy.copy(config)
+    own._attn_implementation = _IMPLEMENTATION
+    parts: list[tuple[Any, Any]] = [
+        (module, config) for module in body.modules() if getattr(module, "config", None) is config
+    ]
+    for module, _ in parts:
+        module.config = own
+    return parts
+
+
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(_IMPLEMENTATION, _attention)
+    AttentionMaskInterface.register(_IMPLEMENTATION, _mask)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it: query, key, value [B, H, n, D] -> ([B, n, H, D], no probabilities)."""
+    return _state_of(kwargs).attend(query, key, value, scaling).transpose(1, 2), None
+
+
+def _mask(*, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+    """The mask as the caller gave it, bool [B, L]: which pairs of positions see each other follows from the state."""
+    return attention_mask

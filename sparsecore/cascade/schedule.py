@@ -8,29 +8,32 @@ refer to the sequence's original length; counts are rounded down; each cascade o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
+
+from torch import Tensor
 
 from simulator.codec import decode, encode
+from sparsecore.cascade.plan import ROUNDING, Counts, Plan
 from sparsecore.errors import InvalidValueError
 
 __all__ = ["Keep", "Schedule"]
 
 Keep = float | tuple[float, ...]
 
-# The published counts are rounded down; 0.29 * 100 is 28.999... in binary and means 29.
-_ROUNDING = 1e-9
-
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What cascade pruning keeps. All ratios are kept shares in (0, 1].
+    """What cascade pruning keeps. All ratios are kept shares in (0, 1]; spread=0 is a constant one.
 
     Parameters
     ----------
     token_keep: the mean over all layers, untouched ones included, of kept tokens over the sequence's own length; or one
-        ratio per layer (they do not compound, and may not grow; the first is 1, since nothing is known before it).
+        ratio a layer of that length (they do not compound and may not grow); or one count of tokens a layer: a list
+        with a number above 1 is a list of counts. An encoder's first layer computes everything, since nothing is known
+        before it.
     head_keep: the same for attention heads.
     value_keep: local V pruning: the share of a layer's kept keys whose V rows a query multiplies, those with the
         largest probabilities; they are not renormalised, as in SpAtten. One number, or one per layer (may grow).
@@ -42,11 +45,12 @@ class Schedule:
         rule r_start + r_end = 2 r_avg but not r_start, and reports that the distribution matters little.
     protect_first: never prune the first token of a sequence. SpAtten does not protect it; the pooler and the heads of
         BERT read it after the last layer, so it is kept by default.
+    sink, recent: so many tokens at the start and at the end of a sequence are never pruned.
     name: shown in reports.
 
     Raises
     ------
-    InvalidValueError: a ratio outside its range, a list that grows, bit widths out of range.
+    InvalidValueError: a ratio outside (0, 1], a list that grows, bit widths that are not offered.
     """
 
     token_keep: Keep = 1.0
@@ -60,17 +64,21 @@ class Schedule:
     head_untouched: float = 0.30
     spread: float = 0.25
     protect_first: bool = True
+    sink: int = 0
+    recent: int = 0
     name: str = ""
 
     def __post_init__(self) -> None:
         for name in ("token_keep", "head_keep", "value_keep"):
             value = getattr(self, name)
             if isinstance(value, list | tuple):
-                object.__setattr__(self, name, _checked_list(value, name, may_grow=name == "value_keep"))
+                object.__setattr__(self, name, _checked_list(value, name))
             else:
                 _check_ratio(value, name)
         for name in ("token_untouched", "head_untouched", "spread", "lsb_threshold"):
             _check_share(getattr(self, name), name)
+        for name in ("sink", "recent"):
+            _check_number(getattr(self, name), name)
         if self.msb_bits is not None:
             _check_bits(self.msb_bits, "msb_bits", 2)
             _check_bits(self.lsb_bits, "lsb_bits", 0)
@@ -78,20 +86,61 @@ class Schedule:
         if self.value_bits is not None:
             _check_bits(self.value_bits, "value_bits", 2)
 
-    def token_counts(self, length: int, layers: int) -> tuple[int, ...]:
-        """Return how many of `length` tokens each of `layers` layers computes, at least 1 (0 for an empty sequence).
+    def plan(self, layers: int, heads: int, first_whole: bool = True) -> Plan:
+        """Return the schedule of a model of `layers` layers of `heads` heads, one entry a layer.
 
-        The counts never grow. For a mean their sum is `token_keep * length * layers` rounded to the nearest possible.
+        Parameters
+        ----------
+        first_whole: the first layer has to compute everything, since nothing is known before it (every forward pass of
+            an encoder; not a generation step, which knows the steps before).
 
         Raises
         ------
-        InvalidValueError: a list of another length, or a mean that the untouched layers alone exceed.
+        InvalidValueError: a list of another length, more heads than there are, a mean that the untouched layers alone
+            exceed (the smallest possible one is named), or a first layer that prunes.
         """
-        return _counts(self.token_keep, self.token_untouched, self.spread, length, layers, "token_keep")
+        kept_heads = self.head_counts(heads, layers)
+        plan = self._plan(layers, kept_heads)
+        if first_whole:
+            if not plan.absolute:
+                _check_first(plan.tokens[0], 1, "token_keep", self.token_keep)
+            _check_first(kept_heads[0], heads, "head_keep", self.head_keep)
+        return plan
+
+    def _plan(self, layers: int, heads: tuple[int, ...]) -> Plan:
+        tokens = _per_layer(self.token_keep, self.token_untouched, self.spread, layers, "token_keep")
+        values = self.value_keep if isinstance(self.value_keep, tuple) else (self.value_keep,) * layers
+        if len(values) != layers:
+            raise _wrong_depth("value_keep", len(values), layers)
+        sink = max(self.sink, int(self.protect_first))
+        return Plan(tokens, _are_counts(self.token_keep), heads, values, sink, self.recent)
+
+    def resolve(self, lengths: int | Sequence[int] | Tensor, *, layers: int, heads: int) -> Counts:
+        """Return what every layer computes of sequences of `lengths` tokens, at least 1 (0 for an empty sequence).
+
+        Counts are rounded down and never below the protected tokens, so that a mean is missed by less than one token.
+
+        Raises
+        ------
+        InvalidValueError: as `plan`, or a list of counts whose first is less than a length.
+        """
+        given = lengths.flatten().tolist() if isinstance(lengths, Tensor) else lengths
+        each = [given] if isinstance(given, int) else list(given)
+        plan = self.plan(layers, heads)
+        for length in each:
+            plan.check_whole(length)
+        return plan.resolve(each)
+
+    def token_counts(self, length: int, layers: int) -> tuple[int, ...]:
+        """Return how many of `length` tokens each of `layers` layers computes; rules and errors as for `plan`."""
+        return self._plan(layers, ()).token_counts(length)
 
     def head_counts(self, heads: int, layers: int) -> tuple[int, ...]:
-        """Return how many of `heads` heads each layer computes; rules and errors as for `token_counts`."""
-        return _counts(self.head_keep, self.head_untouched, self.spread, heads, layers, "head_keep")
+        """Return how many of `heads` heads each of `layers` layers computes.
+
+        The counts never grow. For a mean their sum is `head_keep * heads * layers` rounded to the nearest possible.
+        """
+        return _head_counts(self.head_keep, self.head_untouched, self.spread, heads, layers)
 
     def value_ratio(self, layer: int) -> float:
         """Return the share of kept V rows that a query of `layer` multiplies."""
@@ -99,14 +148,11 @@ class Schedule:
 
     def value_count(self, keys: int, layer: int) -> int:
         """Return how many of `keys` V rows a query of `layer` multiplies: rounded down, at least 1 if there are any."""
-        return min(keys, max(1, math.floor(self.value_ratio(layer) * keys + _ROUNDING)))
+        return min(keys, max(1, math.floor(self.value_ratio(layer) * keys + ROUNDING)))
 
     def check(self, layers: int, heads: int) -> None:
-        """Raise InvalidValueError where the schedule cannot be met by `layers` layers of `heads` heads."""
-        self.token_counts(1, layers)
-        self.head_counts(heads, layers)
-        if isinstance(self.value_keep, tuple) and len(self.value_keep) != layers:
-            raise _wrong_depth("value_keep", len(self.value_keep), layers)
+        """Raise InvalidValueError where an encoder of `layers` layers of `heads` heads cannot meet the schedule."""
+        self.plan(layers, heads)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -125,29 +171,52 @@ class Schedule:
 
 
 def _check_ratio(value: object, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+    if not _is_number(value) or not 0 < value <= 1:
         raise InvalidValueError(f"{name} is {value!r}", where="Schedule", expected="a kept share in (0, 1]")
 
 
-def _checked_list(values: list[float] | tuple[float, ...], name: str, may_grow: bool) -> tuple[float, ...]:
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_counts(keep: Keep) -> bool:
+    """Whether a list holds counts: one of its numbers is above 1."""
+    return isinstance(keep, tuple) and any(value > 1 for value in keep)
+
+
+def _checked_list(values: Sequence[object], name: str) -> tuple[float, ...]:
     if not values:
-        raise InvalidValueError(f"{name} is an empty list", where="Schedule", expected="one ratio per layer")
+        raise InvalidValueError(f"{name} is an empty list", where="Schedule", expected="one number a layer")
+    counts = name != "value_keep" and any(_is_number(value) and value > 1 for value in values)
+    checked: list[float] = []
     for layer, value in enumerate(values):
-        _check_ratio(value, f"{name}[{layer}]")
-        if layer and value > values[layer - 1] and not may_grow:
+        where = f"{name}[{layer}]"
+        if not counts:
+            _check_ratio(value, where)
+        elif not _is_number(value) or value < 1 or value != int(value):
             raise InvalidValueError(
-                f"{name}[{layer}] is {value}, more than the layer before keeps",
-                where="Schedule",
-                expected="ratios that do not grow: a pruned token or head does not come back",
+                f"{where} is {value!r} in a list of counts", where="Schedule", expected="a whole number of at least 1"
             )
-    if values[0] != 1 and not may_grow:
+        assert _is_number(value)
+        if checked and value > checked[-1] and name != "value_keep":
+            raise InvalidValueError(
+                f"{where} is {value}, more than the layer before keeps",
+                where="Schedule",
+                expected="numbers that do not grow: a pruned token or head does not come back",
+            )
+        checked.append(int(value) if counts else float(value))
+    return tuple(checked)
+
+
+def _check_first(first: float, whole: int, name: str, keep: Keep) -> None:
+    if isinstance(keep, tuple) and first < whole:
+        all_of_it = whole if _are_counts(keep) else 1
         raise InvalidValueError(
-            f"{name}[0] is {values[0]}",
+            f"{name}[0] is {keep[0]}",
             where="Schedule",
-            expected="1: no importance is known before the first layer",
-            hint=f"one ratio per layer that starts with 1: [1, {values[0]}, ...]",
+            expected=f"{all_of_it}: no importance is known before the first layer",
+            hint=f"one number a layer that starts with {all_of_it}: [{all_of_it}, {keep[0]}, ...]",
         )
-    return tuple(float(value) for value in values)
 
 
 def _check_share(value: object, name: str) -> None:
@@ -160,6 +229,11 @@ def _check_bits(value: object, name: str, low: int) -> None:
         raise InvalidValueError(f"{name} is {value!r}", where="Schedule", expected=f"a whole number in [{low}, 16]")
 
 
+def _check_number(value: object, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidValueError(f"{name} is {value!r}", where="Schedule", expected="a whole number of tokens")
+
+
 def _wrong_depth(name: str, given: int, layers: int) -> InvalidValueError:
     return InvalidValueError(
         f"{name} has {given} ratios for a model of {layers} layers",
@@ -168,19 +242,32 @@ def _wrong_depth(name: str, given: int, layers: int) -> InvalidValueError:
     )
 
 
-@lru_cache(maxsize=4096)
-def _counts(keep: Keep, untouched: float, spread: float, total: int, layers: int, name: str) -> tuple[int, ...]:
-    if isinstance(keep, tuple):
-        if len(keep) != layers:
-            raise _wrong_depth(name, len(keep), layers)
-        return tuple(min(total, max(1, math.floor(ratio * total + _ROUNDING))) for ratio in keep)
-    ratios = _line(keep, untouched, spread, layers, name)
-    return _rounded([ratio * total for ratio in ratios], total)
+@lru_cache(maxsize=256)
+def _per_layer(keep: Keep, untouched: float, spread: float, layers: int, name: str) -> tuple[float, ...]:
+    if not isinstance(keep, tuple):
+        return tuple(_line(keep, untouched, spread, layers, name))
+    if len(keep) != layers:
+        raise _wrong_depth(name, len(keep), layers)
+    return keep
+
+
+@lru_cache(maxsize=256)
+def _head_counts(keep: Keep, untouched: float, spread: float, heads: int, layers: int) -> tuple[int, ...]:
+    kept = _per_layer(keep, untouched, spread, layers, "head_keep")
+    if not isinstance(keep, tuple):
+        return _rounded([share * heads for share in kept], heads)
+    if not _are_counts(keep):
+        return tuple(min(heads, max(1, math.floor(share * heads + ROUNDING))) for share in kept)
+    if kept[0] > heads:
+        raise InvalidValueError(
+            f"head_keep[0] is {kept[0]} for a model of {heads} heads", where="Schedule", expected=f"at most {heads}"
+        )
+    return tuple(int(count) for count in kept)
 
 
 def _line(keep: float, untouched: float, spread: float, layers: int, name: str) -> list[float]:
     """Return per-layer ratios: 1 for the untouched layers, then a straight line, with the mean `keep`."""
-    whole = max(1, math.ceil(untouched * layers - _ROUNDING))
+    whole = max(1, math.ceil(untouched * layers - ROUNDING))
     if keep == 1.0:
         return [1.0] * layers
     pruned = layers - whole
@@ -189,8 +276,8 @@ def _line(keep: float, untouched: float, spread: float, layers: int, name: str) 
         raise InvalidValueError(
             f"{name} {keep} cannot be reached: {whole} of {layers} layers are untouched",
             where="Schedule",
-            expected=f"more than {whole / layers:.3f}",
-            hint="give one ratio per layer, or a smaller untouched share",
+            expected=f"more than {whole / layers:.3f}, the smallest possible mean",
+            hint="give one ratio a layer, or a smaller untouched share",
         )
     step = spread * min(1.0 - mean, mean)
     position = [2 * i / (pruned - 1) - 1 if pruned > 1 else 0.0 for i in range(pruned)]
@@ -201,7 +288,7 @@ def _rounded(ideal: list[float], total: int) -> tuple[int, ...]:
     """Round non-growing `ideal` to counts in [1, total] with the nearest sum; layers that keep everything stay."""
     if total == 0:
         return (0,) * len(ideal)
-    counts = [min(total, max(1, math.floor(value + _ROUNDING))) for value in ideal]
+    counts = [min(total, max(1, math.floor(value + ROUNDING))) for value in ideal]
     surplus = sum(counts) - round(sum(ideal))
     layers = sorted(range(len(ideal)), key=lambda i: counts[i] - ideal[i])
     for layer in layers[: max(-surplus, 0)]:  # the largest remainders go up

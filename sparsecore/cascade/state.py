@@ -2,158 +2,321 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from sparsecore.cascade.attention import Attended, Wanted, rows_by
+from simulator.workload.ir import ModelInfo
+from sparsecore.cascade.attention import Wanted, attend, probabilities
+from sparsecore.cascade.importance import Importance
+from sparsecore.cascade.run import CascadeRun
 from sparsecore.cascade.schedule import Schedule
-from sparsecore.models.info import ModelInfo
-from sparsecore.ops import topk_select
+from sparsecore.cascade.selectors import Selector, View, choose
+from sparsecore.cascade.selectors.accumulated import Accumulated
+from sparsecore.errors import InvalidValueError, ShapeError
+from sparsecore.ops import gather_rows, ragged_topk, scatter_rows_
 
-__all__ = ["CascadeState"]
+__all__ = ["CascadeState", "Rules"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which tokens go on, and how attention becomes importance."""
+
+    selector: Selector = field(default_factory=Accumulated)
+    scores: Importance = field(default_factory=Importance)
 
 
 class CascadeState:
-    """The kept tokens and heads of B sequences, padded to L positions, while they go through the layers.
+    """The kept tokens and heads of B sequences of up to L positions, while they go through the layers of a model.
 
     Hidden states stand in slots: slot s of sequence b holds the token of original position `positions[b, s]`; the first
-    `counts[b]` slots hold tokens, in ascending order of position, the others hold padding.
+    `counts[b]` slots hold tokens, in ascending order of position, the others hold padding, at position -1. A pass is
+
+        hidden = state.begin(embeddings, mask)       # [B, L, C] -> the slots [B, n, C]
+        for layer in layers:
+            ...  out = state.attend(q, k, v)         # [B, H, n, D], once a layer
+            hidden = state.advance(hidden)           # the slots that go on; after the last layer all L positions again
+
+    and `begin` forgets the pass before. Nothing here looks at values of tensors while torch compiles: then the slots of
+    a layer are as many as sequences of L tokens would need, else as many as the longest of the batch.
 
     Parameters
     ----------
-    schedule: what to keep. info: sizes of the model.
-    mask: [B, L], true where a position holds a token.
+    schedule: what to keep. layers, heads: sizes of the model. rules: how it is decided; None: SpAtten's way.
 
     Raises
     ------
-    InvalidValueError: the schedule cannot be met by this number of layers.
+    InvalidValueError: the schedule cannot be met by this number of layers and heads.
     """
 
-    def __init__(self, schedule: Schedule, info: ModelInfo, mask: Tensor) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        layers: int,
+        heads: int,
+        *,
+        rules: Rules | None = None,
+    ) -> None:
         self.schedule = schedule
-        self.info = info
-        batch, self.width = mask.shape
-        self.lengths: list[int] = mask.sum(dim=1).tolist()
-        self.token_plan = [schedule.token_counts(length, info.layers) for length in self.lengths]
-        self.head_plan = schedule.head_counts(info.heads, info.layers)
-        self.counts = list(self.lengths)
-        # Tokens first, padding behind them, each in its own order.
-        self.positions = torch.argsort((~mask).to(torch.int8), dim=1, stable=True)
-        self.in_order = bool((mask[:, :-1] >= mask[:, 1:]).all())
-        self.head_ids = torch.arange(info.heads, device=mask.device).expand(batch, -1)
-        self.token_importance = mask.new_zeros((batch, self.width), dtype=torch.float32)
-        self.head_importance = mask.new_zeros((batch, info.heads), dtype=torch.float32)
-        # One column more than positions: what padding slots write lands there.
-        self.survived = mask.new_zeros((batch, self.width + 1), dtype=torch.int32)
-        self.heads_survived = mask.new_zeros((batch, info.heads), dtype=torch.int32)
-        counters = (info.layers, batch, info.heads)
-        self.values = torch.zeros(counters, dtype=torch.int32)
-        self.low_queries = torch.zeros(counters, dtype=torch.int32)
+        self.layers, self.heads = layers, heads
+        self.plan = schedule.plan(layers, heads)
+        self.rules = rules or Rules()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the pass; `begin` does it too."""
+        self.layer = 0
+        self.length = 0  # L
+        self.widths: tuple[int, ...] = ()  # slots of every layer
+        self.ragged = False  # whether some slots hold padding
+        self.padded = False  # whether some positions do
+        self.head_ids: Tensor | None = None  # int64 [B, h]; None: all heads
+        self._places: Tensor | None = None  # int64 [B, L]: which token of its sequence a position holds, where padded
+        self._seen: _Seen | None = None
+        self._memory: Tensor | None = None
         self._output: Tensor | None = None
+        self._log: list[_Layer] = []
 
     @property
-    def changes_nothing(self) -> bool:
-        """Whether the unmodified model computes the same."""
-        whole = all(plan[-1] == length for plan, length in zip(self.token_plan, self.lengths, strict=True))
-        values = all(self.schedule.value_ratio(layer) == 1 for layer in range(self.info.layers))
-        bits = self.schedule.msb_bits is None and self.schedule.value_bits is None
-        return whole and values and bits and self.head_plan[-1] == self.info.heads
+    def counts(self) -> Tensor:
+        """Tokens of the layer that runs now, int64 [B]."""
+        return self.totals[self.layer]
 
-    def wanted(self, layer: int) -> Wanted:
-        """Return which importance scores of `layer` a later layer decides by."""
-        return Wanted(
-            tokens=any(plan[-1] < plan[layer] for plan in self.token_plan),
-            heads=self.head_plan[-1] < self.head_plan[layer],
+    @property
+    def valid(self) -> Tensor | None:
+        """Slots of the layer that runs now that hold a token, bool [B, n]; None: all of them."""
+        if not self.ragged:
+            return None
+        return torch.arange(self.widths[self.layer], device=self.totals.device) < self.counts[:, None]
+
+    @property
+    def wanted(self) -> Wanted:
+        """Which scores of the layer that runs now a later layer decides by."""
+        plan, layer = self.plan, self.layer
+        return Wanted(plan.tokens[-1] < plan.tokens[layer], plan.heads[-1] < plan.heads[layer])
+
+    @property
+    def keep_mask(self) -> Tensor:
+        """Positions that are still there, bool [B, L]; after a pass those that went through all layers."""
+        kept = torch.zeros((len(self.positions), self.length + 1), dtype=torch.bool, device=self.positions.device)
+        index = torch.where(self.positions < 0, self.length, self.positions)
+        return kept.scatter(1, index, True)[:, : self.length]
+
+    def begin(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Start a pass on embeddings [B, L, C] and return them in slots [B, n, C].
+
+        mask: bool [B, L], true where a position holds a token, in any pattern; None: everywhere.
+
+        Raises
+        ------
+        ShapeError: the mask is not [B, L]. InvalidValueError: a list of counts whose first is below a length.
+        """
+        self.reset()
+        batch, self.length = hidden.shape[:2]
+        if mask is not None and mask.shape != (batch, self.length):
+            raise ShapeError(f"the mask is {list(mask.shape)}", where="mask", expected=f"[{batch}, {self.length}]")
+        lengths, longest = self._measure(hidden, mask)
+        self.plan.check_whole(longest)
+        self.widths = self.plan.token_counts(longest)
+        self.totals = self.plan.counts(lengths)  # int64 [layers, B]: tokens of every layer
+        self.token_total, self.token_seen = (
+            torch.zeros((batch, longest), dtype=torch.int64, device=hidden.device) for _ in range(2)
         )
-
-    def begin(self, hidden: Tensor) -> Tensor:
-        """Take the embeddings [B, L, hidden] and return them in slots."""
-        batch, _, features = hidden.shape
-        self._output = hidden.new_empty((batch, self.width + 1, features))
-        return hidden if self.in_order else _take(hidden, self.positions)
-
-    def after(self, layer: int, hidden: Tensor, attended: Attended) -> Tensor:
-        """Record what `layer` did, decide who goes on, and return the slots of the next layer [B, n', hidden]."""
-        self._count(layer, attended)
-        if attended.token_sums is not None:
-            self.token_importance = self.token_importance + attended.token_sums
-        if attended.head_sums is not None:
-            self.head_importance = self.head_importance + attended.head_sums
-        self._leave(layer, hidden)
-        if layer + 1 == self.info.layers:
+        self.head_importance = torch.zeros((batch, self.heads), dtype=torch.int64, device=hidden.device)
+        if mask is None or not self.padded:
+            self.positions = torch.arange(longest, device=hidden.device).expand(batch, -1)
             return hidden
-        if (heads := self.head_plan[layer + 1]) < self.head_plan[layer]:
-            self._keep_heads(heads)
-        kept = [plan[layer + 1] for plan in self.token_plan]
-        return hidden if kept == self.counts else self._keep_tokens(kept, hidden)
+        # Tokens first, padding behind them, each in its own order.
+        slots = torch.argsort((~mask).to(torch.int8), dim=1, stable=True)[:, :longest]
+        valid = self.valid
+        self.positions = slots if valid is None else torch.where(valid, slots, -1)
+        self._places = mask.cumsum(1) - 1
+        return gather_rows(hidden, slots)
 
-    def finish(self) -> Tensor:
-        """Return the last state of every position, [B, L, hidden]."""
-        assert self._output is not None
-        output, self._output = self._output[:, : self.width], None
-        return output.contiguous()
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+        """Attend over the slots; a pruned head gives zeros.
 
-    def skip(self) -> None:
-        """Record a pass of the unmodified model, in which every layer computes everything."""
-        self.survived.scatter_(1, self.positions, self._slots_hold(self.info.layers))
-        self.heads_survived.fill_(self.info.layers)
-        self.values[:] = torch.tensor(self.lengths, dtype=torch.int32)[None, :, None]
+        q, k, v: [B, H, n, D], or [B, h, n, D] with the kept heads only. scale: default D ** -0.5.
+        Returns a tensor of the shape of q.
+        """
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        rows = torch.arange(len(q), device=q.device)[:, None]
+        pruned = self.head_ids is not None and q.shape[1] == self.heads
+        if pruned:
+            q, k, v = (x[rows, self.head_ids] for x in (q, k, v))
+        wanted, valid = self.wanted, self.valid
+        done = attend(q, k, v, valid, scale, self.schedule, self.layer, wanted)
+        if done.token_scores is not None:
+            pairs = self.counts[:, None] * q.shape[1]
+            sums = done.token_scores.sum(1)
+            self.token_total, self.token_seen = self.rules.scores.add(self.token_total, self.token_seen, sums, pairs)
+            needs = self.rules.selector.needs
+            p = probabilities(q, k, valid, scale) if "probabilities" in needs else None
+            self._seen = _Seen(p, k if "keys" in needs else None, v if "values" in needs else None)
+        if done.head_scores is not None:
+            self.head_importance = self.head_importance + done.head_scores
+        self._log.append(_Layer(self.positions, self.head_ids, done.value_rows, done.low_queries))
+        if not pruned:
+            return done.out
+        out = done.out.new_zeros((len(q), self.heads, *done.out.shape[2:]))
+        return out.index_put((rows, self.head_ids), done.out)
 
-    def _slots_hold(self, number: int) -> Tensor:
-        """Return int32 [B, n]: `number` in the slots that hold a token, 0 in the others."""
-        slots = torch.arange(self.positions.shape[1], device=self.positions.device)
-        counts = torch.tensor(self.counts, device=slots.device)
-        return (slots < counts[:, None]).to(torch.int32) * number
+    def advance(self, hidden: Tensor) -> Tensor:
+        """Leave the layer whose result [B, n, C] is given: decide who goes on.
 
-    def _count(self, layer: int, attended: Attended) -> None:
-        rows = attended.value_rows
-        if rows is None:
-            rows = torch.tensor(self.counts, dtype=torch.int32)[:, None].expand(self.head_ids.shape)
-        ids = self.head_ids.cpu()
-        self.values[layer].scatter_(1, ids, rows.cpu())
-        if attended.low_queries is not None:
-            self.low_queries[layer].scatter_(1, ids, attended.low_queries.cpu())
+        Returns the slots of the next layer [B, n', C]; after the last one [B, L, C]: every position with its state when
+        it was pruned, zeros where there was no token.
+        """
+        if self.layer + 1 == self.layers:
+            return self._restore(hidden)
+        if self.plan.heads[self.layer + 1] < self.plan.heads[self.layer]:
+            self._keep_heads(self.plan.heads[self.layer + 1])
+        if self.wanted.tokens:
+            hidden = self._keep_tokens(hidden)
+        self._seen = None
+        self.layer += 1
+        return hidden
 
-    def _leave(self, layer: int, hidden: Tensor) -> None:
-        """Store the state of all slots; those that go on overwrite it later."""
-        assert self._output is not None
-        self.survived.scatter_(1, self.positions, self._slots_hold(layer + 1))
-        self.heads_survived.scatter_(1, self.head_ids, torch.full_like(self.head_ids, layer + 1, dtype=torch.int32))
-        last = layer + 1 == self.info.layers
-        if last or any(plan[layer + 1] < count for plan, count in zip(self.token_plan, self.counts, strict=True)):
-            index = self.positions[..., None].expand(hidden.shape)
-            self._output.scatter_(1, index, hidden)
+    def record(self, info: ModelInfo) -> CascadeRun:
+        """Return what the finished pass kept, for a model of these sizes.
+
+        Raises
+        ------
+        InvalidValueError: the pass has not gone through all layers.
+        """
+        if len(self._log) < self.layers:
+            raise InvalidValueError(
+                f"{len(self._log)} of {self.layers} layers have run", where="CascadeState", expected="a finished pass"
+            )
+        batch = self.totals.shape[1]
+        # One column more than positions: what padding slots write lands there.
+        survived = torch.zeros((batch, self.length + 1), dtype=torch.int32)
+        heads_survived = torch.zeros((batch, self.heads), dtype=torch.int32)
+        values = torch.zeros((self.layers, batch, self.heads), dtype=torch.int32)
+        low = torch.zeros_like(values)
+        every_head = torch.arange(self.heads).expand(batch, -1)
+        for index, layer in enumerate(self._log):
+            positions = layer.positions.cpu()
+            number = torch.full_like(positions, index + 1, dtype=torch.int32)
+            survived.scatter_(1, torch.where(positions < 0, self.length, positions), number)
+            ids = every_head if layer.heads is None else layer.heads.cpu()
+            heads_survived.scatter_(1, ids, torch.full_like(ids, index + 1, dtype=torch.int32))
+            values[index].scatter_(1, ids, layer.values.cpu())
+            if layer.low_queries is not None:
+                low[index].scatter_(1, ids, layer.low_queries.cpu())
+        lengths = tuple(self.totals[0].tolist())
+        survived = survived[:, : self.length].contiguous()
+        return CascadeRun(self.schedule, info, lengths, survived, heads_survived, values, low)
+
+    def _measure(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, int]:
+        """Return the lengths of the sequences and how many slots the longest needs; notes what padding there is."""
+        if mask is None:
+            return torch.full((len(hidden),), self.length, device=hidden.device), self.length
+        lengths = mask.sum(1)
+        if torch.compiler.is_compiling():
+            self.padded = self.ragged = True
+            return lengths, self.length
+        each = lengths.tolist()
+        longest, shortest = max(each, default=0), min(each, default=0)
+        self.padded, self.ragged = shortest < self.length, shortest < longest
+        return lengths, longest
+
+    def _shrinks(self) -> bool:
+        """Whether any sequence loses a token between this layer and the next."""
+        here, there = self.layer, self.layer + 1
+        if self.ragged and not torch.compiler.is_compiling():
+            return not torch.equal(self.totals[there], self.totals[here])
+        return self.widths[there] < self.widths[here]
 
     def _keep_heads(self, kept: int) -> None:
-        index = topk_select(self.head_importance, kept)[1]
-        self.head_ids = self.head_ids.gather(1, index)
+        batch, heads = self.head_importance.shape
+        there, go_on = (torch.full((batch,), size, device=self.head_importance.device) for size in (heads, kept))
+        index = ragged_topk(self.head_importance, there, go_on, kept)
+        self.head_ids = index if self.head_ids is None else self.head_ids.gather(1, index)
         self.head_importance = self.head_importance.gather(1, index)
 
-    def _keep_tokens(self, kept: list[int], hidden: Tensor) -> Tensor:
-        scores = self.token_importance
-        if self.schedule.protect_first and scores.shape[1]:
-            scores = scores.clone()
-            scores[:, 0] = torch.inf
-        index = _select(scores, self.counts, kept)
-        self.counts = kept
-        self.token_importance = self.token_importance.gather(1, index)
-        self.positions = self.positions.gather(1, index)
-        self.positions = self.positions.where(self._slots_hold(1).bool(), self.width)
-        return _take(hidden, index)
+    def _view(self, hidden: Tensor) -> View:
+        seen = self._seen or _Seen()
+        keep, width = self.totals[self.layer + 1], self.widths[self.layer + 1]
+        slots = torch.arange(self.positions.shape[1], device=hidden.device)
+        # Slots keep the order of positions and nothing protected has left: it stands at either end.
+        protected = (slots < self.plan.sink) | (slots >= self.counts[:, None] - self.plan.recent)
+        places = self.positions if self._places is None else self._places.gather(1, self.positions.clamp(min=0))
+        return View(
+            importance=self.rules.scores.ranking(self.token_total, self.token_seen),
+            positions=places,
+            counts=self.counts,
+            keep=keep,
+            protected=protected,
+            layer=self.layer,
+            layers=self.layers,
+            width=width,
+            memory=self._memory,
+            probabilities=seen.probabilities,
+            hidden=hidden if "hidden" in self.rules.selector.needs else None,
+            keys=seen.keys,
+            values=seen.values,
+        )
+
+    def _keep_tokens(self, hidden: Tensor) -> Tensor:
+        view = self._view(hidden)
+        self._memory = self.rules.selector.observe(view)
+        if not self._shrinks():
+            return hidden
+        index = choose(self.rules.selector, view)
+        stays = None
+        if self.ragged:
+            stays = torch.arange(view.width, device=hidden.device) < view.keep[:, None]
+        self._store(hidden, _leaving(self.positions, index, stays))
+        self.token_total, self.token_seen = self.token_total.gather(1, index), self.token_seen.gather(1, index)
+        if self._memory is not None:
+            self._memory = self._memory.gather(1, index)
+        positions = self.positions.gather(1, index)
+        self.positions = positions if stays is None else torch.where(stays, positions, -1)
+        return gather_rows(hidden, index)
+
+    def _store(self, hidden: Tensor, positions: Tensor) -> None:
+        """Note the last state of the tokens in those slots whose position is not negative."""
+        if self._output is None:
+            shape = (len(hidden), self.length, hidden.shape[2])
+            self._output = hidden.new_zeros(shape) if self.padded else hidden.new_empty(shape)
+        self._output = scatter_rows_(self._output, positions, hidden)
+
+    def _restore(self, hidden: Tensor) -> Tensor:
+        if self._output is None and not self.padded:
+            return hidden
+        self._store(hidden, self.positions)
+        output, self._output = self._output, None
+        assert output is not None
+        return output
 
 
-def _select(scores: Tensor, counts: Sequence[int], kept: Sequence[int]) -> Tensor:
-    """Return the slots of the `kept[b]` highest of the first `counts[b]` scores of each row b, ascending, 0-padded."""
-    index = torch.zeros((len(kept), max(kept, default=0)), dtype=torch.int64, device=scores.device)
-    for (count, keep), group in rows_by(counts, kept).items():
-        if keep:
-            own = scores[group, :count].contiguous()
-            index[group, :keep] = topk_select(own, keep)[1]
-    return index
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What one layer computed: positions [B, n], heads [B, h] (None: all), and per kept head V rows, low queries."""
+
+    positions: Tensor
+    heads: Tensor | None
+    values: Tensor
+    low_queries: Tensor | None
 
 
-def _take(hidden: Tensor, index: Tensor) -> Tensor:
-    """Gather slots: [B, n, hidden] by [B, m] -> [B, m, hidden]."""
-    return hidden.gather(1, index[..., None].expand(*index.shape, hidden.shape[-1]))
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a selector asked for of the attention of the layer that runs now, as in View."""
+
+    probabilities: Tensor | None = None
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+
+def _leaving(positions: Tensor, index: Tensor, stays: Tensor | None) -> Tensor:
+    """Return positions [B, n] with -1 in the slots of `index` [B, m], where `stays` (None: all of them)."""
+    if stays is None:
+        return positions.scatter(1, index, -1)
+    # One slot more takes what the padding of the index writes.
+    behind = positions.shape[1]
+    return functional.pad(positions, (0, 1)).scatter(1, torch.where(stays, index, behind), -1)[:, :behind]

@@ -35,7 +35,7 @@ def model_info(model: nn.Module, family: str) -> ModelInfo:
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         hidden=config.hidden_size,
         intermediate=config.intermediate_size,
-        vocab=config.vocab_size,
+        vocab=getattr(config, "vocab_size", 0),
         parameters=_parameters(model),
         dtype=dtype_name(floating),
     )

@@ -20,7 +20,7 @@ from transformers import (
 
 from sparsecore import cascade
 from sparsecore.cascade import Schedule
-from sparsecore.errors import InvalidValueError, UnsupportedError
+from sparsecore.errors import InvalidValueError, ShapeError, UnsupportedError
 
 LENGTHS = (30, 17, 5, 1)
 SCHEDULES = {
@@ -140,8 +140,9 @@ def test_keep_all_equals_the_unmodified_model(attention: str, seed: int) -> None
         with cascade.apply(model, Schedule()) as handle:
             during = model(**batch)
     real = batch["attention_mask"].bool()
-    assert torch.equal(during.last_hidden_state, before.last_hidden_state)
-    assert torch.equal(during.pooler_output, before.pooler_output)
+    torch.testing.assert_close(during.last_hidden_state[real], before.last_hidden_state[real], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(during.pooler_output, before.pooler_output, atol=1e-5, rtol=1e-5)
+    assert int(during.last_hidden_state[~real].count_nonzero()) == 0
     assert torch.equal(handle.last_run.keep_mask, real)
     assert handle.last_run.token_keep == handle.last_run.head_keep == 1.0
 
@@ -226,10 +227,12 @@ def test_heads_on_the_body(seed: int) -> None:
         with torch.no_grad():
             before = model(**batch).logits
             with cascade.apply(model, Schedule()):
-                assert torch.equal(model(**batch).logits, before)
+                found = model(**batch).logits
             with cascade.apply(model, Schedule(token_keep=0.5)) as handle:
                 assert model(**batch).logits.shape == before.shape
                 as_tuple = model(**batch, return_dict=False)
+            real = batch["attention_mask"].bool() if kind is BertForMaskedLM else slice(None)
+            torch.testing.assert_close(found[real], before[real], atol=1e-5, rtol=1e-5)
             assert isinstance(as_tuple, tuple)
             assert handle.last_run.keep_mask.shape == (4, 30)
 
@@ -350,7 +353,7 @@ def test_what_is_refused(seed: int) -> None:
     with pytest.raises(InvalidValueError, match="the schedule is a str"):
         cascade.apply(model, "spatten-bert")  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match=r"starts with 1: \[1, 0.5, ...\]"):
-        Schedule(token_keep=[0.5, 0.5])
+        cascade.apply(model, Schedule(token_keep=[0.5] * 4))
     with pytest.raises(InvalidValueError, match="3 ratios"):
         cascade.apply(model, Schedule(token_keep=[1, 1, 1]))
     handle = cascade.apply(model, Schedule(token_keep=0.5))
@@ -368,8 +371,13 @@ def test_what_is_refused(seed: int) -> None:
     for message, more in calls.items():
         with pytest.raises(UnsupportedError, match=message):
             model(**{**batch, **more})
-    with pytest.raises(UnsupportedError, match="by itself"):
-        model.encoder(torch.zeros(1, 3, 48))
+    for part in (model.encoder, model.encoder.layer[1], model.encoder.layer[1].attention.self):
+        with pytest.raises(UnsupportedError, match="by itself"):
+            part(torch.zeros(1, 3, 48))
+    with pytest.raises(ShapeError, match=r"mask is \[2, 5\]"):
+        model(batch["input_ids"], attention_mask=batch["attention_mask"][:, :5])
+    with pytest.raises(InvalidValueError, match="49 positions"):
+        model(torch.ones((1, 49), dtype=torch.int64))
     model.train()
     with pytest.raises(UnsupportedError, match="eval mode"):
         model(**batch)
@@ -386,11 +394,13 @@ def test_roberta(seed: int) -> None:
     with torch.no_grad():
         before = model(**batch).last_hidden_state
         with cascade.apply(model, Schedule()):
-            assert torch.equal(model(**batch).last_hidden_state, before)
+            found = model(**batch).last_hidden_state
         with cascade.apply(model, schedule) as handle:
             whole = model(**batch).last_hidden_state
             run = handle.last_run
             alone = model(batch["input_ids"][1:2, :17]).last_hidden_state
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(found[real], before[real], atol=1e-5, rtol=1e-5)
     assert run.token_counts[:, 0].tolist() == list(schedule.token_counts(30, 4))
     assert torch.equal(handle.last_run.survived[0], run.survived[1, :17])
     torch.testing.assert_close(alone[0], whole[1, :17], atol=2e-5, rtol=2e-5)

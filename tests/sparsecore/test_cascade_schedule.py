@@ -5,6 +5,7 @@ import math
 import random
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,9 +35,11 @@ def test_token_counts_meet_the_mean_of_all_layers(keep: float, spread: float, le
     assert list(counts) == sorted(counts, reverse=True)
     assert counts[:whole] == (length,) * whole
     assert min(counts) >= 1
-    # No other counts with these whole layers and at least one token in each come closer.
-    reachable = max(whole * length + (layers - whole), keep * length * layers)
-    assert abs(sum(counts) - reachable) <= 0.5 + 1e-6
+    # Each count is rounded down, and no layer is left without a token.
+    ideal = keep * length * layers
+    assert ideal - (layers - whole) - 1e-6 <= sum(counts) <= max(ideal, whole * length) + (layers - whole) + 1e-6
+    if min(counts) > 1:
+        assert sum(counts) <= ideal + 1e-6
 
 
 def test_published_line() -> None:
@@ -77,6 +80,8 @@ def test_short_sequences() -> None:
     assert schedule.token_counts(0, 6) == (0,) * 6
     assert schedule.token_counts(1, 6) == (1,) * 6
     assert schedule.token_counts(2, 6) == (2, 1, 1, 1, 1, 1)
+    assert Schedule(token_keep=0.3, sink=2, recent=2).token_counts(3, 6) == (3,) * 6
+    assert Schedule(token_keep=0.3, sink=2, recent=2).token_counts(9, 6)[-1] == 4
     assert [schedule.value_count(keys, 0) for keys in (0, 1, 9, 10, 29, 30)] == [0, 1, 1, 1, 2, 3]
 
 
@@ -92,8 +97,13 @@ def test_short_sequences() -> None:
         {"token_keep": []},
         {"token_keep": [1.0, 0.5, 0.6]},
         {"token_keep": [1.0, 0.0]},
-        {"token_keep": [0.9, 0.5]},
-        {"head_keep": [0.5]},
+        {"token_keep": [384, 0.5]},
+        {"token_keep": [384, 200.5]},
+        {"token_keep": [200, 384]},
+        {"head_keep": [12, -1]},
+        {"value_keep": [2, 1]},
+        {"recent": -1},
+        {"sink": 0.5},
         {"head_keep": 2},
         {"value_keep": 0},
         {"spread": 1.1},
@@ -108,6 +118,42 @@ def test_bad_values_are_named(fields: dict[str, object]) -> None:
     with pytest.raises(InvalidValueError) as caught:
         Schedule(**fields)  # type: ignore[arg-type]
     assert next(iter(fields)) in str(caught.value) or "lsb_bits" in str(caught.value)
+
+
+def test_resolve_gives_the_counts_of_every_sequence(seed: int) -> None:
+    draw = random.Random(seed)
+    lengths = [draw.randint(0, 300) for _ in range(5)]
+    schedule = Schedule(token_keep=draw.uniform(0.3, 1), head_keep=0.8, value_keep=0.5, sink=3, recent=2)
+    found = schedule.resolve(lengths, layers=6, heads=12)
+    assert found.lengths == tuple(lengths)
+    assert found.heads == schedule.head_counts(12, 6)
+    shares = []
+    for sequence, length in enumerate(lengths):
+        for layer, count in enumerate(schedule.token_counts(length, 6)):
+            assert found.tokens[layer][sequence] == count
+            assert found.values[layer][sequence] == schedule.value_count(count, layer)
+            shares += [count / length] if length else []
+    assert found.token_keep == pytest.approx(sum(shares) / len(shares) if shares else 1.0)
+    assert schedule.resolve(torch.tensor(lengths), layers=6, heads=12) == found
+    assert schedule.resolve(lengths[0], layers=6, heads=12).tokens == tuple((layer[0],) for layer in found.tokens)
+    plan = schedule.plan(6, 12)
+    assert plan.counts(torch.tensor(lengths)).tolist() == [list(layer) for layer in found.tokens]
+    with pytest.raises(InvalidValueError, match=r"more than 0\.167, the smallest possible mean"):
+        Schedule(token_keep=0.1).resolve(10, layers=6, heads=12)
+
+
+def test_lists_of_counts() -> None:
+    schedule = Schedule(token_keep=[384, 200, 64, 2], head_keep=[12, 12, 6, 1])
+    assert schedule.token_counts(384, 4) == (384, 200, 64, 2)
+    assert schedule.token_counts(100, 4) == (100, 100, 64, 2)
+    assert schedule.head_counts(12, 4) == (12, 12, 6, 1)
+    assert Schedule.from_json(schedule.to_json()) == schedule
+    with pytest.raises(InvalidValueError, match="384 for a sequence of 385 tokens"):
+        schedule.resolve(385, layers=4, heads=12)
+    with pytest.raises(InvalidValueError, match="at most 8"):
+        schedule.check(4, 8)
+    with pytest.raises(InvalidValueError, match=r"starts with 16: \[16, 12, ...\]"):
+        schedule.check(4, 16)
 
 
 def test_check_against_the_depth() -> None:
