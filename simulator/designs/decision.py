@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from simulator.errors import InvalidValueError
 from simulator.workload.decisions import Decision
-from simulator.workload.ops import Place
+from simulator.workload.ops import AttentionOp, Kind, Place
 
-__all__ = ["AttentionTensors", "HeadChoice", "Rule", "decide", "exact_attention"]
+__all__ = ["AttentionTensors", "HeadChoice", "Rule", "decide", "exact_attention", "uniform"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -145,6 +145,28 @@ def decide(rule: Rule, place: Place, tensors: AttentionTensors, keep_mask: bool 
         extra={name: _rows([c.extra[name] for c in choices], queries) for name in extra},
         mask=np.stack([c.kept for c in choices]) if keep_mask and choices else None,
         output_error=(missed / whole) ** 0.5 if whole else 0.0,
+    )
+
+
+def uniform(rule: Rule, op: AttentionOp, candidates: int, kept: int, kind: Kind, **extra: int) -> Decision:
+    """Return a decision with the same counts for every query of `op`: what fractions stand for, without tensors."""
+    layer, sequence, phase, step = op.place
+
+    def full(count: int) -> npt.NDArray[np.int32]:
+        return np.full((len(op.heads), op.queries), count, np.int32)
+
+    return Decision(
+        rule=rule.name,
+        layer=layer,
+        sequence=sequence,
+        phase=phase,
+        step=step,
+        key_rows=(op.keys,) * len(op.heads),
+        value_rows=(op.keys,) * len(op.heads),
+        candidates=full(candidates),
+        values=full(kept),
+        extra={name: full(count) for name, count in extra.items()},
+        kind=kind,
     )
 
 
