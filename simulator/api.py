@@ -26,6 +26,8 @@ from simulator.workload.reader import read_workload
 
 __all__ = ["Comparison", "compare", "run"]
 
+MOST_REMARKS = 12  # of a design on how it runs single ops
+
 
 def run(
     workload: Workload | str | os.PathLike[str],
@@ -215,6 +217,10 @@ def _notes(ledger: Ledger) -> tuple[str, ...]:
     notes = list(ledger.workload.notes)
     if not design.prunes:
         notes.append("the design does not prune: attention and linear layers are run in their dense form")
+    remarks = list(ledger.remarks)
+    notes += remarks[:MOST_REMARKS]
+    if len(remarks) > MOST_REMARKS:
+        notes.append(f"and {len(remarks) - MOST_REMARKS} more remarks of this kind")
     dram = [energy for energy in ledger.energies.values() if energy.group == "dram"]
     if dram:
         low, high = (sum(getattr(energy, end) for energy in dram) * 1e-12 for end in ("low_pj", "high_pj"))

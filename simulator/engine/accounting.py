@@ -73,6 +73,7 @@ class Ledger:
     cycles: int = 0
     energies: dict[str, Energy] = field(default_factory=dict)
     open_choices: dict[str, tuple[str, Kind, str]] = field(default_factory=dict)
+    remarks: dict[str, None] = field(default_factory=dict)
     _layers: dict[tuple[str, int | None], _Group] = field(default_factory=lambda: defaultdict(_Group))
     _units: dict[str, _Unit] = field(default_factory=lambda: defaultdict(_Unit))
     _traffic: dict[str, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
@@ -134,6 +135,7 @@ class Ledger:
             group.estimated += self.design.seconds(self.design.estimated(op, rows, "analytical").cycles)
         self.cycles += cost.cycles
         self.open_choices.update(self.design.inputs(op))
+        self.remarks.update(dict.fromkeys(self.design.remarks(op)))
         group.cycles += cost.cycles
         group.seconds += self.design.seconds(cost.cycles)
         group.useful_bytes += sum(t.useful_bytes for t in cost.traffic.values())

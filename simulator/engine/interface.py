@@ -279,6 +279,10 @@ class Design(ABC):
         """Return what the design assumed for `op` beyond the workload: name -> (value, kind, source)."""
         return {}
 
+    def remarks(self, op: Op) -> tuple[str, ...]:
+        """Return what a reader of the result should know about how `op` is run, in sentences; equal ones print once."""
+        return ()
+
     def cost(self, op: Op, rows: Rows | None, cycle: int) -> Cost:
         """Return the cost of `op` started at `cycle`; equal ops are simulated once.
 

@@ -244,25 +244,6 @@ def test_the_eighth_is_eight_times_slower_where_compute_binds() -> None:
     assert cost(op, "spatten-eighth").cycles / cost(op).cycles == pytest.approx(8, rel=0.02)
 
 
-def test_systolic_summarisation_keeps_the_array_busy() -> None:
-    op = attention(384, heads=12)
-    result = cost(op, "systolic")
-    tiles = (64 // 32) * (384 // 32)
-    assert result.busy_cycles["array"] >= 12 * 2 * tiles * 384
-    assert result.busy_cycles["array"] / result.cycles > 0.9
-
-
-def test_systolic_linear_is_the_larger_of_array_and_memory() -> None:
-    many = LinearOp(0, "x", 0, "summarise", 0, 128, 768, 3072)
-    result = cost(many, "systolic")
-    assert result.cycles == (768 // 32) * (3072 // 32) * 128 + 62
-    assert result.traffic["weight"].useful_bytes == 768 * 3072 * 12 // 8
-    wide = cost(LinearOp(0, "x", 0, "generate", 0, 1, 768, 3072), "systolic", array__rows=1, array__columns=1024)
-    assert wide.cycles == wide.dram_active_cycles + 1023  # a vector on a wide array waits for its weights
-    pruned = LinearOp(0, "x", 0, "summarise", 0, 128, 768, 3072, "2:4", 0.5)
-    assert design("systolic").dense(pruned).operations == many.operations
-
-
 def test_what_each_design_runs() -> None:
     linear = LinearOp(0, "x", 0, "summarise", 0, 8, 64, 64)
     assert [design(arch).runs(linear) for arch in ("spatten", "spatten-eighth", "systolic")] == [False, False, True]

@@ -22,7 +22,6 @@ from simulator.units import (
     SoftmaxSettings,
     Sram,
     SramSettings,
-    SystolicArray,
     TopK,
     TopKSettings,
     ZeroEliminator,
@@ -129,24 +128,6 @@ def test_zero_eliminator_shifts_every_item_to_its_place(width: int, seed: int) -
     kept = [item for item in items if item]
     assert [item for item, _ in word] == kept + [0] * (width - len(kept))
     assert ZeroEliminator(width).latency == 1 + layers
-
-
-@given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 6))
-def test_systolic_tile_equals_a_stepped_array(streamed: int, rows: int, columns: int) -> None:
-    """Operands move right, sums move down, one step a cycle; the last sum leaves the last row in the last cycle."""
-    last = 0
-    for m in range(streamed):
-        for r in range(rows):
-            for c in range(columns):
-                last = max(last, m + r + c)  # cycle (from 0) in which PE (r, c) works on row m
-    assert SystolicArray(rows, columns).tile_cycles(streamed) == last + 1
-
-
-def test_systolic_tiles() -> None:
-    array = SystolicArray(32, 32)
-    assert array.tiles(64, 384) == 2 * 12
-    assert array.occupied_cycles(384, 64, 384) == 24 * 384
-    assert array.occupied_cycles(1, 64, 384) == 24 * 32  # a tile cannot be loaded faster than its rows
 
 
 def test_fetcher_space_and_bound() -> None:

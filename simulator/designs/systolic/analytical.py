@@ -75,8 +75,7 @@ class AttentionEstimate:
     @cached_property
     def array_cycles(self) -> int:
         """Cycles in which a head keeps the array, Q x K and probabilities x V."""
-        whole, rest = divmod(self.plan.queries, self.plan.block)
-        return sum(sum(self._block(rows)) * count for rows, count in ((self.plan.block, whole), (rest, 1)) if rows)
+        return sum(sum(self._block(rows)) * count for rows, count in self.plan.blocks)
 
     @property
     def softmax_cycles(self) -> int:
@@ -86,7 +85,7 @@ class AttentionEstimate:
     def _block(self, rows: int) -> tuple[int, int]:
         """Cycles of the array for `rows` queries: Q x K, probabilities x V."""
         keys, dim = self.op.keys, self.op.head_dim
-        return self.array.occupied_cycles(rows, dim, keys), self.array.occupied_cycles(rows, keys, dim)
+        return self.array.occupied_cycles((rows, dim, keys)), self.array.occupied_cycles((rows, keys, dim))
 
     def _bounds(self) -> Iterator[Bound]:
         heads, plan, drain = self.op.kv_heads, self.plan, self.array.drain_cycles()

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from simulator.designs.systolic.linear import LINEAR_READS, LINEAR_WRITES
 from simulator.engine.event import Action, Engine, Span
 from simulator.engine.interface import row_bytes
 from simulator.engine.stations import Batch, Buffer, FetchQueue, Station
@@ -18,7 +19,7 @@ from simulator.workload.ir import AttentionOp
 
 __all__ = ["STREAMS", "HeadPlan", "SystolicRun"]
 
-STREAMS = ("key", "value", "query", "output", "weight", "activation", "linear_output")
+STREAMS = ("key", "value", "query", "output", *LINEAR_READS, *LINEAR_WRITES)
 KEY, VALUE, QUERY, OUTPUT = range(4)
 _QUEUE = 1 << 30  # the array's work list is in memory: it never refuses
 
@@ -37,6 +38,12 @@ class HeadPlan:
     block: int
     operand_bytes: int
     score_bytes: int
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """Queries of a block, and how many blocks of a head have so many."""
+        whole, rest = divmod(self.queries, self.block)
+        return tuple((rows, count) for rows, count in ((self.block, whole), (rest, 1)) if rows and count)
 
     @staticmethod
     def of(op: AttentionOp, buffer_bytes: int, array_rows: int, element_bits: int) -> HeadPlan:
@@ -126,7 +133,7 @@ class SystolicRun:
     def _occupied(self, batch: Batch) -> int:
         _, rows, kind = batch.owner
         inner, outputs = (self.op.head_dim, self.op.keys) if kind == "scores" else (self.op.keys, self.op.head_dim)
-        return self.array.occupied_cycles(rows, inner, outputs)
+        return self.array.occupied_cycles((rows, inner, outputs))
 
     def _after_array(self, batch: Batch, accepted: Action) -> None:
         accepted()

@@ -1,7 +1,8 @@
-"""The systolic baseline as a design: dense attention and linear layers."""
+"""A systolic array as a design: dense attention and linear layers."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import ClassVar
 
 from simulator.designs.systolic.analytical import AttentionEstimate
 from simulator.designs.systolic.attention import STREAMS, HeadPlan, SystolicRun
+from simulator.designs.systolic.linear import LINEAR_WRITES, Mapping, Streaming
 from simulator.designs.systolic.settings import SystolicSettings
+from simulator.designs.systolic.tiling import Storage, parse_tiling
 from simulator.engine.analytical import Dram, IdealDram, StreamEstimate, closed_forms
 from simulator.engine.interface import Cost, Design, Energy, Fidelity, Op, Rows
 from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
+from simulator.errors import InvalidValueError, UnsupportedError
 from simulator.memory import Traffic
 from simulator.memory.stream import StreamTimer
 from simulator.tech import Area, Constant, Silicon, SramMacro, Technology
@@ -22,16 +26,16 @@ from simulator.workload.ir import AttentionOp, LinearOp
 
 __all__ = ["Systolic"]
 
-ACCUMULATOR_BITS = 32  # partial sums, and values in the softmax (fp32)
+SOFTMAX_BITS = 32  # values in the softmax (fp32)
 
 
 class Systolic(Design):
-    """A weight-stationary array without any pruning; ops come to it in their dense form."""
+    """An array of one dataflow without any pruning; ops come to it in their dense form."""
 
     settings_model = SystolicSettings
     folder = Path(__file__).parent
     streams = STREAMS
-    written_streams = frozenset(("output", "linear_output"))
+    written_streams = frozenset(("output", *LINEAR_WRITES))
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
         "array": ("logic.array", "sram.buffer"),
         "softmax": ("logic.softmax",),
@@ -46,7 +50,9 @@ class Systolic(Design):
     def __init__(self, settings: SystolicSettings, seed: int = 0) -> None:
         super().__init__(settings, seed)
         self.settings = settings
-        self.array = SystolicArray(settings.array.rows, settings.array.columns)
+        shape = settings.array
+        self.array = SystolicArray(shape.rows, shape.columns, shape.dataflow, shape.overlap)
+        self.tiling = parse_tiling(settings.tiling)
         self.softmax = Softmax(settings.softmax)
         self.streaming = StreamTimer(self.memory)
         technology = Technology(settings.technology)
@@ -125,52 +131,68 @@ class Systolic(Design):
 
     def _counted(self, op: AttentionOp, plan: HeadPlan, cost: Cost) -> Cost:
         """Return `cost` with the operations and events of an attention op."""
-        bits, traffic = self.settings.array.element_bits, cost.traffic
+        bits, sum_bits = self.settings.array.element_bits, self.settings.array.accumulator_bits
+        traffic = cost.traffic
         pairs = op.kv_heads * plan.queries * op.keys
         macs = 2 * pairs * op.head_dim
         operands = op.kv_heads * (2 * op.keys + plan.queries) * op.head_dim
-        blocks = op.kv_heads * -(-plan.queries // plan.block)
-        # Stationary tiles (K, V) are read once a block; streamed rows (Q, probabilities) once for each column of tiles;
-        # the softmax reads each score once.
-        rows, width = op.kv_heads * plan.queries, self.array.columns
-        streamed = rows * op.head_dim * -(-op.keys // width) + pairs * -(-op.head_dim // width)
-        read = 2 * blocks * op.keys * op.head_dim + streamed + pairs
+        read, written = pairs * bits, (operands + pairs) * bits  # the softmax reads each score and writes a probability
+        for rows, count in plan.blocks:
+            for product in ((rows, op.head_dim, op.keys), (rows, op.keys, op.head_dim)):
+                inputs, held, sums, again = self.array.accesses(product)
+                read += op.kv_heads * count * ((inputs + held) * bits + again * sum_bits)
+                # Complete results leave at the operands' width, what is added up further at that of the sums.
+                partial = sums - product[0] * product[2]
+                written += op.kv_heads * count * ((sums - partial) * bits + partial * sum_bits)
         events = {
             "macs": float(macs),
             "probabilities": float(pairs),
-            "bits_written": float((operands + 2 * pairs) * bits),
-            "bits_read": float(read * bits),
+            "bits_written": float(written),
+            "bits_read": float(read),
         }
         operations = {"fetcher": sum(t.bursts for t in traffic.values()), "array": 2 * macs, "softmax": pairs}
         return replace(cost, operations=operations, events=events)
 
-    def _linear(self, op: LinearOp, streaming: StreamTimer | StreamEstimate) -> Cost:
-        """Double-buffered: max(array, DRAM) + drain, with all weights read once for each block of rows that fits."""
-        width, inner, outputs = self.settings.linear_bits, op.in_features, op.out_features
-        row = -(-inner * width // 8)
-        block = min(op.tokens, max(self.settings.sram.bytes // 2 // row, 1))
-        blocks = -(-op.tokens // block)
-        whole, rest = divmod(op.tokens, block)
-        occupied = whole * self.array.occupied_cycles(block, inner, outputs)
-        occupied += self.array.occupied_cycles(rest, inner, outputs) if rest else 0
-        moves = {
-            "weight": streaming.time(-(-inner * outputs * width // 8) * blocks),
-            "activation": streaming.time(op.tokens * row),
-            "linear_output": streaming.time(op.tokens * -(-outputs * width // 8), True),
-        }
-        dram = sum(move.cycles for move in moves.values())
-        macs = op.tokens * inner * outputs
-        traffic: dict[str, Traffic] = {name: move.traffic for name, move in moves.items()}
-        read = op.tokens * inner * -(-outputs // self.array.columns) + inner * outputs * blocks
-        events = {
-            "macs": float(macs),
-            "bits_written": float((op.tokens * inner + inner * outputs * blocks) * width),
-            "bits_read": float(read * width),
-        }
+    def mapping(self, op: LinearOp) -> Mapping:
+        """Return how a linear layer is laid over array and buffer.
+
+        Raises
+        ------
+        UnsupportedError: not even the smallest tiles fit. InvalidValueError: the tiling of the settings is not legal.
+        """
+        s, whole = self.settings, (op.tokens, op.in_features, op.out_features)
+        bits = (s.linear_bits, s.linear_bits, s.array.accumulator_bits, s.linear_bits)
+        storage = Storage(s.sram.bytes, s.sram.double_buffered, *bits)
+        if s.sram.keeps_activations:
+            resident = Mapping(whole, self.array, replace(storage, resident=True), self.tiling)
+            with suppress(UnsupportedError, InvalidValueError):  # they do not fit beside the tiles
+                resident.tiles  # noqa: B018 (is found once, here or later)
+                return resident
+        return Mapping(whole, self.array, storage, self.tiling)
+
+    def _linear(self, op: LinearOp, streaming: Streaming) -> Cost:
+        mapping = self.mapping(op)
+        moves = mapping.moves(streaming)
+        cycles, dram = mapping.cycles(streaming)
+        macs = op.tokens * op.in_features * op.out_features
+        traffic = {name: move.traffic for name, move in moves.items()}
         operations = {"fetcher": sum(t.bursts for t in traffic.values()), "array": 2 * macs}
-        cycles = max(occupied, dram) + self.array.drain_cycles()
         opened = float(self.memory_spec.units * dram)  # a stream keeps a row open in each of them
-        return Cost(cycles, dram, opened, {"fetcher": dram, "array": occupied}, operations, traffic, events)
+        busy = {"fetcher": dram, "array": min(mapping.array_cycles, cycles)}
+        return Cost(cycles, dram, opened, busy, operations, traffic, {"macs": float(macs), **mapping.accesses()})
+
+    def remarks(self, op: Op) -> tuple[str, ...]:
+        """Return the tiling of a linear layer, its DRAM bytes, and the cycles of the array alone."""
+        if not isinstance(op, LinearOp) or not op.tokens:
+            return ()
+        mapping = self.mapping(op)
+        whole = "{} x {} x {}".format(*mapping.whole)
+        stall_free = self.array.stall_free_cycles(mapping.whole)
+        return (
+            f"linear {whole}: tiling {mapping.tiles}, {sum(mapping.bytes.values())} DRAM bytes"
+            f"{' (inputs and outputs stay on the chip)' if mapping.storage.resident else ''}, "
+            f"{mapping.array_cycles} cycles of the array, {stall_free} if nothing were cut",
+        )
 
     def dense(self, op: Op) -> Op:
         """Return `op` as the array sees it: a pruned weight is stored and multiplied with its zeros."""
@@ -210,8 +232,8 @@ class Systolic(Design):
     def _registers(self) -> dict[str, float]:
         """Register bits: two operands and a partial sum in every cell; a word in each stage of the softmax."""
         bits, cells = self.settings.array.element_bits, self.array.multipliers
-        softmax = self.softmax.latency * self.softmax.settings.parallelism * ACCUMULATOR_BITS
-        return {"array": float(cells * (3 * bits + ACCUMULATOR_BITS)), "softmax": float(softmax)}
+        softmax = self.softmax.latency * self.softmax.settings.parallelism * SOFTMAX_BITS
+        return {"array": float(cells * (3 * bits + self.settings.array.accumulator_bits)), "softmax": float(softmax)}
 
     @cached_property
     def _leakage(self) -> Constant:
@@ -223,7 +245,7 @@ class Systolic(Design):
         lanes = self.softmax.settings.parallelism * (1 + EXPONENT_ORDER)
         return (
             silicon.multipliers("array.multipliers", cells, bits),
-            silicon.adders("array.adders", cells, ACCUMULATOR_BITS),
+            silicon.adders("array.adders", cells, self.settings.array.accumulator_bits),
             silicon.registers("array.registers", self._registers["array"]),
             silicon.floating("softmax.floating_point", lanes, lanes),
             silicon.adders("softmax.dividers", self.softmax.settings.parallelism * DIVIDER_BITS, DIVIDER_BITS),

@@ -1,4 +1,4 @@
-"""The parameters of the systolic baseline."""
+"""The parameters of a systolic array."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from simulator.engine.interface import DesignSettings
 from simulator.settings import Settings
 from simulator.tech import SiliconSettings
 from simulator.units import ArithmeticSettings, FetcherSettings, SoftmaxSettings
+from simulator.units.systolic import Dataflow
 
 __all__ = ["SystolicSettings"]
 
@@ -17,13 +18,18 @@ class ArraySettings(Settings):
 
     rows: int = Field(ge=1)
     columns: int = Field(ge=1)
+    dataflow: Dataflow = Field(description="what stays in the array: ws weights, os outputs, is inputs")
+    overlap: bool = Field(description="false: one fold after the other, as SCALE-Sim; true: loading beside the stream")
     element_bits: int = Field(ge=1, le=64)
+    accumulator_bits: int = Field(ge=1, le=64)
 
 
 class BufferSettings(Settings):
     """The buffer for operands and scores."""
 
     bytes: int = Field(ge=1)
+    double_buffered: bool = Field(description="the next tile of a linear layer is loaded beside the one in use")
+    keeps_activations: bool = Field(description="inputs and outputs of linear layers stay on the chip where they fit")
     macro_bytes: int = Field(ge=1)
     port_bits: int = Field(ge=1)
     table: str
@@ -36,6 +42,7 @@ class SystolicSettings(DesignSettings):
     softmax: SoftmaxSettings
     sram: BufferSettings
     fetcher: FetcherSettings
+    tiling: str = Field("least", description="of linear layers: least, or MxKxN:LOOPS as 128x64x256:nmk")
     linear_bits: int = Field(ge=1, le=64, description="stored width of weights and activations of linear layers")
     output_bits: int = Field(ge=1, le=64, description="stored width of the attention output")
     energy: ArithmeticSettings
