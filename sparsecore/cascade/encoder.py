@@ -9,10 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from simulator.workload.ir import ModelInfo
 from sparsecore.cascade.handle import Handle
+from sparsecore.cascade.projections import NarrowProjections
+from sparsecore.cascade.rules import Rules
 from sparsecore.cascade.schedule import Schedule
-from sparsecore.cascade.state import CascadeState, Rules
+from sparsecore.cascade.state import CascadeState
 from sparsecore.errors import InvalidValueError, UnsupportedError
+from sparsecore.models.block import Block
 from sparsecore.models.blocks import block_of, layers_of
 
 __all__ = ["EncoderHandle"]
@@ -27,16 +31,19 @@ _OUTPUTS = ("output_attentions", "output_hidden_states")
 class EncoderHandle(Handle):
     """Cascade pruning of an encoder."""
 
-    def __init__(self, model: nn.Module, schedule: Schedule, rules: Rules) -> None:
+    def __init__(self, model: nn.Module, schedule: Schedule, **choices: Any) -> None:
         super().__init__(model, schedule)
-        self.rules = rules
         config: Any = self.body.config
         if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
             raise UnsupportedError("cascade pruning of a decoder is not supported", where="config.is_decoder")
-        layers = layers_of(model, block_of(model))
-        schedule.check(self.info.layers, self.info.heads)
+        block = block_of(model)
+        layers = layers_of(model, block)
+        _check_heads(layers, block, self.info)
+        self.rules = Rules.of(schedule, self.info.layers, self.info.heads, **choices)
+        self.schedule = self.rules.schedule
         self._inputs = tuple(inspect.signature(type(self.body).forward).parameters)[1:]
         self._positions = _positions(self.body)
+        self._narrow = NarrowProjections(layers, block, self.info.head_dim) if self.rules.narrows else None
         _register()
         self._configs = _switch(self.body, config)
         self._hooks = [
@@ -45,6 +52,12 @@ class EncoderHandle(Handle):
             *(layer.register_forward_hook(self._leave, with_kwargs=True) for layer in layers),
             self.body.register_forward_hook(self._end, with_kwargs=True),
         ]
+        if self._narrow is not None:
+            for layer in layers:
+                self._hooks += [
+                    layer.register_forward_pre_hook(self._narrow_layer, with_kwargs=True),
+                    layer.register_forward_hook(self._widen_layer, always_call=True),
+                ]
 
     def remove(self) -> None:
         """Give the model its own forward back; the handle keeps `last_run`. A second call does nothing."""
@@ -52,6 +65,8 @@ class EncoderHandle(Handle):
         for module, config in self._configs:
             module.config = config
         self._configs = []
+        if self._narrow is not None:
+            self._narrow.remove()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A pickled model may be the first in its process."""
@@ -60,8 +75,7 @@ class EncoderHandle(Handle):
 
     def _begin(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         self._check_call(dict(zip(self._inputs, args, strict=False)) | kwargs)
-        state = CascadeState(self.schedule, self.info.layers, self.info.heads, rules=self.rules)
-        return args, kwargs | {_KEYWORD: state}
+        return args, kwargs | {_KEYWORD: CascadeState(self.rules)}
 
     def _enter(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         hidden, mask = args[0], args[1] if len(args) > 1 else kwargs.get("attention_mask")
@@ -69,6 +83,14 @@ class EncoderHandle(Handle):
 
     def _leave(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
         return _state_of(kwargs).advance(output)
+
+    def _narrow_layer(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert self._narrow is not None
+        self._narrow.enter(_state_of(kwargs).head_ids)
+
+    def _widen_layer(self, layer: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        assert self._narrow is not None
+        self._narrow.leave()
 
     def _end(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self._last = state = _state_of(kwargs)
@@ -111,6 +133,18 @@ def _state_of(kwargs: Mapping[str, Any]) -> CascadeState:
             hint="call the model, or remove the handle",
         )
     return state
+
+
+def _check_heads(layers: nn.ModuleList, block: Block, info: ModelInfo) -> None:
+    """Raise UnsupportedError where a layer has other heads than the config says, as after compaction."""
+    for number, layer in enumerate(layers):
+        width: Any = getattr(layer.get_submodule(block.queries), "out_features", None)
+        if width != info.heads * info.head_dim:
+            raise UnsupportedError(
+                f"layer {number} has {width} query features",
+                where=block.queries,
+                expected=f"{info.heads} heads of {info.head_dim} in every layer",
+            )
 
 
 def _positions(body: nn.Module) -> int:

@@ -86,26 +86,15 @@ class Schedule:
         if self.value_bits is not None:
             _check_bits(self.value_bits, "value_bits", 2)
 
-    def plan(self, layers: int, heads: int, first_whole: bool = True) -> Plan:
+    def plan(self, layers: int, heads: int) -> Plan:
         """Return the schedule of a model of `layers` layers of `heads` heads, one entry a layer.
-
-        Parameters
-        ----------
-        first_whole: the first layer has to compute everything, since nothing is known before it (every forward pass of
-            an encoder; not a generation step, which knows the steps before).
 
         Raises
         ------
-        InvalidValueError: a list of another length, more heads than there are, a mean that the untouched layers alone
-            exceed (the smallest possible one is named), or a first layer that prunes.
+        InvalidValueError: a list of another length, more heads than there are, or a mean that the untouched layers
+            alone exceed (the smallest possible one is named).
         """
-        kept_heads = self.head_counts(heads, layers)
-        plan = self._plan(layers, kept_heads)
-        if first_whole:
-            if not plan.absolute:
-                _check_first(plan.tokens[0], 1, "token_keep", self.token_keep)
-            _check_first(kept_heads[0], heads, "head_keep", self.head_keep)
-        return plan
+        return self._plan(layers, self.head_counts(heads, layers))
 
     def _plan(self, layers: int, heads: tuple[int, ...]) -> Plan:
         tokens = _per_layer(self.token_keep, self.token_untouched, self.spread, layers, "token_keep")
@@ -122,10 +111,11 @@ class Schedule:
 
         Raises
         ------
-        InvalidValueError: as `plan`, or a list of counts whose first is less than a length.
+        InvalidValueError: as `check`, or a list of counts whose first is less than a length.
         """
         given = lengths.flatten().tolist() if isinstance(lengths, Tensor) else lengths
         each = [given] if isinstance(given, int) else list(given)
+        self.check(layers, heads)
         plan = self.plan(layers, heads)
         for length in each:
             plan.check_whole(length)
@@ -151,8 +141,15 @@ class Schedule:
         return min(keys, max(1, math.floor(self.value_ratio(layer) * keys + ROUNDING)))
 
     def check(self, layers: int, heads: int) -> None:
-        """Raise InvalidValueError where an encoder of `layers` layers of `heads` heads cannot meet the schedule."""
-        self.plan(layers, heads)
+        """Raise InvalidValueError where an encoder of these sizes cannot meet the schedule.
+
+        Besides what `plan` refuses its first layer has to compute everything: nothing is known before it. (A generation
+        step knows the steps before.)
+        """
+        plan = self.plan(layers, heads)
+        if not plan.absolute:
+            _check_first(plan.tokens[0], 1, "token_keep", self.token_keep)
+        _check_first(plan.heads[0], heads, "head_keep", self.head_keep)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

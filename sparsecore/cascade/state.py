@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,23 +11,14 @@ from torch.nn import functional
 
 from simulator.workload.ir import ModelInfo
 from sparsecore.cascade.attention import Wanted, attend, probabilities
-from sparsecore.cascade.importance import Importance
+from sparsecore.cascade.rules import Rules
 from sparsecore.cascade.run import CascadeRun
 from sparsecore.cascade.schedule import Schedule
-from sparsecore.cascade.selectors import Selector, View, choose
-from sparsecore.cascade.selectors.accumulated import Accumulated
+from sparsecore.cascade.selectors import View, choose
 from sparsecore.errors import InvalidValueError, ShapeError
 from sparsecore.ops import gather_rows, ragged_topk, scatter_rows_
 
-__all__ = ["CascadeState", "Rules"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Which tokens go on, and how attention becomes importance."""
-
-    selector: Selector = field(default_factory=Accumulated)
-    scores: Importance = field(default_factory=Importance)
+__all__ = ["CascadeState"]
 
 
 class CascadeState:
@@ -45,26 +37,20 @@ class CascadeState:
 
     Parameters
     ----------
-    schedule: what to keep. layers, heads: sizes of the model. rules: how it is decided; None: SpAtten's way.
-
-    Raises
-    ------
-    InvalidValueError: the schedule cannot be met by this number of layers and heads.
+    rules: what decides; `CascadeState.of` makes them.
     """
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        layers: int,
-        heads: int,
-        *,
-        rules: Rules | None = None,
-    ) -> None:
-        self.schedule = schedule
-        self.layers, self.heads = layers, heads
-        self.plan = schedule.plan(layers, heads)
-        self.rules = rules or Rules()
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.reset()
+
+    @classmethod
+    def of(cls, schedule: Schedule, layers: int, heads: int, **choices: Any) -> CascadeState:
+        """Return a state for a model of `layers` layers of `heads` heads.
+
+        choices: selector, scores and head_choice, as for `Rules.of`, which names the errors.
+        """
+        return cls(Rules.of(schedule, layers, heads, **choices))
 
     def reset(self) -> None:
         """Forget the pass; `begin` does it too."""
@@ -75,7 +61,7 @@ class CascadeState:
         self.padded = False  # whether some positions do
         self.head_ids: Tensor | None = None  # int64 [B, h]; None: all heads
         self._places: Tensor | None = None  # int64 [B, L]: which token of its sequence a position holds, where padded
-        self._seen: _Seen | None = None
+        self._seen = _Seen()
         self._memory: Tensor | None = None
         self._output: Tensor | None = None
         self._log: list[_Layer] = []
@@ -95,15 +81,9 @@ class CascadeState:
     @property
     def wanted(self) -> Wanted:
         """Which scores of the layer that runs now a later layer decides by."""
-        plan, layer = self.plan, self.layer
-        return Wanted(plan.tokens[-1] < plan.tokens[layer], plan.heads[-1] < plan.heads[layer])
-
-    @property
-    def keep_mask(self) -> Tensor:
-        """Positions that are still there, bool [B, L]; after a pass those that went through all layers."""
-        kept = torch.zeros((len(self.positions), self.length + 1), dtype=torch.bool, device=self.positions.device)
-        index = torch.where(self.positions < 0, self.length, self.positions)
-        return kept.scatter(1, index, True)[:, : self.length]
+        plan, layer = self.rules.plan, self.layer
+        heads = self.rules.fixed is None and plan.heads[-1] < plan.heads[layer]
+        return Wanted(plan.tokens[-1] < plan.tokens[layer], heads)
 
     def begin(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """Start a pass on embeddings [B, L, C] and return them in slots [B, n, C].
@@ -119,13 +99,16 @@ class CascadeState:
         if mask is not None and mask.shape != (batch, self.length):
             raise ShapeError(f"the mask is {list(mask.shape)}", where="mask", expected=f"[{batch}, {self.length}]")
         lengths, longest = self._measure(hidden, mask)
-        self.plan.check_whole(longest)
-        self.widths = self.plan.token_counts(longest)
-        self.totals = self.plan.counts(lengths)  # int64 [layers, B]: tokens of every layer
+        plan = self.rules.plan
+        plan.check_whole(longest)
+        self.widths = plan.token_counts(longest)
+        self.totals = plan.counts(lengths)  # int64 [layers, B]: tokens of every layer
         self.token_total, self.token_seen = (
             torch.zeros((batch, longest), dtype=torch.int64, device=hidden.device) for _ in range(2)
         )
-        self.head_importance = torch.zeros((batch, self.heads), dtype=torch.int64, device=hidden.device)
+        self.head_importance = torch.zeros((batch, self.rules.heads), dtype=torch.int64, device=hidden.device)
+        if plan.heads[0] < self.rules.heads:
+            self._keep_heads(0)
         if mask is None or not self.padded:
             self.positions = torch.arange(longest, device=hidden.device).expand(batch, -1)
             return hidden
@@ -144,11 +127,11 @@ class CascadeState:
         """
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         rows = torch.arange(len(q), device=q.device)[:, None]
-        pruned = self.head_ids is not None and q.shape[1] == self.heads
+        pruned = self.head_ids is not None and q.shape[1] == self.rules.heads
         if pruned:
             q, k, v = (x[rows, self.head_ids] for x in (q, k, v))
         wanted, valid = self.wanted, self.valid
-        done = attend(q, k, v, valid, scale, self.schedule, self.layer, wanted)
+        done = attend(q, k, v, valid, scale, self.rules.schedule, self.layer, wanted)
         if done.token_scores is not None:
             pairs = self.counts[:, None] * q.shape[1]
             sums = done.token_scores.sum(1)
@@ -161,7 +144,7 @@ class CascadeState:
         self._log.append(_Layer(self.positions, self.head_ids, done.value_rows, done.low_queries))
         if not pruned:
             return done.out
-        out = done.out.new_zeros((len(q), self.heads, *done.out.shape[2:]))
+        out = done.out.new_zeros((len(q), self.rules.heads, *done.out.shape[2:]))
         return out.index_put((rows, self.head_ids), done.out)
 
     def advance(self, hidden: Tensor) -> Tensor:
@@ -170,13 +153,14 @@ class CascadeState:
         Returns the slots of the next layer [B, n', C]; after the last one [B, L, C]: every position with its state when
         it was pruned, zeros where there was no token.
         """
-        if self.layer + 1 == self.layers:
+        if self.layer + 1 == self.rules.layers:
             return self._restore(hidden)
-        if self.plan.heads[self.layer + 1] < self.plan.heads[self.layer]:
-            self._keep_heads(self.plan.heads[self.layer + 1])
+        heads = self.rules.plan.heads
+        if heads[self.layer + 1] < heads[self.layer]:
+            self._keep_heads(self.layer + 1)
         if self.wanted.tokens:
             hidden = self._keep_tokens(hidden)
-        self._seen = None
+        self._seen = _Seen()
         self.layer += 1
         return hidden
 
@@ -187,17 +171,18 @@ class CascadeState:
         ------
         InvalidValueError: the pass has not gone through all layers.
         """
-        if len(self._log) < self.layers:
+        layers, heads = self.rules.layers, self.rules.heads
+        if len(self._log) < layers:
             raise InvalidValueError(
-                f"{len(self._log)} of {self.layers} layers have run", where="CascadeState", expected="a finished pass"
+                f"{len(self._log)} of {layers} layers have run", where="CascadeState", expected="a finished pass"
             )
         batch = self.totals.shape[1]
         # One column more than positions: what padding slots write lands there.
         survived = torch.zeros((batch, self.length + 1), dtype=torch.int32)
-        heads_survived = torch.zeros((batch, self.heads), dtype=torch.int32)
-        values = torch.zeros((self.layers, batch, self.heads), dtype=torch.int32)
+        heads_survived = torch.zeros((batch, heads), dtype=torch.int32)
+        values = torch.zeros((layers, batch, heads), dtype=torch.int32)
         low = torch.zeros_like(values)
-        every_head = torch.arange(self.heads).expand(batch, -1)
+        every_head = torch.arange(heads).expand(batch, -1)
         for index, layer in enumerate(self._log):
             positions = layer.positions.cpu()
             number = torch.full_like(positions, index + 1, dtype=torch.int32)
@@ -209,7 +194,7 @@ class CascadeState:
                 low[index].scatter_(1, ids, layer.low_queries.cpu())
         lengths = tuple(self.totals[0].tolist())
         survived = survived[:, : self.length].contiguous()
-        return CascadeRun(self.schedule, info, lengths, survived, heads_survived, values, low)
+        return CascadeRun(self.rules.schedule, info, lengths, survived, heads_survived, values, low)
 
     def _measure(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, int]:
         """Return the lengths of the sequences and how many slots the longest needs; notes what padding there is."""
@@ -231,19 +216,25 @@ class CascadeState:
             return not torch.equal(self.totals[there], self.totals[here])
         return self.widths[there] < self.widths[here]
 
-    def _keep_heads(self, kept: int) -> None:
-        batch, heads = self.head_importance.shape
-        there, go_on = (torch.full((batch,), size, device=self.head_importance.device) for size in (heads, kept))
-        index = ragged_topk(self.head_importance, there, go_on, kept)
+    def _keep_heads(self, layer: int) -> None:
+        """Decide which heads `layer` computes."""
+        scores, kept = self.head_importance, self.rules.plan.heads[layer]
+        if self.rules.fixed is not None:
+            self.head_ids = torch.tensor(self.rules.fixed[layer], device=scores.device).expand(len(scores), -1)
+            return
+        if self.rules.shared:
+            scores = scores.sum(0, keepdim=True)
+        there, go_on = (torch.full(scores.shape[:1], size, device=scores.device) for size in (scores.shape[1], kept))
+        index = ragged_topk(scores, there, go_on, kept).expand(len(self.head_importance), -1)
         self.head_ids = index if self.head_ids is None else self.head_ids.gather(1, index)
         self.head_importance = self.head_importance.gather(1, index)
 
     def _view(self, hidden: Tensor) -> View:
-        seen = self._seen or _Seen()
+        seen, plan = self._seen, self.rules.plan
         keep, width = self.totals[self.layer + 1], self.widths[self.layer + 1]
         slots = torch.arange(self.positions.shape[1], device=hidden.device)
         # Slots keep the order of positions and nothing protected has left: it stands at either end.
-        protected = (slots < self.plan.sink) | (slots >= self.counts[:, None] - self.plan.recent)
+        protected = (slots < plan.sink) | (slots >= self.counts[:, None] - plan.recent)
         places = self.positions if self._places is None else self._places.gather(1, self.positions.clamp(min=0))
         return View(
             importance=self.rules.scores.ranking(self.token_total, self.token_seen),
@@ -252,7 +243,7 @@ class CascadeState:
             keep=keep,
             protected=protected,
             layer=self.layer,
-            layers=self.layers,
+            layers=self.rules.layers,
             width=width,
             memory=self._memory,
             probabilities=seen.probabilities,
@@ -286,6 +277,9 @@ class CascadeState:
         self._output = scatter_rows_(self._output, positions, hidden)
 
     def _restore(self, hidden: Tensor) -> Tensor:
+        kept = torch.zeros((len(hidden), self.length + 1), dtype=torch.bool, device=hidden.device)
+        index = torch.where(self.positions < 0, self.length, self.positions)
+        self.keep_mask = kept.scatter(1, index, True)[:, : self.length]  # positions that went through all layers
         if self._output is None and not self.padded:
             return hidden
         self._store(hidden, self.positions)

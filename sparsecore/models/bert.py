@@ -51,4 +51,4 @@ _BLOCK = Block(
     pre_norm=False,
 )
 
-BLOCKS = dict.fromkeys(("bert", "roberta"), _BLOCK)
+BLOCKS = dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta"), _BLOCK)

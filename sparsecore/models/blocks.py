@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from sparsecore.errors import UnsupportedError
-from sparsecore.models import bert, gpt2, llama, vit
+from sparsecore.models import bert, distilbert, gpt2, llama, vit
 from sparsecore.models.block import Block
 
 __all__ = ["BLOCKS", "Block", "block_of", "layers_of"]
 
-BLOCKS: dict[str, Block] = {name: block for module in (bert, gpt2, llama, vit) for name, block in module.BLOCKS.items()}
+_MODULES = (bert, distilbert, gpt2, llama, vit)
+BLOCKS: dict[str, Block] = {name: block for module in _MODULES for name, block in module.BLOCKS.items()}
 
 
 def block_of(model: nn.Module) -> Block:

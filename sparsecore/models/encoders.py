@@ -6,9 +6,7 @@ which goes through transformers' AttentionInterface.
 
 from __future__ import annotations
 
-from sparsecore.models.block import Block
-from sparsecore.models.blocks import BLOCKS
-
 __all__ = ["ENCODERS"]
 
-ENCODERS: dict[str, Block] = {name: BLOCKS[name] for name in ("bert", "roberta", "vit")}
+# By config.model_type; sparsecore.models.blocks says where their parts are.
+ENCODERS = ("bert", "distilbert", "electra", "roberta", "vit", "xlm-roberta")

@@ -34,7 +34,7 @@ def model_info(model: nn.Module, family: str) -> ModelInfo:
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
+        intermediate=config.hidden_dim if family == "distilbert" else config.intermediate_size,
         vocab=getattr(config, "vocab_size", 0),
         parameters=_parameters(model),
         dtype=dtype_name(floating),

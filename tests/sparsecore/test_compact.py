@@ -11,6 +11,8 @@ from sparse_models import generator
 from tiny_bert import VOCAB, batch_of, tiny_bert
 from torch import nn
 from transformers import (
+    DistilBertConfig,
+    DistilBertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -34,6 +36,9 @@ def make(kind: str, seed: int) -> nn.Module:
     sizes: dict[str, Any] = {"hidden_size": 48, "intermediate_size": 40, "num_hidden_layers": 4}
     if kind == "bert":
         return tiny_bert(seed)
+    if kind == "distilbert":
+        own = DistilBertConfig(vocab_size=VOCAB, dim=48, hidden_dim=40, n_layers=4, n_heads=6)
+        return DistilBertModel(own).eval()
     if kind == "gpt2":
         return GPT2LMHeadModel(GPT2Config(n_embd=48, n_layer=4, n_head=6, n_positions=48, **IDS)).eval()
     if kind == "vit":
@@ -63,7 +68,7 @@ def zero_rows(layer: nn.Module, rows: list[int], bias: bool) -> None:
         layer.bias.data[rows] = 0
 
 
-KINDS = ("bert", "gpt2", "vit", "llama", "qwen2")
+KINDS = ("bert", "distilbert", "gpt2", "vit", "llama", "qwen2")
 
 
 @pytest.mark.parametrize("kind", KINDS)
