@@ -9,7 +9,8 @@ endif()
 
 if(NOT SPARSECORE_CUDA STREQUAL "OFF")
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES "80-real;90-real;90-virtual")
+    # Newer GPUs run the PTX of sm_80; the Hopper kernels are compiled for sm_90a apart.
+    set(CMAKE_CUDA_ARCHITECTURES "80-real;80-virtual;89-real;90-real")
   endif()
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # one wheel imports with or without a CUDA installation
   set(_sparsecore_missing "")

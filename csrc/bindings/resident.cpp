@@ -62,7 +62,7 @@ void make(const std::string& kind, int64_t rows, int64_t cols, int64_t p0, int64
 py::dict info(const Span& span) {
     const formats::Resident r = formats::open_resident(span);
     const Geometry& g = r.geometry;
-    const char* layout = r.layout == cuda::kCudaLayout ? "cuda" : cpu::layout_of(r).name;
+    const char* layout = r.layout == cuda::kCudaLayout || r.layout == cuda::kCudaTwoFourLayout ? "cuda" : cpu::layout_of(r).name;
     return py::dict("kind"_a = formats::kind_name(g.kind), "layout"_a = layout,
                     "layout_id"_a = r.layout, "isa"_a = core::isa_name(r.isa), "dtype"_a = core::dtype_name(g.dtype),
                     "rows"_a = g.rows, "cols"_a = g.cols, "p0"_a = g.p0, "p1"_a = g.p1, "kept"_a = g.kept,

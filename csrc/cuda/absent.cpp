@@ -11,7 +11,7 @@ RuntimeInfo runtime_info() {
     return info;
 }
 
-void nm_linear_launch(const NmLinearArgs&, core::DType, uint64_t) {
+void nm_linear_launch(const NmLinearCall&, core::DType, uint64_t) {
     throw core::Error("UnsupportedError", "this build has no CUDA kernels", "cuda_nm_linear", "a build with nvcc",
                       "build with SPARSECORE_CUDA=ON");
 }

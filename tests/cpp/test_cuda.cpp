@@ -1,48 +1,93 @@
-// The CUDA kernel's own source, run by the emulator: one fiber a thread.
+// The CUDA kernels' own source, run by the emulator in all its schedules: one fiber a thread.
 #include <cmath>
-#include <stdexcept>
 
 #include "cpu/common/linear_prepare.h"
-#include "cuda/emulator/emulator.h"
+#include "cuda/emulator/launch.h"
 #include "cuda/nm_linear/kernel.h"
 #include "cuda/nm_linear/nm_linear.h"
+#include "cuda/nm_linear/two_four/sm80_decode.h"
+#include "cuda/nm_linear/two_four/sm80_gemm.h"
+#include "cuda/nm_linear/two_four/sm90_gemm.h"
 #include "linear_problem.h"
 
 using namespace sparsecore;
 using namespace weights;
+using cuda::emulator::Schedule;
 
 namespace {
 
+unsigned blocks(int64_t count, int64_t of_each) { return static_cast<unsigned>((count + of_each - 1) / of_each); }
+// Fewer blocks than there is work: the kernels loop over the rest.
+unsigned at_most_two(unsigned count) { return count > 2 ? 2 : count; }
+
 template <class T, int kTokens>
-void emulate(const cuda::NmLinearArgs& args, cuda::LaneOrder order) {
-    const auto rows = static_cast<unsigned>((args.rows + cuda::kWarpsPerBlock - 1) / cuda::kWarpsPerBlock);
-    const auto tiles = static_cast<unsigned>((args.tokens + kTokens - 1) / kTokens);
-    // Fewer blocks than token tiles: the kernel loops over the rest.
-    cuda::emulator::launch({rows, tiles > 2 ? 2 : tiles}, cuda::kWarpsPerBlock * cuda::kWarpSize,
-                           [&] { cuda::nm_linear_kernel<T, kTokens>(args); }, order);
+void emulate_general(const cuda::NmLinearArgs& args, Schedule schedule) {
+    const cuda::emulator::Launch shape{{blocks(args.rows, cuda::kWarpsPerBlock), at_most_two(blocks(args.tokens, kTokens))},
+                                       cuda::kWarpsPerBlock * cuda::kWarpSize};
+    cuda::emulator::launch(shape, schedule, [&] { cuda::nm_linear_kernel<T, kTokens>(args); });
 }
 
 template <class T>
-void emulate_tokens(const cuda::NmLinearArgs& args, cuda::LaneOrder order) {
-    if (args.tokens == 1) return emulate<T, 1>(args, order);
-    if (args.tokens == 2) return emulate<T, 2>(args, order);
-    emulate<T, 4>(args, order);
+void emulate(const cuda::NmLinearArgs& args, Schedule schedule, bool) {
+    if (args.tokens == 1) return emulate_general<T, 1>(args, schedule);
+    if (args.tokens == 2) return emulate_general<T, 2>(args, schedule);
+    emulate_general<T, 4>(args, schedule);
 }
 
-Memory run_emulated(LinearProblem& p, cuda::LaneOrder order) {
+template <class T, int kTokenTiles>
+void emulate_decode(const cuda::TwoFourArgs& args, Schedule schedule) {
+    const cuda::emulator::Launch shape{
+        {static_cast<unsigned>(args.row_tiles), at_most_two(blocks(args.tokens, kTokenTiles * cuda::kDecodeTokens))},
+        cuda::kDecodeThreads,
+        sizeof(cuda::DecodeShared<kTokenTiles>)};
+    cuda::emulator::launch(shape, schedule, [&] { cuda::sm80_two_four_decode<T, kTokenTiles>(args); });
+}
+
+template <class T>
+void emulate(const cuda::TwoFourArgs& args, Schedule schedule, bool many) {
+    if (!many) return harness::integer(0, 1) ? emulate_decode<T, 1>(args, schedule) : emulate_decode<T, 2>(args, schedule);
+    const cuda::emulator::Launch shape{{blocks(args.rows, cuda::kGemmRows), at_most_two(blocks(args.tokens, cuda::kGemmTokens))},
+                                       cuda::kGemmThreads,
+                                       sizeof(cuda::GemmShared)};
+    cuda::emulator::launch(shape, schedule, [&] { cuda::sm80_two_four_gemm<T>(args); });
+}
+
+template <class T, int kTokens>
+void emulate_sm90(const cuda::TwoFourArgs& args, Schedule schedule) {
+    const cuda::TensorMap map{static_cast<const uint16_t*>(args.x), args.cols, args.tokens, args.x_token_stride, kTokens};
+    const cuda::emulator::Launch shape{{blocks(args.rows, cuda::kSm90Rows), blocks(args.tokens, kTokens)},
+                                       cuda::kSm90Threads,
+                                       sizeof(cuda::Sm90Shared<kTokens>)};
+    cuda::emulator::launch(shape, schedule, [&] { cuda::sm90_two_four_gemm<T, kTokens>(args, map); });
+}
+
+// `many`: by the kernel for many tokens, where there are two.
+Memory run_emulated(LinearProblem& p, Schedule schedule, bool many) {
     const Geometry& g = p.weight.geometry;
     Resident resident(cuda::nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1));
     cuda::nm_resident_make(p.weight.stored(), resident.span);
     Memory out(p.tokens * g.rows * itemsize(g.dtype));
     const Span bias = make_span(p.bias.data(), g.dtype, {g.rows});
     const Span out_span = make_span(out.data(), g.dtype, {p.tokens, g.rows});
-    const cuda::NmLinearArgs args =
-        cuda::nm_linear_args(p.x.span, resident.span, g.p0, g.p1, p.has_bias ? &bias : nullptr, out_span,
-                             cpu::parse_activation(p.activation));
-    if (g.dtype == DType::F32) emulate_tokens<cuda::F32>(args, order);
-    if (g.dtype == DType::F16) emulate_tokens<cuda::F16>(args, order);
-    if (g.dtype == DType::BF16) emulate_tokens<cuda::BF16>(args, order);
+    const cuda::NmLinearCall call = cuda::nm_linear_call(p.x.span, resident.span, g.p0, g.p1, p.has_bias ? &bias : nullptr,
+                                                         out_span, cpu::parse_activation(p.activation));
+    if (const auto* args = std::get_if<cuda::NmLinearArgs>(&call); args != nullptr && g.dtype == DType::F32) {
+        emulate<cuda::F32>(*args, schedule, many);
+        return out;
+    }
+    std::visit(
+        [&](const auto& args) {
+            if (g.dtype == DType::F16) emulate<cuda::F16>(args, schedule, many);
+            if (g.dtype == DType::BF16) emulate<cuda::BF16>(args, schedule, many);
+        },
+        call);
     return out;
+}
+
+void check_in_all_schedules(LinearProblem& p, bool many) {
+    Memory first = run_emulated(p, cuda::emulator::kSchedules[0], many);
+    compare_linear(p, first);
+    for (const Schedule schedule : cuda::emulator::kSchedules) CHECK(run_emulated(p, schedule, many).bytes == first.bytes);
 }
 
 Weight random_weight() {
@@ -55,11 +100,59 @@ Weight random_weight() {
 }  // namespace
 
 TEST(cuda_nm_linear_equals_the_double_reference_in_the_emulator) {
-    for (int round = 0; round < 40; ++round) {
+    for (int round = 0; round < 30; ++round) {
         LinearProblem p = random_problem(random_weight(), harness::pick<int64_t>({0, 1, 2, 3, 5, 9}));
-        Memory out = run_emulated(p, cuda::LaneOrder::Forward);
-        compare_linear(p, out);
-        CHECK(run_emulated(p, cuda::LaneOrder::Reverse).bytes == out.bytes);
+        if (p.tokens * p.weight.geometry.rows > 0) check_in_all_schedules(p, false);
+    }
+}
+
+TEST(cuda_two_four_decode_equals_the_double_reference_in_the_emulator) {
+    for (int round = 0; round < 12; ++round) {
+        Weight weight = random_nm(harness::pick<int64_t>({1, 7, 16, 17, 40}), harness::pick<int64_t>({0, 1, 3, 4, 33, 64, 130, 600}),
+                                  2, 4, harness::pick<DType>({DType::BF16, DType::F16}), harness::integer(0, 1) == 1);
+        LinearProblem p = random_problem(std::move(weight), harness::pick<int64_t>({1, 2, 7, 8, 9, 16, 35}));
+        check_in_all_schedules(p, false);
+    }
+}
+
+TEST(cuda_two_four_gemm_equals_the_double_reference_in_the_emulator) {
+    for (const bool in_units : {true, true, false, false}) {
+        const int64_t cols = in_units ? harness::pick<int64_t>({8, 64, 200, 256}) : harness::pick<int64_t>({0, 3, 64, 190});
+        Weight weight = random_nm(harness::pick<int64_t>({1, 65, 128, 130}), cols, 2, 4,
+                                  harness::pick<DType>({DType::BF16, DType::F16}), harness::integer(0, 1) == 1);
+        LinearProblem p = random_problem(std::move(weight), harness::pick<int64_t>({1, 17, 65, 130}));
+        while (in_units && p.x.span.strides[1] != 1) p.x = random_activations(p.tokens, cols, p.weight.geometry.dtype);
+        check_in_all_schedules(p, true);
+    }
+}
+
+TEST(cuda_two_four_hopper_gemm_equals_the_double_reference_in_the_emulator) {
+    for (int round = 0; round < 3; ++round) {
+        const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
+        const int64_t rows = harness::pick<int64_t>({1, 65, 130}), cols = harness::pick<int64_t>({3, 64, 190, 256, 330, 700});
+        const int64_t stride = (cols + 7) / 8 * 8;
+        LinearProblem p = random_problem(random_nm(rows, cols, 2, 4, dtype, true), harness::pick<int64_t>({1, 17, 64, 130}));
+        std::vector<uint16_t> memory(static_cast<size_t>(p.tokens * stride + 8));
+        auto* x = reinterpret_cast<uint16_t*>((reinterpret_cast<uintptr_t>(memory.data()) + 15) / 16 * 16);
+        for (int64_t i = 0; i < p.tokens * stride; ++i) set_value(x, i, dtype, harness::normal());
+        p.x.span = make_span(x, dtype, {p.tokens, cols});
+        p.x.span.strides[0] = stride;
+        p.x.span.bytes = p.tokens * stride * 2;
+        Memory first(0);
+        for (const Schedule schedule : cuda::emulator::kSchedules) {
+            Resident resident(cuda::nm_resident_size(dtype, rows, cols, 2, 4));
+            cuda::nm_resident_make(p.weight.stored(), resident.span);
+            Memory out(p.tokens * rows * 2);
+            const Span bias = make_span(p.bias.data(), dtype, {rows});
+            const auto args = std::get<cuda::TwoFourArgs>(
+                cuda::nm_linear_call(p.x.span, resident.span, 2, 4, p.has_bias ? &bias : nullptr,
+                                     make_span(out.data(), dtype, {p.tokens, rows}), cpu::parse_activation(p.activation)));
+            if (dtype == DType::BF16) emulate_sm90<cuda::BF16, 64>(args, schedule);
+            if (dtype == DType::F16) emulate_sm90<cuda::F16, 128>(args, schedule);
+            if (first.bytes.empty()) compare_linear(p, out);
+            CHECK(first.bytes.empty() || first.bytes == out.bytes);
+            first = out;
+        }
     }
 }
 
@@ -73,7 +166,7 @@ TEST(cuda_nm_linear_ignores_inf_and_nan_where_pruned) {
     p.activation = "none";
     p.x.span = make_span(p.x.memory.data(), DType::F32, {1, 40});
     p.x.span.as<float>()[column] = NAN;
-    const Memory out = run_emulated(p, cuda::LaneOrder::Forward);
+    const Memory out = run_emulated(p, {}, harness::integer(0, 1) == 1);
     for (int64_t row = 0; row < 6; ++row) {
         const bool kept = formats::test_bit(weight.positions.bytes.data() + row * 5, column);
         const float got = core::load_float(out.bytes.data(), row, DType::F32);
@@ -102,7 +195,7 @@ TEST(cuda_calls_check_their_arguments) {
     std::vector<float> x(80), out(12);
     const Span xs = make_span(x.data(), DType::F32, {2, 40}), os = make_span(out.data(), DType::F32, {2, 6});
     const auto call = [&](const Span& x_, int64_t n, int64_t m, const Span& out_) {
-        cuda::nm_linear_args(x_, resident.span, n, m, nullptr, out_, cpu::Activation::None);
+        cuda::nm_linear_call(x_, resident.span, n, m, nullptr, out_, cpu::Activation::None);
     };
     call(xs, 2, 4, os);
     CHECK_ERROR("ShapeError", call(xs, 1, 4, os));
@@ -110,24 +203,4 @@ TEST(cuda_calls_check_their_arguments) {
     CHECK_ERROR("ShapeError", call(make_span(x.data(), DType::F32, {1, 40}), 2, 4, os));
     CHECK_ERROR("DtypeError", call(make_span(x.data(), DType::BF16, {2, 40}), 2, 4, os));
     CHECK_ERROR("AliasingError", call(xs, 2, 4, make_span(x.data(), DType::F32, {2, 6})));
-}
-
-TEST(emulator_reports_a_divergent_shuffle) {
-    const auto launch = [](const std::function<void()>& kernel) { cuda::emulator::launch({1, 1}, 32, kernel); };
-    bool thrown = false;
-    try {
-        launch([] {
-            if (cuda::thread_x() != 3) cuda::shuffle_xor(1.0f, 1);
-        });
-    } catch (const std::runtime_error&) {
-        thrown = true;
-    }
-    CHECK(thrown);
-    thrown = false;
-    try {
-        launch([] { cuda::shuffle_xor(1.0f, cuda::thread_x() < 16 ? 1 : 2); });
-    } catch (const std::runtime_error&) {
-        thrown = true;
-    }
-    CHECK(thrown);
 }

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "cpu/common/epilogue.h"
-#include "cuda/common/target.h"
+#include "cuda/ptx/thread.h"
 
 namespace sparsecore::cuda {
 

@@ -1,7 +1,7 @@
-// Element types as the kernels see them: raw bits in memory, fp32 in registers.
+// Element types as the kernels see them: raw bits in memory, fp32 in registers. kBrain: the exponent of fp32 (bf16).
 #pragma once
 
-#include "cuda/common/target.h"
+#include "cuda/ptx/thread.h"
 
 namespace sparsecore::cuda {
 
@@ -9,9 +9,11 @@ struct F32 {
     float value;
 };
 struct F16 {
+    static constexpr bool kBrain = false;
     std::uint16_t bits;
 };
 struct BF16 {
+    static constexpr bool kBrain = true;
     std::uint16_t bits;
 };
 

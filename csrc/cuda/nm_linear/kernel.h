@@ -9,6 +9,7 @@
 #include "cuda/common/activation.h"
 #include "cuda/common/element.h"
 #include "cuda/nm_linear/kernel_args.h"
+#include "cuda/ptx/warp.h"
 
 namespace sparsecore::cuda {
 

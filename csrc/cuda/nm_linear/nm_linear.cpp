@@ -4,6 +4,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "cuda/nm_linear/two_four/layout.h"
 #include "formats/bits.h"
 #include "formats/nm.h"
 #include "formats/resident.h"
@@ -16,6 +17,7 @@ using core::Error;
 using core::Span;
 
 struct Sizes {
+    uint32_t layout;
     int64_t kept, chunks;
     int code_bits;
     formats::Sections sections;
@@ -32,6 +34,12 @@ Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t
                     "0 to " + std::to_string(kMaxRows) + " rows");
     }
     Sizes sizes{};
+    sizes.layout = kCudaLayout;
+    if (is_two_four(dtype, n, m)) {
+        sizes.layout = kCudaTwoFourLayout;
+        sizes.sections = two_four_sections(rows, cols);
+        return sizes;
+    }
     sizes.kept = formats::nm_kept_per_row(cols, n, m);
     sizes.chunks = core::ceil_div(sizes.kept, kChunk);
     sizes.code_bits = code_bits_of(m);
@@ -60,11 +68,12 @@ void for_positions(const formats::Stored& stored, int64_t row, int64_t kept, Bod
 formats::Resident open(const Span& span) {
     const formats::Resident resident = formats::open_resident(span);
     const formats::Geometry& g = resident.geometry;
-    if (g.kind != formats::Kind::NM || resident.layout != kCudaLayout) {
+    const bool is_ours = g.kind == formats::Kind::NM;
+    const Sizes sizes = is_ours ? sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1) : Sizes{};
+    if (!is_ours || resident.layout != sizes.layout) {
         throw Error("ResidentError", "not an N:M weight in the CUDA layout", "resident",
                     "the result of cuda_nm_resident_make");
     }
-    const Sizes sizes = sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1);
     if (resident.section_count != 2 || resident.section_bytes[0] != sizes.sections.bytes[0] ||
         resident.section_bytes[1] != sizes.sections.bytes[1]) {
         throw Error("ResidentError", "section lengths do not fit the header", "resident",
@@ -77,6 +86,27 @@ int64_t section_start(const formats::Sections& sections, int index) {
     formats::Sections before = sections;
     before.count = index;
     return formats::resident_bytes(before);
+}
+
+// What the arguments of both kernels have.
+template <class Args>
+void fill_common(Args& args, const Span& x, const Span& resident, const Span* bias, const Span& out,
+                 cpu::Activation activation, const Sizes& sizes) {
+    args.x = x.data;
+    args.values = resident.as<uint8_t>() + section_start(sizes.sections, 0);
+    args.out = out.data;
+    args.x_token_stride = x.strides[0];
+    args.x_column_stride = x.strides[1];
+    args.out_token_stride = out.strides[0];
+    args.out_row_stride = out.strides[1];
+    if (bias != nullptr) {
+        args.bias = bias->data;
+        args.bias_stride = bias->strides[0];
+    }
+    args.tokens = x.shape[0];
+    args.rows = out.shape[1];
+    args.cols = x.shape[1];
+    args.activation = activation;
 }
 
 }  // namespace
@@ -92,7 +122,8 @@ void nm_resident_make(const formats::Stored& stored, const Span& span) {
     core::require_disjoint(span, "resident", stored.values, "compressed");
     core::require_disjoint(span, "resident", stored.positions, "positions");
     const formats::Resident resident =
-        formats::create_resident(span, g, kCudaLayout, core::Isa::Portable, sizes.sections);
+        formats::create_resident(span, g, sizes.layout, core::Isa::Portable, sizes.sections);
+    if (sizes.layout == kCudaTwoFourLayout) return fill_two_four(stored, resident);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype);
     for (int64_t row = 0; row < g.rows && sizes.kept > 0; ++row) {
         std::memcpy(resident.sections[0] + row * sizes.chunks * kChunk * core::itemsize(g.dtype),
@@ -113,6 +144,7 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
     if (o.rows != g.rows || o.cols != g.cols || o.p0 != g.p0 || o.p1 != g.p1 || o.dtype != g.dtype) {
         throw Error("ShapeError", "the stored tensors are for another weight", "stored");
     }
+    if (sizes.layout == kCudaTwoFourLayout) return read_two_four(resident, out);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype), position_bytes = out.positions.shape[1];
     for (int64_t row = 0; row < g.rows && sizes.kept > 0; ++row) {
         std::memcpy(out.values.as<uint8_t>() + row * value_bytes,
@@ -137,7 +169,7 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
     }
 }
 
-NmLinearArgs nm_linear_args(const Span& x, const Span& resident, int64_t n, int64_t m, const Span* bias, const Span& out,
+NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int64_t m, const Span* bias, const Span& out,
                             cpu::Activation activation) {
     core::require_shape(x, "x", {-1, -1});
     core::require_float(x, "x");
@@ -153,31 +185,30 @@ NmLinearArgs nm_linear_args(const Span& x, const Span& resident, int64_t n, int6
     if (reinterpret_cast<uintptr_t>(resident.data) % 16 != 0) {
         throw Error("SpanError", "misaligned pointer", "resident", "a multiple of 16 bytes");
     }
-    NmLinearArgs args{};
-    args.x = x.data;
-    args.values = resident.as<uint8_t>() + section_start(sizes.sections, 0);
-    args.codes = resident.as<uint8_t>() + section_start(sizes.sections, 1);
-    args.out = out.data;
-    args.x_token_stride = x.strides[0];
-    args.x_column_stride = x.strides[1];
-    args.out_token_stride = out.strides[0];
-    args.out_row_stride = out.strides[1];
     if (bias != nullptr) {
         core::require_shape(*bias, "bias", {rows});
         core::require_dtype(*bias, "bias", x.dtype);
         core::require_disjoint(out, "out", *bias, "bias");
-        args.bias = bias->data;
-        args.bias_stride = bias->strides[0];
     }
-    args.tokens = x.shape[0];
-    args.rows = rows;
-    args.cols = cols;
+    if (sizes.layout == kCudaTwoFourLayout) {
+        TwoFourArgs args{};
+        fill_common(args, x, resident, bias, out, activation, sizes);
+        args.metadata = reinterpret_cast<const uint32_t*>(resident.as<uint8_t>() + section_start(sizes.sections, 1));
+        args.row_tiles = core::ceil_div(rows, int64_t{kTileRows});
+        args.column_tiles = core::ceil_div(cols, int64_t{kTileColumns});
+        args.x_in_units = x.strides[1] == 1 && x.strides[0] % 8 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+        args.out_in_pairs =
+            out.strides[1] == 1 && out.strides[0] % 2 == 0 && reinterpret_cast<uintptr_t>(out.data) % 4 == 0;
+        return args;
+    }
+    NmLinearArgs args{};
+    fill_common(args, x, resident, bias, out, activation, sizes);
+    args.codes = resident.as<uint8_t>() + section_start(sizes.sections, 1);
     args.kept = sizes.kept;
     args.chunks = sizes.chunks;
     args.n = static_cast<int>(n);
     args.m = static_cast<int>(m);
     args.code_bits = sizes.code_bits;
-    args.activation = activation;
     return args;
 }
 

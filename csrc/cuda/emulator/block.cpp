@@ -1,0 +1,344 @@
+#include "cuda/emulator/block.h"
+
+#include <ucontext.h>
+
+#include <cstring>
+#include <exception>
+#include <map>
+#include <memory>
+#include <new>
+#include <stdexcept>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace sparsecore::cuda::emulator {
+
+namespace {
+
+constexpr unsigned kWarp = 32, kWarpgroup = 128, kBarriers = 16, kMaxThreads = 1024;
+constexpr std::size_t kStackBytes = 128 * 1024, kSharedAlignment = 1024;
+
+struct Fiber {
+    ucontext_t context{};
+    std::unique_ptr<char[]> stack{new char[kStackBytes]};
+    bool done = true;
+    const std::uint64_t* counter = nullptr;  // waits while it has the value; null: can run
+    std::uint64_t value = 0;
+    const char* waits_for = "";
+    Pending copies;
+
+    bool can_run() const { return !done && (counter == nullptr || *counter != value); }
+};
+
+struct Meeting {
+    std::vector<void*> operands;
+    unsigned arrived = 0;
+    std::uint64_t rounds = 0, detail = 0;
+    const char* what = "";
+};
+
+struct Barrier {
+    unsigned arrived = 0, threads = 0;
+    std::uint64_t rounds = 0;
+};
+
+struct FreeAligned {
+    void operator()(unsigned char* bytes) const { ::operator delete(bytes, std::align_val_t(kSharedAlignment)); }
+};
+
+// All of one launch; blocks follow each other in it.
+struct Machine {
+    Launch shape;
+    Schedule schedule;
+    const Work* kernel = nullptr;
+    std::vector<Fiber> fibers;
+    std::vector<Meeting> warps, warpgroups;
+    std::vector<Pending> products;
+    Barrier barriers[kBarriers];
+    std::map<const void*, PhaseBarrier> phase_barriers;
+    std::deque<Work> landing;
+    std::unique_ptr<unsigned char, FreeAligned> shared;
+    Dim3 block;
+    unsigned current = 0, live = 0;
+    ucontext_t scheduler{};
+    std::exception_ptr failure;
+    const void* scheduler_stack = nullptr;
+    std::size_t scheduler_stack_bytes = 0;
+};
+
+thread_local Machine* machine = nullptr;
+
+// The sanitizer must be told which stack is in use, or it takes a switch for an overflow.
+void begin_switch([[maybe_unused]] void** saved, [[maybe_unused]] const void* stack, [[maybe_unused]] std::size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(saved, stack, bytes);
+#endif
+}
+
+void end_switch([[maybe_unused]] void* saved, [[maybe_unused]] const void** stack, [[maybe_unused]] std::size_t* bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(saved, stack, bytes);
+#endif
+}
+
+void yield_to_scheduler() {
+    Machine& m = *machine;
+    void* saved = nullptr;
+    begin_switch(&saved, m.scheduler_stack, m.scheduler_stack_bytes);
+    swapcontext(&m.fibers[m.current].context, &m.scheduler);
+    end_switch(saved, nullptr, nullptr);
+}
+
+void fiber_main() {
+    Machine& m = *machine;
+    end_switch(nullptr, &m.scheduler_stack, &m.scheduler_stack_bytes);
+    try {
+        (*m.kernel)();
+    } catch (...) {  // carried over to the scheduler's stack, which throws it again
+        m.failure = std::current_exception();
+    }
+    m.fibers[m.current].done = true;
+    --m.live;
+    begin_switch(nullptr, m.scheduler_stack, m.scheduler_stack_bytes);
+    setcontext(&m.scheduler);
+}
+
+void resume(unsigned thread) {
+    Machine& m = *machine;
+    Fiber& fiber = m.fibers[thread];
+    m.current = thread;
+    fiber.counter = nullptr;
+    void* saved = nullptr;
+    begin_switch(&saved, fiber.stack.get(), kStackBytes);
+    swapcontext(&m.scheduler, &fiber.context);
+    end_switch(saved, nullptr, nullptr);
+    if (m.failure) std::rethrow_exception(m.failure);
+}
+
+// Resumes every thread of the range that can run, once; says whether there was one.
+bool pass(unsigned first, unsigned end) {
+    bool any = false;
+    for (unsigned thread = first; thread < end; ++thread) {
+        if (!machine->fibers[thread].can_run()) continue;
+        any = true;
+        resume(thread);
+    }
+    return any;
+}
+
+bool run_all_once() {
+    const unsigned threads = machine->shape.threads, warps = threads / kWarp;
+    const Order order = machine->schedule.order;
+    if (order == Order::RoundRobin) return pass(0, threads);
+    bool any = false;
+    for (unsigned turn = 0; turn < warps; ++turn) {
+        const unsigned first = (order == Order::FirstWarp ? turn : warps - 1 - turn) * kWarp;
+        while (pass(first, first + kWarp)) any = true;
+    }
+    return any;
+}
+
+[[noreturn]] void report_deadlock() {
+    Machine& m = *machine;
+    for (unsigned thread = 0; thread < m.shape.threads; ++thread) {
+        if (m.fibers[thread].done) continue;
+        m.current = thread;
+        fault(std::string("waits at ") + m.fibers[thread].waits_for + " for threads that never get there (" +
+              std::to_string(m.live) + " of " + std::to_string(m.shape.threads) + " threads wait)");
+    }
+    throw std::logic_error("emulator: no thread is left");
+}
+
+void start_block() {
+    Machine& m = *machine;
+    const unsigned threads = m.shape.threads;
+    m.warps.assign(threads / kWarp, {});
+    m.warpgroups.assign((threads + kWarpgroup - 1) / kWarpgroup, {});
+    m.products.assign(m.warpgroups.size(), {});
+    for (Barrier& barrier : m.barriers) barrier = {};
+    m.phase_barriers.clear();
+    m.landing.clear();
+    m.live = threads;
+    if (m.shape.shared_bytes > 0) std::memset(m.shared.get(), 0xff, m.shape.shared_bytes);
+    for (Fiber& fiber : m.fibers) {
+        fiber.done = false;
+        fiber.counter = nullptr;
+        fiber.copies = {};
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = kStackBytes;
+        fiber.context.uc_link = nullptr;
+        makecontext(&fiber.context, fiber_main, 0);
+    }
+}
+
+void run_block() {
+    start_block();
+    Machine& m = *machine;
+    while (m.live > 0) {
+        if (run_all_once()) continue;
+        if (m.landing.empty()) report_deadlock();
+        const Work work = std::move(m.landing.front());
+        m.landing.pop_front();
+        work();
+    }
+}
+
+Meeting& meeting_of(Group group, unsigned& place, unsigned& size) {
+    Machine& m = *machine;
+    const unsigned wanted = group == Group::Warp ? kWarp : kWarpgroup, index = m.current / wanted;
+    place = m.current % wanted;
+    size = wanted;
+    if ((index + 1) * wanted > m.shape.threads) fault("an instruction of a warpgroup outside a whole one");
+    return group == Group::Warp ? m.warps[index] : m.warpgroups[index];
+}
+
+void run_grid() {
+    Machine& m = *machine;
+    for (unsigned z = 0; z < m.shape.grid.z; ++z) {
+        for (unsigned y = 0; y < m.shape.grid.y; ++y) {
+            for (unsigned x = 0; x < m.shape.grid.x; ++x) {
+                m.block = {x, y, z};
+                run_block();
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void Pending::add(Work work) {
+    if (machine->schedule.async == Async::Eager) return work();
+    open_.push_back(std::move(work));
+}
+
+void Pending::commit() {
+    groups_.push_back(std::move(open_));
+    open_.clear();
+}
+
+void Pending::wait(std::size_t most) {
+    while (groups_.size() > most) {
+        for (const Work& work : groups_.front()) work();
+        groups_.pop_front();
+    }
+}
+
+void PhaseBarrier::advance(int arrived, int announced_bytes) {
+    missing -= arrived;
+    bytes += announced_bytes;
+    if (missing < 0) fault("more arrivals at an mbarrier than its phase has");
+    if (missing == 0 && bytes == 0) {
+        missing = arrivals;
+        ++phases;
+    }
+}
+
+void meet(Group group, const char* what, std::uint64_t detail, void* operands, void (*work)(void* const* threads, std::uint64_t detail)) {
+    unsigned place = 0, size = 0;
+    Meeting& meeting = meeting_of(group, place, size);
+    if (meeting.arrived == 0) {
+        meeting.operands.assign(size, nullptr);
+        meeting.what = what;
+        meeting.detail = detail;
+    } else if (std::strcmp(meeting.what, what) != 0 || meeting.detail != detail) {
+        fault(std::string("meets ") + what + " while its group is in " + meeting.what + ", or with other constants");
+    }
+    meeting.operands[place] = operands;
+    if (++meeting.arrived < size) return wait_while(&meeting.rounds, meeting.rounds, what);
+    meeting.arrived = 0;
+    work(meeting.operands.data(), detail);
+    ++meeting.rounds;
+}
+
+void meet_at_barrier(int id, unsigned threads) {
+    if (id < 0 || id >= static_cast<int>(kBarriers)) fault("a barrier id outside 0 to 15");
+    if (threads % kWarp != 0 || threads == 0 || threads > machine->shape.threads) {
+        fault("a barrier of " + std::to_string(threads) + " threads");
+    }
+    Barrier& barrier = machine->barriers[id];
+    if (barrier.arrived > 0 && barrier.threads != threads) fault("threads disagree on how many meet at a barrier");
+    barrier.threads = threads;
+    if (++barrier.arrived < threads) return wait_while(&barrier.rounds, barrier.rounds, "a barrier");
+    barrier.arrived = 0;
+    ++barrier.rounds;
+}
+
+void wait_while(const std::uint64_t* counter, std::uint64_t value, const char* what) {
+    if (*counter != value) return;
+    Fiber& fiber = machine->fibers[machine->current];
+    fiber.counter = counter;
+    fiber.value = value;
+    fiber.waits_for = what;
+    yield_to_scheduler();
+}
+
+void land_later(Work work) {
+    if (machine->schedule.async == Async::Eager) return work();
+    machine->landing.push_back(std::move(work));
+}
+
+void fault(const std::string& what) {
+    const Machine& m = *machine;
+    throw std::runtime_error("emulator: thread " + std::to_string(m.current) + " of block (" + std::to_string(m.block.x) +
+                             ", " + std::to_string(m.block.y) + ", " + std::to_string(m.block.z) + "): " + what);
+}
+
+void require_aligned(const void* address, std::size_t multiple, const char* what) {
+    if (reinterpret_cast<std::uintptr_t>(address) % multiple != 0) {
+        fault(std::string(what) + ": an address that is not a multiple of " + std::to_string(multiple));
+    }
+}
+
+unsigned thread_index() { return machine->current; }
+Pending& copies_of_thread() { return machine->fibers[machine->current].copies; }
+Pending& products_of_warpgroup() { return machine->products[machine->current / kWarpgroup]; }
+
+PhaseBarrier& phase_barrier(const void* address) {
+    const auto found = machine->phase_barriers.find(address);
+    if (found == machine->phase_barriers.end()) fault("an mbarrier that was not initialised");
+    return found->second;
+}
+
+void create_phase_barrier(const void* address, int arrivals) {
+    require_aligned(address, 8, "mbarrier.init");
+    machine->phase_barriers[address] = {arrivals, arrivals, 0, 0};
+}
+
+void* shared_bytes(std::size_t bytes) {
+    if (bytes != machine->shape.shared_bytes) {
+        fault("the kernel uses " + std::to_string(bytes) + " bytes of shared memory, the launch gave " +
+              std::to_string(machine->shape.shared_bytes));
+    }
+    return machine->shared.get();
+}
+
+const Dim3& block_place() { return machine->block; }
+const Launch& launch_shape() { return machine->shape; }
+
+void launch(const Launch& shape, Schedule schedule, const Work& kernel) {
+    if (shape.threads == 0 || shape.threads % kWarp != 0 || shape.threads > kMaxThreads) {
+        throw std::runtime_error("emulator: a block of " + std::to_string(shape.threads) + " threads");
+    }
+    Machine instance;
+    instance.shape = shape;
+    instance.schedule = schedule;
+    instance.kernel = &kernel;
+    instance.fibers.resize(shape.threads);
+    if (shape.shared_bytes > 0) {
+        void* bytes = ::operator new(shape.shared_bytes, std::align_val_t(kSharedAlignment));
+        instance.shared.reset(static_cast<unsigned char*>(bytes));
+    }
+    machine = &instance;
+    try {
+        run_grid();
+    } catch (...) {
+        machine = nullptr;
+        throw;
+    }
+    machine = nullptr;
+}
+
+}  // namespace sparsecore::cuda::emulator

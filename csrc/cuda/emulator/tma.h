@@ -1,0 +1,43 @@
+// ptx/tma.h on the host.
+#pragma once
+
+#include "cuda/emulator/mbarrier.h"
+
+namespace sparsecore::cuda {
+
+// A matrix of 16-bit elements in global memory and the box that is copied from it, whose rows are 128 bytes.
+struct TensorMap {
+    const std::uint16_t* data;
+    std::int64_t columns, rows, row_stride;  // in elements
+    int box_rows;
+};
+
+namespace emulator {
+
+inline constexpr int kTileRowBytes = 128;
+
+// Where the 128-byte swizzle puts the byte at `address`: 16-byte units of a row are permuted by the row's number.
+inline std::uintptr_t swizzled(std::uintptr_t address) { return address ^ ((address >> 7 & 7) << 4); }
+
+}  // namespace emulator
+
+inline void copy_tile(void* to, const TensorMap* map, int column, int row, MBarrier* barrier) {
+    emulator::require_aligned(to, 1024, "a tile in shared memory");
+    emulator::require_aligned(map->data, 16, "a matrix that tiles are copied from");
+    if (map->row_stride % 8 != 0 || map->box_rows > 256) emulator::fault("a tensor map that the hardware refuses");
+    emulator::PhaseBarrier* landed = &emulator::phase_barrier(barrier);
+    emulator::land_later([to, map = *map, column, row, landed] {
+        constexpr int kColumns = emulator::kTileRowBytes / 2;
+        for (int r = 0; r < map.box_rows; ++r) {
+            for (int c = 0; c < kColumns; ++c) {
+                const bool inside = row + r < map.rows && column + c < map.columns;
+                const std::uint16_t value = inside ? map.data[(row + r) * map.row_stride + column + c] : 0;
+                const auto place = reinterpret_cast<std::uintptr_t>(to) + static_cast<std::uintptr_t>(r * 128 + c * 2);
+                std::memcpy(reinterpret_cast<void*>(emulator::swizzled(place)), &value, 2);
+            }
+        }
+        landed->advance(0, -map.box_rows * emulator::kTileRowBytes);
+    });
+}
+
+}  // namespace sparsecore::cuda

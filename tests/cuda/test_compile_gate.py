@@ -1,0 +1,75 @@
+"""Every CUDA kernel assembles for its architectures: no spills, registers within a budget, the expected instructions.
+
+Needs nvcc on PATH. The instructions are looked for in the machine code where nvdisasm is found, in the PTX otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NVCC = shutil.which("nvcc")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a source must come to: the most registers of its kernels, and instructions as (PTX, machine code)."""
+
+    source: str
+    architectures: tuple[str, ...]
+    registers: int
+    instructions: tuple[tuple[str, str], ...]
+
+
+_COPY = ("cp.async.cg", "LDGSTS")
+_SPARSE = ("mma.sp", "HMMA.SP")
+_HOPPER = (("wgmma.mma_async.sp", "HGMMA.SP"), ("cp.async.bulk.tensor.2d", "UTMALDG"), ("mbarrier.try_wait", "SYNCS"))
+GATES = (
+    Gate("nm_linear/launch.cu", ("80", "89", "90"), 72, (("shfl", "SHFL"),)),
+    *(Gate(f"nm_linear/two_four/{t}.cu", ("80", "89", "90"), 200, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
+    *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),
+)
+
+
+def _nvdisasm() -> str | None:
+    wheel = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13" / "bin" / "nvdisasm"
+    return str(wheel) if wheel.exists() else shutil.which("nvdisasm")
+
+
+def _nvcc(gate: Gate, architecture: str, *more: str | Path) -> str:
+    target = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
+    command = [NVCC, "-std=c++17", f"-I{ROOT / 'csrc'}", target, *more, ROOT / "csrc" / "cuda" / gate.source]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc on PATH")
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.source)
+def test_kernels_assemble(gate: Gate, tmp_path: Path) -> None:
+    for architecture in gate.architectures:
+        binary = tmp_path / f"{architecture}.cubin"
+        said = _nvcc(gate, architecture, "-cubin", "-Xptxas", "-v", "-o", binary)
+        kernels = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads[\s\S]*?Used (\d+) registers", said)
+        assert kernels, said
+        for stores, loads, registers in kernels:
+            assert (stores, loads) == ("0", "0"), f"sm_{architecture} spills:\n{said}"
+            assert int(registers) <= gate.registers, (
+                f"sm_{architecture}: {registers} registers, at most {gate.registers}"
+            )
+        assert "serializ" not in said, f"sm_{architecture}: products that wait for each other:\n{said}"
+        if (nvdisasm := _nvdisasm()) is not None:
+            code = subprocess.run([nvdisasm, "-c", binary], capture_output=True, text=True, check=True).stdout
+        else:
+            _nvcc(gate, architecture, "-ptx", "-o", tmp_path / "kernel.ptx")
+            code = (tmp_path / "kernel.ptx").read_text()
+        for ptx, machine in gate.instructions:
+            expected = machine if nvdisasm is not None else ptx
+            assert expected in code, f"sm_{architecture} has no {expected}"
