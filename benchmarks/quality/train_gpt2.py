@@ -16,7 +16,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from transformers.utils import logging
 
 logging.disable_progress_bar()
 CONTEXT = 1024
-BUCKETS = (0, 16, 64, 128, 256, 512, 768, 1024)  # positions between which the held-out loss is printed
+TARGETS = 32  # tokens at the end of a held-out context whose loss is printed for every length of what is before them
+LENGTHS = (32, 64, 128, 256, 512, CONTEXT - TARGETS)
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Settings:
     """What the training costs and how it moves; times in minutes."""
 
     minutes: float
-    batch: int = 4
+    batch: int = 2
     muon_rate: float = 0.02
     adam_rate: float = 0.003
     warmup_steps: int = 40
@@ -100,12 +100,18 @@ def gradients(model: GPT2LMHeadModel, ids: Tensor, bf16: bool) -> tuple[float, t
 
 
 @torch.no_grad()
-def loss_by_position(model: GPT2LMHeadModel, contexts: Tensor, bf16: bool) -> dict[str, float]:
-    """Return the mean held-out loss between the positions of BUCKETS, in nats a token."""
+def loss_by_context(model: GPT2LMHeadModel, contexts: Tensor, bf16: bool) -> dict[int, float]:
+    """Return the mean loss of the last TARGETS tokens of `contexts` when the model sees so many tokens before them.
+
+    The tokens are the same for every length, so that the difference is what the context is worth. In nats a token.
+    """
     model.eval()
-    losses = torch.cat([loss_of(model, rows, bf16) for rows in contexts.split(4)])
+    found = {}
+    for length in LENGTHS:
+        losses = [loss_of(model, rows[:, -length - TARGETS :], bf16)[:, -TARGETS:] for rows in contexts.split(8)]
+        found[length] = torch.cat(losses).mean().item()
     model.train()
-    return {f"{low}-{high}": losses[:, low:high].mean().item() for low, high in pairwise(BUCKETS)}
+    return found
 
 
 def save(path: Path, **state: Any) -> None:
@@ -118,7 +124,7 @@ def save(path: Path, **state: Any) -> None:
 def train(settings: Settings, folder: Path, threads: int) -> None:
     """Train to the end of the time, or go on with the checkpoint that lies in `folder`."""
     tokens = training_tokens(folder)
-    contexts = held_out_contexts(folder, CONTEXT + 1, 16)
+    contexts = held_out_contexts(folder, CONTEXT, 32)
     model = new_model().train()
     steppers = optimisers(model, settings)
     rates = [group["lr"] for stepper in steppers for group in stepper.param_groups]
@@ -149,14 +155,22 @@ def train(settings: Settings, folder: Path, threads: int) -> None:
                     path, step=step, spent=spent, model=model.state_dict(), steppers=[s.state_dict() for s in steppers]
                 )
                 facts = {"steps": step, "tokens": step * settings.batch * CONTEXT, "minutes": spent}
-                publish(model, folder, facts | {"loss": loss_by_position(model, contexts, settings.bf16)})
+                publish(model, folder, facts | {"loss": loss_by_context(model, contexts, settings.bf16)})
 
 
 def batch_of(tokens: Tensor, step: int, settings: Settings) -> Tensor:
-    """Return the contexts of a step, int64 [batch, CONTEXT + 1]: consecutive source from random places."""
+    """Return the contexts of a step, int64 [batch, CONTEXT + 1]: consecutive source from random places.
+
+    In every other step the first says its beginning again and again: to look for the last time that something was said,
+    and to expect what came after it, is learned from these in some hundred steps; from plain text it takes far longer.
+    """
     draw = torch.Generator().manual_seed(step)
     starts = torch.randint(len(tokens) - CONTEXT - 1, (settings.batch,), generator=draw)
-    return torch.stack([tokens[start : start + CONTEXT + 1] for start in starts.tolist()])
+    ids = torch.stack([tokens[start : start + CONTEXT + 1] for start in starts.tolist()])
+    period = int(torch.randint(64, 512, (1,), generator=draw))
+    if step % 2 == 0:
+        ids[0] = ids[0, torch.arange(CONTEXT + 1) % period]
+    return ids
 
 
 def one_step(
@@ -175,7 +189,7 @@ def publish(model: GPT2LMHeadModel, folder: Path, facts: dict[str, Any]) -> None
     """Write the model as a Hugging Face folder, with what it reached beside it."""
     model.save_pretrained(folder / "gpt2")
     (folder / "gpt2" / "training.json").write_text(json.dumps(facts, indent=1))
-    print("held-out loss by position: " + ", ".join(f"{k} {v:.3f}" for k, v in facts["loss"].items()), flush=True)
+    print("held-out loss by context: " + ", ".join(f"{k} {v:.3f}" for k, v in facts["loss"].items()), flush=True)
 
 
 def main() -> None:

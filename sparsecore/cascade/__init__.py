@@ -5,6 +5,7 @@ Source: SpAtten (HPCA 2021, arXiv 2012.09852). `apply(model, Schedule(token_keep
 
 from __future__ import annotations
 
+from sparsecore.cascade.calibration import Calibration, calibrate, stages, static_heads
 from sparsecore.cascade.entry import apply
 from sparsecore.cascade.handle import Handle, handle_of
 from sparsecore.cascade.kv_store import KVFormat, KVStore, decode_attention
@@ -14,6 +15,7 @@ from sparsecore.cascade.schedule import Schedule
 from sparsecore.cascade.state import CascadeState
 
 __all__ = [
+    "Calibration",
     "CascadeRun",
     "CascadeState",
     "Counts",
@@ -22,6 +24,9 @@ __all__ = [
     "KVStore",
     "Schedule",
     "apply",
+    "calibrate",
     "decode_attention",
     "handle_of",
+    "stages",
+    "static_heads",
 ]
