@@ -11,6 +11,7 @@ from typing import Any
 from simulator.comparison import Factors as Comparison
 from simulator.comparison import factors as compare
 from simulator.designs.iso import Equalised, equalised
+from simulator.designs.offline import with_decisions
 from simulator.designs.registry import Parameter, Resolved, make, resolve
 from simulator.engine.accounting import Ledger, Observer
 from simulator.engine.host import Host, parse_host
@@ -78,6 +79,7 @@ def run(
     FileMissingError, CorruptFileError, FormatVersionError: the saved workload, or as `read_workload` for a model.
     UnsupportedError: an op does not fit the design, or `strict` and something is not modelled; a fidelity that the
         design does not have, or whose formula cannot express an op; `trace` or `dram_trace` without the event engine.
+    MissingTensorsError: the workload was captured for other designs, and its Q, K and V were not kept.
     InvalidValueError: a node outside the published ones without `extrapolate`, `host` is not understood, or a seed
         below 0.
     """
@@ -99,6 +101,7 @@ def run(
     design, resolved = make(arch, {**set, **asked}, memory, seed)
     resolved = resolved.explained(dict.fromkeys(equal.changes, f"--iso {iso}"))
     design.use(fidelity)
+    workload = with_decisions(workload, design.rule)
     ledger = Ledger(workload, design, roofline)
     if strict:
         _refuse_left_out(ledger, resolved)

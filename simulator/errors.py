@@ -17,6 +17,7 @@ __all__ = [
     "FormatVersionError",
     "InvalidValueError",
     "MissingDependencyError",
+    "MissingTensorsError",
     "PickleRefusedError",
     "UnknownNameError",
     "UnsupportedError",
@@ -93,6 +94,10 @@ class AssumedInputError(NamedError, ValueError):
 
 class MissingDependencyError(NamedError, ImportError):
     """An optional dependency is needed and not installed."""
+
+
+class MissingTensorsError(NamedError, ValueError):
+    """A design has to decide from Q, K and V, and the workload holds neither these nor its decisions."""
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:

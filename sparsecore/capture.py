@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from simulator.designs.decision import Rule
 from simulator.workload import AttentionOp, Kind, LinearOp, ModelInfo, OtherOp, Workload
 from simulator.workload import Sequence as InputSequence
 from simulator.workload.build import element_bits
 from simulator.workload.schedule import BitWidths, default_schedule
+from sparsecore.capture_decoder import capture_decoder, is_decoder
 from sparsecore.capture_ops import Caller, Recorder
+from sparsecore.capture_tensors import AttentionTap, TensorSink, tensor_sink, without_cascade
 from sparsecore.cascade import CascadeRun, Handle, handle_of
 from sparsecore.errors import InvalidValueError
 from sparsecore.inputs import Inputs, batches, evaluating
@@ -34,6 +38,9 @@ def capture(
     name: str = "",
     texts: Sequence[str] | None = None,
     bits: BitWidths | None = None,
+    designs: Sequence[str | Rule] = (),
+    keep_tensors: str | os.PathLike[str] | None = None,
+    generate: int = 0,
 ) -> Workload:
     """Run `model` once, without gradients and in eval mode, and return everything it computed.
 
@@ -44,35 +51,68 @@ def capture(
     other ops of one batch stand for all its sequences at once (sequence None); where several batches of more than one
     sequence are given, they are split by sequence.
 
+    `designs` decide about the model with nothing pruned, from its real Q, K and V in every layer; with a cascade handle
+    that is a second run, without it. One layer of one batch is in memory at a time. A decoder without a handle is
+    described by its sizes, and generates greedily.
+
     Parameters
     ----------
-    model: a Hugging Face model of a family in `sparsecore.models`, packed or not.
+    model: a Hugging Face model of a family in `sparsecore.models`, packed or not; or a decoder.
     inputs: as for `sparsify`: keyword arguments of the forward as a tokenizer returns them, a tensor of ids [B, L], or
         a list of such batches.
     texts: shown for each sequence. name: of the workload.
     bits: stored widths of Q, K and V where the run had no bit planes (then they are marked assumed); the default is
         that of the family's documented schedule.
+    designs: names or YAML files of designs (`simulate archs`), or rules; those without a rule of their own decide
+        nothing here. keep_tensors: path of the workload file beside which Q, K and V are written for later decisions;
+        save the workload there.
+    generate: tokens that a decoder generates after each input.
 
     Raises
     ------
-    UnsupportedError: another kind of model, or a call that cannot be described (`sparsecore.models.call`).
-    InvalidValueError: no inputs, or another number of texts than of sequences.
+    UnsupportedError: another kind of model, or a call that cannot be described (`sparsecore.models.call`); attention
+        that designs cannot decide about (`sparsecore.capture_tensors`).
+    InvalidValueError: no inputs, another number of texts than of sequences, or `generate` for an encoder.
+    UnknownNameError: no such design.
     """
+    with tensor_sink(designs, keep_tensors) as sink:
+        if is_decoder(model) and handle_of(model) is None:
+            workload = capture_decoder(model, inputs, generate, sink, bits)
+        elif generate:
+            raise InvalidValueError(f"{type(model).__name__} generates nothing", where="generate", expected="0")
+        else:
+            workload = _captured(model, inputs, bits, sink)
+        return _named(sink.finish(workload) if sink is not None else workload, name or type(model).__name__, texts)
+
+
+def _named(workload: Workload, name: str, texts: Sequence[str] | None) -> Workload:
+    if texts is None:
+        return replace(workload, name=name)
+    if len(texts) != len(workload.sequences):
+        raise InvalidValueError(f"{len(texts)} texts for {len(workload.sequences)} sequences", where="texts")
+    sequences = tuple(InputSequence(s.index, s.tokens, t) for s, t in zip(workload.sequences, texts, strict=True))
+    return replace(workload, name=name, sequences=sequences)
+
+
+def _captured(model: nn.Module, inputs: Inputs, bits: BitWidths | None, sink: TensorSink | None) -> Workload:
+    """Run an encoder, or what has a handle, and return the record."""
     family = family_of(model)
     info = model_info(model, family.name)
     handle = handle_of(model)
     parts = _Parts(info, handle, bits or default_schedule(family.name).bits)
     recorder = Recorder(model, family, info)
     calls = batches(inputs)
-    with evaluating(model), recorder:
+    with evaluating(model):
         for args, kwargs in calls:
-            body_call = _BodyCall(model, family)
-            with body_call:
+            first, body_call = len(parts.sequences), _BodyCall(model, family)
+            with recorder, body_call:
                 model(*args, **kwargs)
             parts.add(body_call.mask, recorder, alone=len(calls) == 1)
-    if texts is not None and len(texts) != len(parts.sequences):
-        raise InvalidValueError(f"{len(texts)} texts for {len(parts.sequences)} sequences", where="texts")
-    return parts.workload(name or type(model).__name__, texts, [*parts.notes, *recorder.notes])
+            if sink is not None:
+                sink.begin(body_call.mask, body_call.mask.sum(1).tolist(), first)
+                with without_cascade(model), AttentionTap(model, sink.take):
+                    model(*args, **kwargs)
+    return parts.workload([*parts.notes, *recorder.notes])
 
 
 class _BodyCall:
@@ -139,14 +179,13 @@ class _Parts:
         self.linear += linear
         self.other += other
 
-    def workload(self, name: str, texts: Sequence[str] | None, notes: Sequence[str]) -> Workload:
-        """Return the whole."""
-        named: Sequence[str | None] = texts or [None] * len(self.sequences)
+    def workload(self, notes: Sequence[str]) -> Workload:
+        """Return the whole, without a name."""
         schedule = self.handle.schedule.name if self.handle is not None else ""
         return Workload(
-            name=name,
+            name="",
             model=self.info,
-            sequences=tuple(InputSequence(s.index, s.tokens, t) for s, t in zip(self.sequences, named, strict=True)),
+            sequences=tuple(self.sequences),
             attention=tuple(self.attention),
             linear=tuple(self.linear),
             other=tuple(self.other),

@@ -64,7 +64,15 @@ def measured(path: Path, request: ReadRequest) -> Workload:
     schedule = _schedule(request, info)
     asked = cascade_schedule(schedule, info.layers)
     with cascade.apply(model, asked) if asked is not None else nullcontext():
-        workload = capture(model, inputs.batches, name=path.stem, texts=inputs.texts, bits=schedule.bits)
+        workload = capture(
+            model,
+            inputs.batches,
+            name=path.stem,
+            texts=inputs.texts,
+            bits=schedule.bits,
+            designs=request.rules,
+            keep_tensors=request.keep_tensors,
+        )
     notes = (*workload.notes, *inputs.notes, *_notes(asked, unused))
     return dataclasses.replace(workload, source=f"{path}, run on {request.input}", notes=notes)
 

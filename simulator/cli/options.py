@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from simulator.workload.named import builtin_workloads
 from simulator.workload.schedule import builtin_names
 
 if TYPE_CHECKING:
+    from simulator.designs.decision import Rule
     from simulator.memory import MemorySpec
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RequireMeasured",
     "Schedule",
     "SeqLen",
+    "SetDesign",
     "SetMemory",
     "Trace",
     "TraceMemory",
@@ -40,6 +42,7 @@ __all__ = [
     "parse_settings",
     "read",
     "refuse_assumptions",
+    "rules_of",
     "size_of",
     "writable",
 ]
@@ -85,6 +88,10 @@ Generate = Annotated[
 ]
 Config = Annotated[str | None, typer.Option(help="A Hugging Face config.json, for what tensor shapes cannot tell.")]
 Heads = Annotated[int | None, typer.Option(help="Number of attention heads, for the same.", min=1)]
+SetDesign = Annotated[
+    list[str],
+    typer.Option("--set", help="Change a parameter: dram.channels=8, or of one design: spatten:dram.channels=8."),
+]
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Allow running code from a pickled model file.")]
 RequireMeasured = Annotated[
     bool, typer.Option("--require-measured", help="Make any assumed pruning decision an error.")
@@ -128,6 +135,14 @@ def read(model: str, request: ReadRequest) -> Workload:
     from simulator.workload.reader import read_workload
 
     return read_workload(model, request)
+
+
+def rules_of(archs: Iterable[str], settings: Mapping[str, Mapping[str, Any]]) -> tuple[Rule, ...]:
+    """Return the pruning rules of designs that decide from Q, K and V, with what --set changes; raises as `make`."""
+    from simulator.designs.registry import make
+
+    rules = (make(arch, settings.get(arch))[0].rule for arch in archs)
+    return tuple({rule.name: rule for rule in rules if rule is not None}.values())
 
 
 def refuse_assumptions(workload: Workload) -> None:

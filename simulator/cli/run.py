@@ -39,10 +39,7 @@ def run(
     batch: options.Batch = 1,
     generate: options.Generate = None,
     phase: Annotated[str, typer.Option(help="all, summarise, or generate: the part to simulate.")] = "all",
-    set_: Annotated[
-        list[str],
-        typer.Option("--set", help="Change a parameter: dram.channels=8, or of one design: spatten:dram.channels=8."),
-    ] = [],  # noqa: B006
+    set_: options.SetDesign = [],  # noqa: B006
     memory: Annotated[str | None, typer.Option(help="Another memory: a standard, a YAML file, or ideal.")] = None,
     host: Annotated[
         str, typer.Option(help="What runs the ops that the design does not: none, or name:GFLOPS,GB/s.")
@@ -96,7 +93,9 @@ def run(
     for option, path in {"--json": json, "--csv": csv, "--html": html, **traces}.items():
         options.writable(path, option)
     _one_design_a_trace(traces, arch)
-    request = ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle, unquantised)
+    rules = options.rules_of(arch, settings) if input is not None else ()
+    given = (input, schedule, seq_len, batch, generate, config, heads, trust_pickle, unquantised)
+    request = ReadRequest(*given, rules=rules)
     workload = _part(options.read(model, request), phase)
     if require_measured:
         options.refuse_assumptions(workload)

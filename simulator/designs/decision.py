@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,16 @@ from simulator.errors import InvalidValueError
 from simulator.workload.decisions import Decision
 from simulator.workload.ops import AttentionOp, Kind, Place
 
-__all__ = ["AttentionTensors", "HeadChoice", "Rule", "decide", "exact_attention", "uniform"]
+__all__ = [
+    "AttentionTensors",
+    "Chosen",
+    "HeadChoice",
+    "Rule",
+    "choose",
+    "decide",
+    "exact_attention",
+    "uniform",
+]
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -82,7 +91,17 @@ class HeadChoice:
 
 
 class Rule(ABC):
-    """How a design prunes attention, looking at one head at a time."""
+    """How a design prunes attention, looking at one head at a time.
+
+    single_queries: whether what it decides for a query does not depend on the other queries it is given.
+    """
+
+    single_queries: ClassVar[bool] = True
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether it prunes nothing, so that its decisions are known without tensors."""
+        return False
 
     @property
     @abstractmethod
@@ -113,39 +132,66 @@ def exact_attention(q: Floats, k: Floats, v: Floats, scale: float, visible: Bool
     return np.asarray(shares @ v.astype(np.float64) / np.where(total > 0, total, 1.0))
 
 
-def decide(rule: Rule, place: Place, tensors: AttentionTensors, keep_mask: bool = False) -> Decision:
-    """Return what `rule` decides for the op at `place`, head by head, with the error of its output.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a rule decided for all heads and queries of some tensors, before it is a decision about an op.
+
+    Parameters
+    ----------
+    choices: by head. missed, whole: float64 [queries], squared norms of (output - dense) and of dense, over all heads.
+    """
+
+    rule: Rule
+    choices: tuple[HeadChoice, ...]
+    missed: npt.NDArray[np.float64]
+    whole: npt.NDArray[np.float64]
+
+    def decision(self, place: Place, queries: slice = slice(None), keep_mask: bool = False) -> Decision:
+        """Return the decision about the op at `place`, whose queries are some of those here."""
+        layer, sequence, phase, step = place
+        count = len(self.missed[queries])
+        scored, kept = ([getattr(c, name)[queries] for c in self.choices] for name in ("scored", "kept"))
+        extra = self.choices[0].extra if self.choices else ()
+        missed, whole = float(self.missed[queries].sum()), float(self.whole[queries].sum())
+        return Decision(
+            rule=self.rule.name,
+            layer=layer,
+            sequence=sequence,
+            phase=phase,
+            step=step,
+            key_rows=tuple(int(rows.any(axis=0).sum()) for rows in scored),
+            value_rows=tuple(int(rows.any(axis=0).sum()) for rows in kept),
+            candidates=_rows([rows.sum(axis=1) for rows in scored], count),
+            values=_rows([rows.sum(axis=1) for rows in kept], count),
+            extra={name: _rows([c.extra[name][queries] for c in self.choices], count) for name in extra},
+            mask=np.stack(kept) if keep_mask and kept else None,
+            output_error=(missed / whole) ** 0.5 if whole else 0.0,
+        )
+
+
+def choose(rule: Rule, tensors: AttentionTensors) -> Chosen:
+    """Run `rule` head by head, and compare its output with exact attention.
 
     Raises
     ------
     InvalidValueError: the rule answers in other shapes, or chose a key that is not visible.
     """
     heads, queries, _ = tensors.q.shape
-    choices, missed, whole = [], 0.0, 0.0
+    choices, missed, whole = [], np.zeros(queries), np.zeros(queries)
     for head in range(heads):
         q, k, v = tensors.head(head)
         choice = rule.decide(q, k, v, tensors.scale, tensors.visible)
         _check(rule, choice, (queries, k.shape[0]), tensors.visible)
         dense = exact_attention(q, k, v, tensors.scale, tensors.visible)
-        missed += float(np.square(choice.output - dense).sum())
-        whole += float(np.square(dense).sum())
+        missed += np.square(choice.output - dense).sum(axis=1)
+        whole += np.square(dense).sum(axis=1)
         choices.append(choice)
-    layer, sequence, phase, step = place
-    extra = choices[0].extra if choices else ()
-    return Decision(
-        rule=rule.name,
-        layer=layer,
-        sequence=sequence,
-        phase=phase,
-        step=step,
-        key_rows=tuple(int(c.scored.any(axis=0).sum()) for c in choices),
-        value_rows=tuple(int(c.kept.any(axis=0).sum()) for c in choices),
-        candidates=_rows([c.scored.sum(axis=1) for c in choices], queries),
-        values=_rows([c.kept.sum(axis=1) for c in choices], queries),
-        extra={name: _rows([c.extra[name] for c in choices], queries) for name in extra},
-        mask=np.stack([c.kept for c in choices]) if keep_mask and choices else None,
-        output_error=(missed / whole) ** 0.5 if whole else 0.0,
-    )
+    return Chosen(rule, tuple(choices), missed, whole)
+
+
+def decide(rule: Rule, place: Place, tensors: AttentionTensors, keep_mask: bool = False) -> Decision:
+    """Return what `rule` decides for the op at `place`, with the error of its output; raises as `choose`."""
+    return choose(rule, tensors).decision(place, keep_mask=keep_mask)
 
 
 def uniform(rule: Rule, op: AttentionOp, candidates: int, kept: int, kind: Kind, **extra: int) -> Decision:

@@ -20,6 +20,7 @@ from simulator.errors import InvalidValueError
 from simulator.workload.decisions import Decision
 from simulator.workload.ops import KINDS, AttentionOp, Kind, LinearOp, OtherOp, Phase, Place
 from simulator.workload.ops import require as _require
+from simulator.workload.tensors import TensorsFile
 
 __all__ = [
     "KINDS",
@@ -113,6 +114,7 @@ class Workload:
     source: what it was made from (a file, a built-in model, "capture").
     notes: what a reader of the results must know.
     decisions: of pruning rules that look at Q, K and V, about the ops with nothing pruned; several for an op, by rule.
+    tensors: where the Q, K and V are from which other rules can decide later; None where they were not kept.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Workload:
     source: str = ""
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    tensors: TensorsFile | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         self._check_decisions()

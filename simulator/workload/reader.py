@@ -49,6 +49,10 @@ def read_workload(model: str, request: ReadRequest | None = None) -> Workload:
     PickleRefusedError, MissingDependencyError: from the reader of torch files.
     """
     request = request or ReadRequest()
+    if request.input is None and request.keep_tensors is not None:
+        raise InvalidValueError(
+            "nothing is run, so there are no Q, K and V to keep", where="--keep-tensors", hint="--input FILE runs MODEL"
+        )
     if model in builtin_workloads():
         return _builtin(model, request)
     path = Path(model)

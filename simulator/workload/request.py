@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.designs.decision import Rule
 
 __all__ = ["ReadRequest"]
 
@@ -21,6 +25,8 @@ class ReadRequest:
     config: a Hugging Face config.json for what tensor shapes cannot tell.
     heads: the number of attention heads, for the same.
     trust_pickle: whether the user allowed to run code from the model file.
+    rules: of the designs to simulate; a reader that runs the model lets them decide from its Q, K and V.
+    keep_tensors: the workload file beside which Q, K and V are written; None: they are not kept.
     unquantised: how K, Q and V of width -1 in a file of requests are stored: "8+4" or "32".
     """
 
@@ -33,3 +39,5 @@ class ReadRequest:
     heads: int | None = None
     trust_pickle: bool = False
     unquantised: str = "8+4"
+    rules: tuple[Rule, ...] = ()
+    keep_tensors: str | None = None

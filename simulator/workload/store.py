@@ -24,6 +24,7 @@ from simulator.errors import CorruptFileError, FileMissingError
 from simulator.files import check_version, read_bytes, read_json, write_atomic
 from simulator.workload.decisions import Decision
 from simulator.workload.ir import AttentionOp, IntArray, LinearOp, ModelInfo, OtherOp, Sequence, Workload
+from simulator.workload.tensors import TensorsFile, require_beside
 
 __all__ = ["FORMAT", "VERSION", "load", "save"]
 
@@ -58,6 +59,9 @@ def save(workload: Workload, path: str | os.PathLike[str]) -> None:
         document["decisions"] = [
             {name: encode(getattr(made, name)) for name in _DECISION} for made in workload.decisions
         ]
+    if workload.tensors is not None:
+        require_beside(workload.tensors, target)
+        document["tensors"] = {"file": workload.tensors.path.name, "sha256": workload.tensors.sha256}
     keep = None
     if arrays := _packed(workload):
         raw = safetensors_numpy.save(arrays)
@@ -65,10 +69,12 @@ def save(workload: Workload, path: str | os.PathLike[str]) -> None:
         keep = f"{target.stem}.{digest[:12]}.safetensors"
         document["arrays"] = {"file": keep, "sha256": digest}
         write_atomic(target.with_name(keep), raw)
-    previous = _arrays_file(target)
+    keeps = {keep, workload.tensors.path.name if workload.tensors is not None else None}
+    previous = _beside(target)
     write_atomic(target, _dump(document))
-    if previous is not None and previous.name != keep:
-        previous.unlink(missing_ok=True)
+    for old in previous:
+        if old.name not in keeps:
+            old.unlink(missing_ok=True)
 
 
 def _packed(workload: Workload) -> dict[str, Any]:
@@ -92,14 +98,18 @@ def _bitmap(positions: IntArray, length: int) -> npt.NDArray[np.uint8]:
     return np.packbits(kept, bitorder="little")
 
 
-def _arrays_file(path: Path) -> Path | None:
-    """Return the arrays file of the workload that `path` held so far, if it is one."""
-    try:
-        name = read_json(path).get("arrays", {}).get("file")
-    except (FileMissingError, CorruptFileError, AttributeError):
-        return None
-    plain = isinstance(name, str) and Path(name).name == name and name.startswith(path.stem + ".")
-    return path.with_name(name) if plain and name.endswith(".safetensors") else None
+def _beside(path: Path) -> list[Path]:
+    """Return the files with arrays and tensors of the workload that `path` held so far, if it is one."""
+    found = []
+    for part in ("arrays", "tensors"):
+        try:
+            name = read_json(path).get(part, {}).get("file")
+        except (FileMissingError, CorruptFileError, AttributeError):
+            continue
+        plain = isinstance(name, str) and Path(name).name == name and name.startswith(path.stem + ".")
+        if plain and name.endswith(".safetensors"):
+            found.append(path.with_name(name))
+    return found
 
 
 def _dump(document: dict[str, Any]) -> str:
@@ -136,13 +146,23 @@ def load(path: str | os.PathLike[str]) -> Workload:
     arrays = {name: _positions(array, f"{where}: {name}") for name, array in found.items()}
     try:
         decisions = _decisions(document.get("decisions", []), theirs, where, newer)
-        return Workload(**parts, arrays=arrays, decisions=decisions)
+        return Workload(**parts, arrays=arrays, decisions=decisions, tensors=_tensors(document.get("tensors"), path))
     except ValueError as error:
         raise CorruptFileError(getattr(error, "what", str(error)), where=where) from error
 
 
 def _decode_part(hint: Any, data: object, where: str, newer: bool) -> Any:
     return decode(hint, data, where, ignore_unknown=newer)
+
+
+def _tensors(entry: object, path: str | os.PathLike[str]) -> TensorsFile | None:
+    """Return where the tensors are; they are read and checked when they are needed."""
+    if entry is None:
+        return None
+    name, digest = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "sha256"))
+    if not isinstance(name, str) or not isinstance(digest, str) or Path(name).name != name:
+        raise CorruptFileError("the reference to the tensors is damaged", where=str(path), expected="file and sha256")
+    return TensorsFile(Path(path).with_name(name), digest)
 
 
 def _decisions(entries: object, arrays: dict[str, Any], where: str, newer: bool) -> tuple[Decision, ...]:
