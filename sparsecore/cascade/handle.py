@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
-from sparsecore.cascade.run import CascadeRun
 from sparsecore.cascade.schedule import Schedule
 from sparsecore.errors import InvalidValueError, UnsupportedError
 from sparsecore.models import body_of
@@ -15,7 +14,12 @@ from sparsecore.models.info import model_info
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from sparsecore.cascade.generation import CascadeCache, GenerationRun
+    from sparsecore.cascade.run import CascadeRun
     from sparsecore.cascade.state import CascadeState
+
+    Recorded: TypeAlias = CascadeState | CascadeCache
+    Run: TypeAlias = CascadeRun | GenerationRun
 
 __all__ = ["Handle", "handle_of"]
 
@@ -47,12 +51,12 @@ class Handle:
         self.schedule = schedule
         self.body = body_of(model)
         self.info = model_info(model, self.body.config.model_type)  # type: ignore[union-attr, arg-type]
-        self._last: CascadeState | None = None
+        self._last: Recorded | None = None
         self._hooks: list[Any] = []
 
     @property
-    def last_run(self) -> CascadeRun:
-        """What the last finished forward pass kept.
+    def last_run(self) -> Any:
+        """What was kept: a CascadeRun of the last forward pass; for a decoder a GenerationRun of all its steps.
 
         Raises
         ------
@@ -60,7 +64,17 @@ class Handle:
         """
         if self._last is None:
             raise InvalidValueError("the model has not run yet", where="last_run", hint="call the model first")
-        return self._last.record(self.info)
+        run: Run = self._last.record(self.info)
+        return run
+
+    def cache(self) -> CascadeCache:
+        """Return an empty cache to pass to a decoder's forward or to `generate`; without one they make their own.
+
+        Raises
+        ------
+        UnsupportedError: the model is an encoder.
+        """
+        raise UnsupportedError("an encoder has no cache", where="cache")
 
     def remove(self) -> None:
         """Give the model its own forward back; the handle keeps `last_run`. A second call does nothing."""

@@ -34,11 +34,18 @@ def model_info(model: nn.Module, family: str) -> ModelInfo:
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         hidden=config.hidden_size,
-        intermediate=config.hidden_dim if family == "distilbert" else config.intermediate_size,
+        intermediate=_intermediate(config),
         vocab=getattr(config, "vocab_size", 0),
         parameters=_parameters(model),
         dtype=dtype_name(floating),
     )
+
+
+def _intermediate(config: Any) -> int:
+    """Return the width of the feed-forward part; GPT-2 leaves it open where it is four times the hidden size."""
+    if config.model_type == "gpt2":
+        return int(config.n_inner or 4 * config.n_embd)
+    return int(config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size)
 
 
 def _parameters(model: nn.Module) -> int:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
-    GPT2Config,
-    GPT2Model,
+    OPTConfig,
+    OPTModel,
     RobertaConfig,
     RobertaModel,
 )
@@ -345,8 +345,9 @@ def test_what_is_refused(seed: int) -> None:
     with pytest.raises(UnsupportedError, match=r"Linear has no Hugging Face config") as caught:
         cascade.apply(nn.Linear(2, 2), Schedule())
     assert "bert" in str(caught.value)
-    with pytest.raises(UnsupportedError, match="gpt2"):
-        cascade.apply(GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=10, n_positions=8)), Schedule())
+    config = OPTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, ffn_dim=8)
+    with pytest.raises(UnsupportedError, match="opt"):
+        cascade.apply(OPTModel(config), Schedule())
     with pytest.raises(UnsupportedError, match="decoder"):
         cascade.apply(tiny_bert(seed, is_decoder=True), Schedule())
     model = tiny_bert(seed)

@@ -1,0 +1,97 @@
+"""Cascade pruning of decoders: equal to the unmodified model where nothing is pruned, to a masked one where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from tiny_decoders import FAMILIES, LAYERS, Oracle, decoder, prompts
+
+from sparsecore import cascade
+
+
+@pytest.fixture(autouse=True)
+def one_thread(seed: int) -> Iterator[None]:
+    """Models as small as these only make threads wait for each other."""
+    torch.manual_seed(seed)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+MODES = ("select", "evict")
+PRUNED: dict[str, Any] = {"token_keep": (0.9, 0.6, 0.6, 0.4)}
+
+
+def generate(model: Any, ids: torch.Tensor, mask: torch.Tensor, tokens: int = 12, **more: Any) -> torch.Tensor:
+    out: torch.Tensor = model.generate(ids, attention_mask=mask, max_new_tokens=tokens, **more)
+    return out
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_keeping_everything_generates_the_same_tokens(family: str, mode: str) -> None:
+    model = decoder(family)
+    ids, mask = prompts()
+    ways: list[dict[str, Any]] = [{}]
+    if family in ("gpt2", "llama"):
+        ways += [{"num_beams": 3, "num_return_sequences": 2}, {"do_sample": True, "num_return_sequences": 2}]
+    for how in ways:
+        torch.manual_seed(1)
+        want = generate(model, ids, mask, 8, **how)
+        torch.manual_seed(1)
+        with cascade.apply(model, cascade.Schedule(), mode=mode):
+            got = generate(model, ids, mask, 8, **how)
+        assert torch.equal(got, want)
+    torch.manual_seed(1)
+    assert torch.equal(generate(model, ids, mask, 8, **how), want)  # removed without a trace
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", MODES)
+def test_pruning_equals_a_dense_run_with_a_mask(family: str, mode: str) -> None:
+    model, head_keep = decoder(family), 0.8 if family in ("gpt2", "qwen3") else 1.0
+    ids, mask = prompts()
+    schedule = cascade.Schedule(**PRUNED, head_keep=head_keep)
+    with cascade.apply(model, schedule, mode=mode, interval=1, record=True) as handle:
+        got = generate(model, ids, mask, 16)
+    run = handle.last_run
+    evictions = int((run.counts[1:, 1:] <= run.counts[:-1, 1:]).any(-1).any(-1).sum())
+    assert mode == "select" or evictions >= 10
+    oracle = Oracle(model, run, mask)
+    assert torch.equal(oracle.generate(ids, 16), got)
+    _check_choices(oracle, schedule)
+
+
+def _check_choices(oracle: Oracle, schedule: cascade.Schedule) -> None:
+    """Whatever a layer read was at least as important as what it could have read instead, and the counts are right."""
+    run = oracle.run
+    for step in range(run.steps):
+        for row, prompt in enumerate(run.prompts):
+            seen = int(run.seen[step, row])
+            protected = {0, prompt - 1, seen - 1}
+            there = (
+                [None] * LAYERS if run.mode == "select" else [_after(run, step, layer, row) for layer in range(LAYERS)]
+            )
+            left = set(range(seen))
+            for layer in range(LAYERS):
+                candidates = left if there[layer] is None else left & there[layer]
+                read = set(run.tokens(step, layer, row).tolist())
+                assert read <= candidates
+                target = max(len(protected), int(PRUNED["token_keep"][layer] * seen + 1e-9))
+                assert len(read) == min(target, len(candidates))
+                assert protected <= read
+                importance = oracle.before[step][layer][row, oracle.starts[row] :]
+                worst = min((float(importance[i]) for i in read - protected), default=torch.inf)
+                best = max((float(importance[i]) for i in candidates - read), default=-torch.inf)
+                assert worst >= best - 1e-4
+                left = read
+
+
+def _after(run: Any, step: int, layer: int, row: int) -> set[int]:
+    """Tokens that a layer had before it evicted in `step`: what it read in the step before, and the new one."""
+    new = int(run.seen[step, row]) - 1
+    return set(range(new + 1)) if step == 0 else {*run.tokens(step - 1, layer, row).tolist(), new}
