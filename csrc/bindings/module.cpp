@@ -18,6 +18,7 @@ PYBIND11_MODULE(_core, m) {
     bindings::bind_resident(m);
     bindings::bind_topk(m);
     bindings::bind_attention(m);
+    bindings::bind_rows(m);
     bindings::bind_cuda(m);
     bindings::bind_limits(m);
 }

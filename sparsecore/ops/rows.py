@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsecore.backends.cpu import rows as cpu
 from sparsecore.backends.reference import rows as reference
 from sparsecore.errors import DtypeError, ShapeError
 from sparsecore.ops.direct import needs_gradient, runs_directly
@@ -43,6 +44,11 @@ def _gather_reference(x: Tensor, index: Tensor) -> Tensor:
     return reference.gather_rows(x, index)
 
 
+def _gather_cpu(x: Tensor, index: Tensor) -> Tensor:
+    _check_rows(x, index, ("x", "index"))
+    return cpu.gather_rows(x, index)
+
+
 def _gather_save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
     ctx.save_for_backward(inputs[1])
     ctx.shape = inputs[0].shape
@@ -62,8 +68,11 @@ def _scatter_reference(out: Tensor, positions: Tensor, x: Tensor) -> None:
     reference.scatter_rows_(out, positions, x)
 
 
-_gather_cpu = _gather_reference
-_scatter_cpu = _scatter_reference
+def _scatter_cpu(out: Tensor, positions: Tensor, x: Tensor) -> None:
+    _check_scatter(out, positions, x)
+    cpu.scatter_rows_(out, positions, x)
+
+
 _gather_rows = define(
     "gather_rows(Tensor x, Tensor index) -> Tensor",
     fake=_gather_fake,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from sparsecore.backends.cpu import scored_attention as cpu
 from sparsecore.backends.reference import scored_attention as reference
 from sparsecore.backends.reference.scores import SCORE_BITS
 from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
@@ -152,7 +153,7 @@ def _backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor, *scores: Tensor | No
     return (*grads, *(None,) * 7)
 
 
-_CPU = _kernel(reference)
+_CPU = _kernel(cpu)
 _scored_attention = define(
     "scored_attention(Tensor q, Tensor k, Tensor v, Tensor? mask, Tensor? counted, bool causal, float scale, "
     "float value_keep, bool token_scores, bool head_scores) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",

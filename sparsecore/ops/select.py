@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparsecore.backends.cpu import rows as cpu
 from sparsecore.backends.reference import rows as reference
 from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
 from sparsecore.ops.direct import runs_directly
@@ -37,11 +38,15 @@ def _reference(scores: Tensor, counts: Tensor, keep: Tensor, width: int) -> Tens
     return reference.ragged_topk(scores, counts, keep, width)
 
 
-_CPU = _reference
+def _cpu(scores: Tensor, counts: Tensor, keep: Tensor, width: int) -> Tensor:
+    _check(scores, counts, keep, width)
+    return cpu.ragged_topk(scores, counts, keep, width)
+
+
 _ragged_topk = define(
     "ragged_topk(Tensor scores, Tensor counts, Tensor keep, SymInt width) -> Tensor",
     fake=_fake,
-    CPU=_CPU,
+    CPU=_cpu,
     CompositeExplicitAutograd=_reference,
 )
 
@@ -66,6 +71,6 @@ def ragged_topk(scores: Tensor, counts: Tensor, keep: Tensor, width: int) -> Ten
     the CPU these values are not looked at.
     """
     if runs_directly(scores, None) and counts.is_cpu and keep.is_cpu:
-        return _CPU(scores, counts, keep, width)
+        return _cpu(scores, counts, keep, width)
     index: Tensor = _ragged_topk(scores, counts, keep, width)
     return index
