@@ -52,6 +52,25 @@ def bitplane_attention(
     needs_lsb: _Span,
     threads: int,
 ) -> None: ...
+def scored_attention(
+    q: _Span,
+    k: _Span,
+    v: _Span,
+    mask: _Span | None,
+    counted: _Span | None,
+    causal: bool,
+    scale: float,
+    value_keep: float,
+    out: _Span,
+    lse: _Span,
+    token_scores: _Span | None,
+    head_scores: _Span | None,
+    values_used: _Span,
+    threads: int,
+) -> None: ...
+def gather_rows(x: _Span, index: _Span, out: _Span, threads: int) -> None: ...
+def scatter_rows(out: _Span, positions: _Span, x: _Span, threads: int) -> None: ...
+def ragged_topk(scores: _Span, counts: _Span, keep: _Span, index: _Span, threads: int) -> None: ...
 def cuda_info() -> dict[str, Any]: ...
 def cuda_nm_resident_size(rows: int, cols: int, n: int, m: int, dtype: str) -> int: ...
 def cuda_nm_resident_make(
