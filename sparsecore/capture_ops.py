@@ -35,12 +35,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call of a leaf module, or of the embedding block: where it stands and the shape of its result."""
+    """One call of a leaf module, or of the embedding block: where it stands, the shape of its result, and the features
+    of its input (a projection may leave out those of pruned heads)."""
 
     layer: int | None
     name: str
     module: nn.Module
     shape: torch.Size
+    features: int
 
 
 class Recorder:
@@ -104,7 +106,8 @@ class Recorder:
         def record(module: nn.Module, args: Any, output: Any) -> None:
             if not isinstance(output, Tensor):
                 raise UnsupportedError(f"the result of {name} is not a tensor", where=name, expected="a tensor")
-            self._calls.append(_Call(layer, name, module, output.shape))
+            first = args[0] if args and isinstance(args[0], Tensor) else output
+            self._calls.append(_Call(layer, name, module, output.shape, first.shape[-1]))
 
         return record
 
@@ -134,8 +137,8 @@ class Recorder:
             phase="summarise",
             step=0,
             tokens=tokens,
-            in_features=module.in_features,
-            out_features=module.out_features,
+            in_features=call.features,
+            out_features=call.shape[-1],
             pattern=pattern,
             density=density,
             weight_bits=element_bits(dtype_name(dtype or module.weight.dtype)),

@@ -76,6 +76,11 @@ class Handle:
         """
         raise UnsupportedError("an encoder has no cache", where="cache")
 
+    def report(self) -> str:
+        """Say of the last pass how much of each part of the model it computed, and which part is owed to what."""
+        run = self.last_run
+        return f"tokens kept {run.token_keep:.1%}, heads kept {run.head_keep:.1%} (means over layers)\n{run.work}"
+
     def remove(self) -> None:
         """Give the model its own forward back; the handle keeps `last_run`. A second call does nothing."""
         for hook in self._hooks:

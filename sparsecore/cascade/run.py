@@ -16,11 +16,12 @@ from simulator.codec import decode, encode
 from simulator.files import check_version, write_atomic
 from simulator.workload.ir import ModelInfo
 from sparsecore.cascade.schedule import Schedule
+from sparsecore.cascade.work import Work, work_of
 from sparsecore.errors import CorruptFileError, FileMissingError
 
 __all__ = ["CascadeRun"]
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 _KEY = "sparsecore.cascade_run"
 
 
@@ -39,6 +40,7 @@ class CascadeRun:
     heads_survived: [B, H] layers that computed the head.
     values: [layers, B, H] V rows fetched: the union over the queries; 0 for a pruned head.
     low_queries: [layers, B, H] queries computed again with the low bits of K.
+    narrowed: whether the projections computed the kept heads only.
     """
 
     schedule: Schedule
@@ -48,6 +50,7 @@ class CascadeRun:
     heads_survived: Tensor
     values: Tensor
     low_queries: Tensor
+    narrowed: bool = False
 
     def tokens(self, layer: int, sequence: int) -> Tensor:
         """Return the positions that `layer` computed for `sequence`, int64, ascending."""
@@ -87,6 +90,11 @@ class CascadeRun:
         """Mean over sequences and layers of the share of heads kept; 1 where there are none."""
         return float(self.head_counts.double().mean()) / self.model.heads if self.lengths else 1.0
 
+    @property
+    def work(self) -> Work:
+        """The shares of the dense model's multiply-adds that were done, part by part."""
+        return work_of(self.lengths, self.token_counts, self.head_counts, self.model, self.narrowed)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: the tensors, and the rest as JSON in its header; an interrupt keeps the old file.
 
@@ -99,6 +107,7 @@ class CascadeRun:
             "schedule": self.schedule.to_json(),
             "model": encode(self.model),
             "lengths": list(self.lengths),
+            "narrowed": self.narrowed,
         }
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
         write_atomic(path, to_bytes(tensors, metadata={_KEY: json.dumps(head)}))
@@ -123,6 +132,7 @@ class CascadeRun:
             schedule=decode(Schedule, head.get("schedule"), f"{where}: schedule", ignore_unknown=newer),
             model=decode(ModelInfo, head.get("model"), f"{where}: model", ignore_unknown=newer),
             lengths=tuple(lengths),
+            narrowed=head.get("narrowed") is True,
             **tensors,
         )
         run._check(where)

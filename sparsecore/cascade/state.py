@@ -194,7 +194,7 @@ class CascadeState:
                 low[index].scatter_(1, ids, layer.low_queries.cpu())
         lengths = tuple(self.totals[0].tolist())
         survived = survived[:, : self.length].contiguous()
-        return CascadeRun(self.rules.schedule, info, lengths, survived, heads_survived, values, low)
+        return CascadeRun(self.rules.schedule, info, lengths, survived, heads_survived, values, low, self.rules.narrows)
 
     def _measure(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, int]:
         """Return the lengths of the sequences and how many slots the longest needs; notes what padding there is."""

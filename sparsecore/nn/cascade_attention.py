@@ -95,8 +95,9 @@ class CascadeAttention(nn.Module):
                 )
             if state.rules.narrows and state.head_ids is not None and len(x) and self._plain:
                 heads = state.head_ids[0]
+        kept = self.num_heads if heads is None else len(heads)
         q, k, v = (
-            _project(linear, x, heads, self.head_dim, 0).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
+            _project(linear, x, heads, self.head_dim, 0).view(*x.shape[:2], kept, self.head_dim).transpose(1, 2)
             for linear in (self.q_proj, self.k_proj, self.v_proj)
         )
         out = functional.scaled_dot_product_attention(q, k, v) if state is None else state.attend(q, k, v)

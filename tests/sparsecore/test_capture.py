@@ -80,6 +80,31 @@ def test_the_decisions_are_those_of_the_run(seed: int) -> None:
     assert set(workload.kinds().values()) == {"measured"}
 
 
+def test_shared_heads_narrow_the_recorded_projections(seed: int) -> None:
+    model = tiny_bert(seed)
+    schedule = Schedule(token_keep=0.6, head_keep=0.7)
+    with sc.cascade.apply(model, schedule, heads="shared") as handle:
+        workload = sc.capture(model, batch_of(seed, LENGTHS))
+        assert "narrowed" in handle.report()
+    kept = schedule.head_counts(6, 4)
+    assert kept[-1] < 6
+    for op in workload.linear:
+        if op.name.startswith("attention.self."):
+            assert (op.in_features, op.out_features) == (48, 8 * kept[op.layer])
+        if op.name == "attention.output.dense":
+            assert (op.in_features, op.out_features) == (8 * kept[op.layer], 48)
+    # The report agrees with the ops of the workload.
+    dense = sc.capture(tiny_bert(seed), batch_of(seed, LENGTHS))
+    work = handle.last_run.work
+    scopes = {
+        name: sum(op.operations for op in w.linear if op.layer is not None)
+        for name, w in (("own", workload), ("dense", dense))
+    }
+    attention = [sum(op.operations for op in w.attention) for w in (workload, dense)]
+    assert work.attention == pytest.approx(attention[0] / attention[1])
+    assert work.total == pytest.approx((scopes["own"] + attention[0]) / (scopes["dense"] + attention[1]))
+
+
 def test_linears_see_the_kept_tokens_without_padding(seed: int) -> None:
     model = tiny_bert(seed)
     with sc.cascade.apply(model, Schedule(token_keep=0.5)) as handle:
