@@ -32,7 +32,7 @@ MOST_REMARKS = 12  # of a design on how it runs single ops
 
 def run(
     workload: Workload | str | os.PathLike[str],
-    arch: str = "spatten",
+    arch: str | Resolved = "spatten",
     *,
     set: Mapping[str, Any] | None = None,  # noqa: A002 (the name of the command's option)
     memory: str | None = None,
@@ -56,7 +56,7 @@ def run(
     Parameters
     ----------
     workload: a Workload, or what `simulate MODEL` takes: a saved one, a model file or folder, a built-in model.
-    arch: the name of a design, or a YAML file with `base:` and the numbers that differ.
+    arch: the name of a design, or a YAML file with `base:` and the numbers that differ, or what `resolve` made of one.
     set: dotted keys of the design's settings with new values, such as {"dram.channels": 8}.
     memory: a shipped memory or a YAML file, instead of the design's.
     host: what runs the ops that the design does not: "none", or "name:GFLOPS,GB/s" for a roofline.

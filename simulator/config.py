@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import yaml
@@ -61,8 +62,12 @@ def load_yaml(path: str | os.PathLike[str]) -> Document:
     return parse_yaml(text, str(path))
 
 
+@lru_cache(maxsize=64)
 def parse_yaml(text: str, where: str) -> Document:
-    """Return the document in `text`; raises as `load_yaml`."""
+    """Return the document in `text`, which nobody may change: who asks again gets the same; raises as `load_yaml`.
+
+    Reading YAML takes longer than many a simulation that it is for.
+    """
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from simulator.cli import archs, capture, compare, dram, export, new, run, show, validate
+from simulator.cli import archs, capture, compare, dram, export, new, run, show, sweep, validate
 from simulator.cli.completion import complete_short_form
 from simulator.errors import NamedError
 
@@ -56,6 +56,7 @@ _COMMANDS = (
     archs.archs,
     show.show,
     compare.compare,
+    sweep.sweep,
     new.new,
     dram.dram,
     export.export,

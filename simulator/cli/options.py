@@ -10,26 +10,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from simulator.errors import AssumedInputError, ConfigError, FileMissingError, InvalidValueError, nearest
+from simulator.errors import (
+    AssumedInputError,
+    ConfigError,
+    FileMissingError,
+    InvalidValueError,
+    UnknownNameError,
+    nearest,
+)
 from simulator.workload import ReadRequest, Workload
 from simulator.workload.named import builtin_workloads
 from simulator.workload.schedule import builtin_names
 
 if TYPE_CHECKING:
     from simulator.designs.decision import Rule
+    from simulator.engine.interface import Fidelity as Fidelities
     from simulator.memory import MemorySpec
 
 __all__ = [
+    "Archs",
     "Batch",
     "Config",
+    "Fidelity",
     "Generate",
     "Heads",
+    "Host",
     "Input",
+    "Iso",
+    "Memory",
     "Model",
     "NoMerge",
     "Quiet",
     "RequireMeasured",
     "Schedule",
+    "Seed",
     "SeqLen",
     "SetDesign",
     "SetMemory",
@@ -38,6 +52,7 @@ __all__ = [
     "TrustPickle",
     "Unquantised",
     "console",
+    "fidelity_of",
     "memory_of_trace",
     "parse_settings",
     "read",
@@ -59,6 +74,38 @@ def _memories() -> list[str]:
     return standard_names()
 
 
+def _designs() -> list[str]:
+    from simulator.designs.registry import design_names
+
+    return design_names()
+
+
+Archs = Annotated[
+    list[str],
+    typer.Option(
+        "--arch",
+        "-a",
+        help="A design, or a YAML file of one; repeat it to compare.",
+        autocompletion=starting_with(_designs),
+    ),
+]
+Iso = Annotated[
+    str | None,
+    typer.Option(
+        help="Give every design the multipliers, bandwidth and SRAM of this one, as far as its settings allow.",
+        autocompletion=starting_with(_designs),
+    ),
+]
+Memory = Annotated[str | None, typer.Option(help="Another memory: a standard, a YAML file, or ideal.")]
+Host = Annotated[str, typer.Option(help="What runs the ops that the design does not: none, or name:GFLOPS,GB/s.")]
+Fidelity = Annotated[
+    str,
+    typer.Option(
+        help="event, analytical (closed forms, at once), or authors (the formula released with SpAtten, for BERT).",
+        autocompletion=starting_with(lambda: ["analytical", "event", "authors"]),
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 Model = Annotated[
     str,
     typer.Argument(
@@ -143,6 +190,22 @@ def rules_of(archs: Iterable[str], settings: Mapping[str, Mapping[str, Any]]) ->
 
     rules = (make(arch, settings.get(arch))[0].rule for arch in archs)
     return tuple({rule.name: rule for rule in rules if rule is not None}.values())
+
+
+def fidelity_of(name: str) -> Fidelities:
+    """Return the fidelity of that name.
+
+    Raises
+    ------
+    UnknownNameError: there is none.
+    """
+    from simulator.engine.interface import FIDELITIES
+
+    for known in FIDELITIES:
+        if known == name:
+            return known
+    hint = nearest(name, FIDELITIES)
+    raise UnknownNameError(f"no fidelity named {name!r}", where="--fidelity", expected=", ".join(FIDELITIES), hint=hint)
 
 
 def refuse_assumptions(workload: Workload) -> None:

@@ -40,8 +40,13 @@ class Bar:
             self._task = self._shown.add_task(self._title, total=total)
         self._shown.update(self._task, completed=done)
 
+    def stop(self) -> None:
+        """Take the bar away, before something else is printed."""
+        if self._shown is not None:
+            self._shown.stop()
+        self._wanted = False
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shown is not None:
-            self._shown.stop()
+        self.stop()

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from simulator.cli import options
-from simulator.cli.options import starting_with
 from simulator.cli.progress import Bar
 from simulator.errors import InvalidValueError
 from simulator.result import Result, dump_results
@@ -16,23 +15,9 @@ from simulator.workload import ReadRequest, Workload
 __all__ = ["run"]
 
 
-def _designs() -> list[str]:
-    from simulator.designs.registry import design_names
-
-    return design_names()
-
-
 def run(
     model: options.Model,
-    arch: Annotated[
-        list[str],
-        typer.Option(
-            "--arch",
-            "-a",
-            help="A design, or a YAML file of one; repeat it to compare.",
-            autocompletion=starting_with(_designs),
-        ),
-    ] = ["spatten"],  # noqa: B006 - typer copies it
+    arch: options.Archs = ["spatten"],  # noqa: B006 - typer copies it
     input: options.Input = None,  # noqa: A002 - the option's name
     schedule: options.Schedule = None,
     seq_len: options.SeqLen = None,
@@ -40,20 +25,12 @@ def run(
     generate: options.Generate = None,
     phase: Annotated[str, typer.Option(help="all, summarise, or generate: the part to simulate.")] = "all",
     set_: options.SetDesign = [],  # noqa: B006
-    memory: Annotated[str | None, typer.Option(help="Another memory: a standard, a YAML file, or ideal.")] = None,
-    host: Annotated[
-        str, typer.Option(help="What runs the ops that the design does not: none, or name:GFLOPS,GB/s.")
-    ] = "none",
+    memory: options.Memory = None,
+    host: options.Host = "none",
     strict: Annotated[bool, typer.Option("--strict", help="Make an op that nothing runs an error.")] = False,
     require_measured: options.RequireMeasured = False,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
-    fidelity: Annotated[
-        str,
-        typer.Option(
-            help="event, analytical (closed forms, at once), or authors (the formula released with SpAtten, for BERT).",
-            autocompletion=starting_with(lambda: ["analytical", "event", "authors"]),
-        ),
-    ] = "event",
+    seed: options.Seed = 0,
+    fidelity: options.Fidelity = "event",
     node: Annotated[
         float | None, typer.Option(help="Process node in nm: logic, SRAM and wires by their own rules.")
     ] = None,
@@ -62,13 +39,7 @@ def run(
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow a node outside those of the published constants.")
     ] = False,
-    iso: Annotated[
-        str | None,
-        typer.Option(
-            help="Give every design the multipliers, bandwidth and SRAM of this one, as far as its settings allow.",
-            autocompletion=starting_with(_designs),
-        ),
-    ] = None,
+    iso: options.Iso = None,
     json: Annotated[str | None, typer.Option(help="Write the results as JSON; - is stdout, instead of tables.")] = None,
     csv: Annotated[str | None, typer.Option(help="Write the results as CSV; - is stdout, as for --json.")] = None,
     html: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,

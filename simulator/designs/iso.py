@@ -26,7 +26,7 @@ class Equalised:
 
 
 def equalised(
-    arch: str,
+    arch: str | Resolved,
     base: str,
     changes: Mapping[str, Any] | None = None,
     base_changes: Mapping[str, Any] | None = None,

@@ -89,8 +89,10 @@ def design_names() -> list[str]:
     return sorted(_files())
 
 
-def resolve(arch: str, changes: Mapping[str, Any] | None = None) -> Resolved:
+def resolve(arch: str | Resolved, changes: Mapping[str, Any] | None = None) -> Resolved:
     """Return a design by name, or by a YAML file whose `base:` names a design, with dotted keys changed.
+
+    `arch` may be what this returned before: then no file is read.
 
     Raises
     ------
@@ -98,15 +100,25 @@ def resolve(arch: str, changes: Mapping[str, Any] | None = None) -> Resolved:
     FileMissingError: a YAML path that does not exist.
     ConfigError: a file without `base`, or whose bases form a circle.
     """
-    design, document, comments = _resolve(arch, ())
-    changes = changes or {}
-    result = changed(document, changes)
+    base = _read(arch) if isinstance(arch, str) else arch
+    if not changes:
+        return base
+    result, known = changed(base.document, changes), {parameter.name: parameter for parameter in base.parameters}
     parameters = tuple(
-        Parameter(name, value, *(("assumed", "--set") if name in changes else _kind(name, comments)))
+        known[name]
+        if name not in changes and name in known and known[name].value == value
+        else Parameter(name, value, "assumed", "--set")
         for name, value in _flat(result.data)
         if name not in ("name", "description")
     )
-    return Resolved(design, result, parameters)
+    return Resolved(base.design, result, parameters)
+
+
+def _read(arch: str) -> Resolved:
+    design, document, comments = _resolve(arch, ())
+    flat = [(name, value) for name, value in _flat(document.data) if name not in ("name", "description")]
+    parameters = tuple(Parameter(name, value, *_kind(name, comments)) for name, value in flat)
+    return Resolved(design, document, parameters)
 
 
 def _resolve(arch: str, above: tuple[str, ...]) -> tuple[type[Design], Document, dict[str, str]]:
@@ -140,7 +152,7 @@ def _resolve(arch: str, above: tuple[str, ...]) -> tuple[type[Design], Document,
 
 
 def make(
-    arch: str, changes: Mapping[str, Any] | None = None, memory: str | None = None, seed: int = 0
+    arch: str | Resolved, changes: Mapping[str, Any] | None = None, memory: str | None = None, seed: int = 0
 ) -> tuple[Design, Resolved]:
     """Return a design ready to run, and what it was made from.
 

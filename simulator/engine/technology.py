@@ -48,7 +48,12 @@ def rescaled(asked: Mapping[str, Any], native: Resolved, used: Resolved) -> bool
 
 
 def native_run(
-    workload: Workload, used: Ledger, arch: str, changes: Mapping[str, Any] | None, memory: str | None, seed: int
+    workload: Workload,
+    used: Ledger,
+    arch: str | Resolved,
+    changes: Mapping[str, Any] | None,
+    memory: str | None,
+    seed: int,
 ) -> Ledger:
     """Return the same run at the design's own node, supply and clock; at an equal clock nothing is simulated again."""
     design, _ = make(arch, changes, memory, seed)

@@ -26,7 +26,7 @@ from simulator.workload.decisions import Decision
 from simulator.workload.ir import AttentionOp, IntArray, LinearOp, ModelInfo, OtherOp, Sequence, Workload
 from simulator.workload.tensors import TensorsFile, require_beside
 
-__all__ = ["FORMAT", "VERSION", "load", "save"]
+__all__ = ["FORMAT", "VERSION", "digest", "load", "save"]
 
 FORMAT = "sparsecore-workload"
 VERSION = "1.2"
@@ -52,13 +52,7 @@ _DECISION = {
 
 def save(workload: Workload, path: str | os.PathLike[str]) -> None:
     """Write `workload`; the name of the arrays file holds its digest, so that the old pair stays whole to the end."""
-    target = Path(path)
-    document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
-    document |= {name: encode(getattr(workload, name)) for name in _PARTS}
-    if workload.decisions:
-        document["decisions"] = [
-            {name: encode(getattr(made, name)) for name in _DECISION} for made in workload.decisions
-        ]
+    target, document = Path(path), _document(workload)
     if workload.tensors is not None:
         require_beside(workload.tensors, target)
         document["tensors"] = {"file": workload.tensors.path.name, "sha256": workload.tensors.sha256}
@@ -75,6 +69,28 @@ def save(workload: Workload, path: str | os.PathLike[str]) -> None:
     for old in previous:
         if old.name not in keeps:
             old.unlink(missing_ok=True)
+
+
+def digest(workload: Workload) -> str:
+    """Return a hash of what is computed and decided; where the workload came from does not matter."""
+    document = {name: value for name, value in _document(workload).items() if name not in ("source", "notes")}
+    found = hashlib.sha256(_dump(document).encode())
+    if arrays := _packed(workload):
+        found.update(safetensors_numpy.save(arrays))
+    if workload.tensors is not None:
+        found.update(workload.tensors.sha256.encode())
+    return found.hexdigest()
+
+
+def _document(workload: Workload) -> dict[str, Any]:
+    """Return everything but the arrays."""
+    document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    document |= {name: encode(getattr(workload, name)) for name in _PARTS}
+    if workload.decisions:
+        document["decisions"] = [
+            {name: encode(getattr(made, name)) for name in _DECISION} for made in workload.decisions
+        ]
+    return document
 
 
 def _packed(workload: Workload) -> dict[str, Any]:
