@@ -76,7 +76,7 @@ def capture(
     UnknownNameError: no such design.
     """
     with tensor_sink(designs, keep_tensors) as sink:
-        if is_decoder(model) and handle_of(model) is None:
+        if is_decoder(model):
             workload = capture_decoder(model, inputs, generate, sink, bits)
         elif generate:
             raise InvalidValueError(f"{type(model).__name__} generates nothing", where="generate", expected="0")

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from simulator.workload import ModelInfo, Workload
+from simulator.workload import AttentionOp, Kind, ModelInfo, Workload
 from simulator.workload import Sequence as InputSequence
 from simulator.workload.build import Pattern, build
 from simulator.workload.families import FAMILIES
 from simulator.workload.recognise import from_config, locate
 from simulator.workload.schedule import BitWidths, load_schedule
-from sparsecore.capture_tensors import AttentionTap, TensorSink
+from sparsecore.capture_generation import measured
+from sparsecore.capture_tensors import AttentionTap, TensorSink, without_cascade
+from sparsecore.cascade.handle import Handle, handle_of
 from sparsecore.errors import InvalidValueError, UnsupportedError
 from sparsecore.inputs import Inputs, batches, evaluating
 from sparsecore.models import body_of
 from sparsecore.models.call import token_mask
 from sparsecore.models.info import dtype_name
+
+if TYPE_CHECKING:
+    from sparsecore.cascade.generation import GenerationRun
 
 __all__ = ["capture_decoder", "is_decoder"]
 
@@ -41,6 +46,8 @@ def capture_decoder(
     Sequences run one by one without their padding: the tokens are generated with the model's own cache, then one pass
     over all of them shows Q, K and V to `sink`; the rows of that pass are those of the steps.
 
+    With a cascade handle the attention ops are those of its runs, and the rest follows from them.
+
     Raises
     ------
     UnsupportedError: a call without input ids, or a model without a head that generates.
@@ -54,10 +61,12 @@ def capture_decoder(
     found: list[Workload] = []
     with evaluating(model):
         for prompt in _prompts(inputs):
-            ids = _generated(model, prompt, generate) if generate else prompt
+            ids, run = _generated(model, prompt, generate)
             if sink is not None:
-                _show(model, ids, len(prompt), len(found), sink)
-            found.append(build(info, schedule, len(prompt), 1, generate, patterns=patterns))
+                with without_cascade(model):
+                    _show(model, ids, len(prompt), len(found), sink)
+            built = build(info, schedule, len(prompt), 1, generate, patterns=patterns)
+            found.append(built if run is None else measured(built, run, f"sequence{len(found)}"))
     parts = [_of_sequence(workload, index) for index, workload in enumerate(found)]
     return replace(
         found[0],
@@ -67,8 +76,15 @@ def capture_decoder(
         other=tuple(op for part in parts for op in part.other),
         schedule="measured run",
         source="capture",
-        notes=(*found[0].notes[2:], "the run was not quantised: the stored widths of Q, K and V are assumed"),
+        arrays={name: ids for part in parts for name, ids in part.arrays.items()},
+        notes=(*found[0].notes[2:], *_notes(handle_of(model))),
     )
+
+
+def _notes(handle: Handle | None) -> list[str]:
+    if handle is not None and handle.schedule.msb_bits is not None:
+        return ["the prompt's pass was not quantised: its stored widths of Q, K and V are assumed"]
+    return ["the run was not quantised: the stored widths of Q, K and V are assumed"]
 
 
 def _info(model: nn.Module) -> ModelInfo:
@@ -100,7 +116,21 @@ def _prompts(inputs: Inputs) -> Iterator[Tensor]:
             yield row[held]
 
 
-def _generated(model: Any, prompt: Tensor, count: int) -> Tensor:
+def _generated(model: Any, prompt: Tensor, count: int) -> tuple[Tensor, GenerationRun | None]:
+    """Return the prompt with `count` tokens after it, and what the cascade handle's steps over them read, if any."""
+    handle: Any = handle_of(model)
+    if handle is None:
+        return _continued(model, prompt, count, count) if count else prompt, None
+    with handle.recording():
+        if count:  # the last token of a generation is never read
+            ids = _continued(model, prompt, count, count + 1)[:-1]
+        else:
+            ids = prompt
+            body_of(model)(input_ids=prompt[None])
+        return ids, handle.last_run
+
+
+def _continued(model: Any, prompt: Tensor, count: int, made: int) -> Tensor:
     if not getattr(model, "can_generate", lambda: False)():
         raise UnsupportedError(
             f"{type(model).__name__} generates no tokens", where="generate", expected="a model with a language head"
@@ -114,8 +144,8 @@ def _generated(model: Any, prompt: Tensor, count: int) -> Tensor:
     ids = model.generate(
         prompt[None],
         attention_mask=torch.ones_like(prompt)[None],
-        min_new_tokens=count,
-        max_new_tokens=count,
+        min_new_tokens=made,
+        max_new_tokens=made,
         do_sample=False,
         num_beams=1,
         **({} if end is None else {"pad_token_id": end if isinstance(end, int) else end[0]}),
@@ -130,9 +160,14 @@ def _show(model: nn.Module, ids: Tensor, prompt: int, index: int, sink: TensorSi
         body_of(model)(input_ids=ids[None], use_cache=False)
 
 
+def _known_bits(op: AttentionOp) -> dict[str, Kind]:
+    """Return the kind of the widths of an op that was computed from bit planes."""
+    return {"bits": "measured"} if op.key_lsb_bits and op.phase == "generate" else {}
+
+
 def _of_sequence(workload: Workload, index: int) -> Workload:
     """Return the ops of the one sequence of `workload` as those of number `index`, measured in all but the widths."""
-    measured = {**dict.fromkeys(_DECISIONS, "measured"), "bits": "assumed"}
+    decided = dict.fromkeys(_DECISIONS, "measured")
 
     def own(op: Any, kind: dict[str, str]) -> Any:
         return replace(op, sequence=index if op.sequence is not None else None, kind={**op.kind, **kind})
@@ -140,7 +175,7 @@ def _of_sequence(workload: Workload, index: int) -> Workload:
     return replace(
         workload,
         sequences=(InputSequence(0, workload.sequences[0].tokens),) * (index + 1),
-        attention=tuple(own(op, measured) for op in workload.attention),
+        attention=tuple(own(op, {"bits": "assumed", **_known_bits(op), **decided}) for op in workload.attention),
         linear=tuple(own(op, {"tokens": "measured", "pattern": "measured"}) for op in workload.linear),
         other=tuple(own(op, {"tokens": "measured"}) for op in workload.other),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from sparsecore.errors import InvalidValueError, UnsupportedError
 
 __all__ = ["ATTENTION", "GenerationHandle"]
 
-ATTENTION = "sparsecore_cascade"
+ATTENTION = "sparsecore_cascade_cache"
 """The name under which the attention function is registered with transformers."""
 
 # The cache travels as a keyword argument through the model's own forward, so that nothing is global.
@@ -89,6 +91,16 @@ class GenerationHandle(Handle):
     def cache(self) -> CascadeCache:
         """Return an empty cache to pass to the model's forward or to `generate`; without one they make their own."""
         return CascadeCache(self.settings, self._positions)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record the ids of the tokens that are read, as `record=True` does, while the context is entered."""
+        before = self.settings
+        self.settings = replace(before, record=True)
+        try:
+            yield
+        finally:
+            self.settings = before
 
     def remove(self) -> None:
         """Give the model its own attention back; the handle keeps `last_run`. A second call does nothing."""

@@ -24,7 +24,8 @@ class GenerationRun:
     Parameters
     ----------
     schedule, model, mode: what was asked for, and the sizes of the model.
-    prompts: tokens of each prompt. seen: [T, B] tokens so far, the step's own included.
+    prompts: tokens of each prompt. prompt_ids: prompt_ids[layer][sequence], int64, its tokens that a layer computed.
+    seen: [T, B] tokens so far, the step's own included.
     counts: int64 [T, layers, B] tokens read. heads: bool [T, layers, B, H] heads computed.
     low: bool [T, layers, B, H] queries that read the low bits of K. values: int32 [T, layers, B, H] V rows multiplied.
     ids: ids[step][layer][sequence], int64, the tokens read, ascending; empty unless `record=True` was given to `apply`.
@@ -35,6 +36,7 @@ class GenerationRun:
     model: ModelInfo
     mode: Mode
     prompts: tuple[int, ...]
+    prompt_ids: tuple[tuple[Tensor, ...], ...]
     seen: Tensor
     counts: Tensor
     heads: Tensor
@@ -100,6 +102,11 @@ class Record:
         self._settings = settings
         self._steps: list[_Step] = []
         self._now = _Step([])
+        self._prompt: list[tuple[Tensor | None, Tensor]] = []
+
+    def add_prompt(self, ids: Tensor | None, counts: Tensor) -> None:
+        """Add the next layer of the prompt's pass: ids [B, n] (None: 0 ... n - 1) and counts [B] of its tokens."""
+        self._prompt.append((ids, counts))
 
     def begin(self, seen: list[int]) -> None:
         """Begin a step, at whose end `seen[b]` tokens are known."""
@@ -131,20 +138,21 @@ class Record:
             model=info,
             mode=self._settings.mode,
             prompts=tuple(prompts),
+            prompt_ids=tuple(_split(ids, counts) for ids, counts in self._prompt),
             seen=torch.tensor([step.seen for step in steps], dtype=torch.int64).reshape(len(steps), batch),
             counts=stacked(1, (batch,), torch.int64),
             heads=stacked(2, heads, torch.bool),
             low=stacked(3, heads, torch.bool),
             values=stacked(4, heads, torch.int32),
-            ids=tuple(_ids(step) for step in steps) if self._settings.record else (),
+            ids=tuple(tuple(_split(layer[0], layer[1]) for layer in step.layers) for step in steps)
+            if self._settings.record
+            else (),
             cache_bytes=cache_bytes,
         )
 
 
-def _ids(step: _Step) -> tuple[tuple[Tensor, ...], ...]:
-    layers = []
-    for ids, counts, *_ in step.layers:
-        numbers = counts.tolist()
-        full = torch.arange(max(numbers, default=0)).expand(len(numbers), -1) if ids is None else ids.cpu()
-        layers.append(tuple(row[:number] for row, number in zip(full, numbers, strict=True)))
-    return tuple(layers)
+def _split(ids: Tensor | None, counts: Tensor) -> tuple[Tensor, ...]:
+    """Return the first counts[b] of ids[b] [B, n] (None: 0, 1, ...) of each sequence b."""
+    numbers = counts.tolist()
+    full = torch.arange(max(numbers, default=0)).expand(len(numbers), -1) if ids is None else ids.cpu()
+    return tuple(row[:number] for row, number in zip(full, numbers, strict=True))

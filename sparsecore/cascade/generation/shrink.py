@@ -33,8 +33,8 @@ class _Shrinker:
         self, index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Before a layer of the prompt's pass: take the tokens that it computes out of what the last one left."""
-        cache: CascadeCache = kwargs[self._keyword]
-        if not cache.in_prompt:
+        cache: CascadeCache | None = kwargs.get(self._keyword)
+        if cache is None or not cache.in_prompt:
             return None
         hidden: Tensor = args[0]
         counts = StepCounts(cache.settings, cache.tokens.seen, cache.tokens.prompt) if index else None
@@ -52,8 +52,8 @@ class _Shrinker:
 
     def leave(self, index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         """After the last layer: return the last state of every position, [B, L, C]."""
-        cache: CascadeCache = kwargs[self._keyword]
-        if not cache.in_prompt or cache.shrunk is None or index + 1 < self._layers:
+        cache: CascadeCache | None = kwargs.get(self._keyword)
+        if cache is None or not cache.in_prompt or cache.shrunk is None or index + 1 < self._layers:
             return None
         shrunk, cache.shrunk = cache.shrunk, None
         return scatter_rows_(shrunk.output, shrunk.columns, out)

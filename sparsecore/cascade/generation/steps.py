@@ -33,6 +33,7 @@ def prefill(cache: CascadeCache, index: int, q: Tensor, k: Tensor, v: Tensor, sc
         scores = (scores.sum(1).gather(1, prompt.order) * inside)[:, None, :]
     tokens.add(prompt.ids, prompt.counts, scores, (prompt.counts[:, None] - places) * heads)
     tokens.head_scores += scored.head_scores
+    cache.steps.add_prompt(prompt.ids, prompt.counts)
     cache.layers[index].fill(k, v, cache.own_ids(), prompt.order, prompt.counts)
     return scored.out
 
