@@ -218,7 +218,9 @@ def _scalar(parameter: Parameter) -> str | int | float | bool | None:
 def _notes(ledger: Ledger) -> tuple[str, ...]:
     design: Design = ledger.design
     notes = list(ledger.workload.notes)
-    if not design.prunes:
+    if not design.prunes and design.rule is not None:
+        notes.append("the design decides about keys by its own rule, in the attention of the model with nothing pruned")
+    elif not design.prunes:
         notes.append("the design does not prune: attention and linear layers are run in their dense form")
     remarks = list(ledger.remarks)
     notes += remarks[:MOST_REMARKS]

@@ -106,7 +106,7 @@ def _of_energy(one: Result, other: Result, scope: str) -> Order | None:
     if first > second:
         better, worse, ours, theirs = other, one, theirs, ours
     ends = {constant: _closest(constant, ours, theirs) for constant in {**ours, **theirs}}
-    least = sum(their for _, their in ends.values()) / sum(our for our, _ in ends.values())
+    least = _least(ours, theirs, max(first, second) / min(first, second))
     gap = abs(second - first)
     moves = {c: their - our - _gap(c, ours, theirs) for c, (our, their) in ends.items()}
     turns = [_alone(c, ours, theirs, gap) for c, move in moves.items() if gap + move <= 0 > move]
@@ -125,12 +125,26 @@ def _gap(constant: Constant, ours: Mapping[Constant, _Part], theirs: Mapping[Con
 
 
 def _closest(
-    constant: Constant, ours: Mapping[Constant, _Part], theirs: Mapping[Constant, _Part]
+    constant: Constant, ours: Mapping[Constant, _Part], theirs: Mapping[Constant, _Part], factor: float = 1.0
 ) -> tuple[float, float]:
-    """Return the energies of both designs at the value of the constant that favours the worse one most."""
+    """Return the energies of both designs at the value of the constant at which theirs - `factor` * ours is least."""
     our, their = ours.get(constant, _Part()), theirs.get(constant, _Part())
     ends = ((our.pj, their.pj), (our.low, their.low), (our.high, their.high))
-    return min(ends, key=lambda end: end[1] - end[0])
+    return min(ends, key=lambda end: end[1] - factor * end[0])
+
+
+def _least(ours: Mapping[Constant, _Part], theirs: Mapping[Constant, _Part], factor: float) -> float:
+    """Return the least ratio of theirs over ours inside all intervals, starting from any ratio that occurs.
+
+    Dinkelbach's method (Management Science 13(7), 1967): the least of theirs - factor * ours gives a smaller ratio,
+    until there is none.
+    """
+    while True:
+        ends = [_closest(constant, ours, theirs, factor) for constant in {**ours, **theirs}]
+        smaller = sum(their for _, their in ends) / sum(our for our, _ in ends)
+        if smaller >= factor * (1 - 1e-12):
+            return factor
+        factor = smaller
 
 
 def _alone(constant: Constant, ours: Mapping[Constant, _Part], theirs: Mapping[Constant, _Part], gap: float) -> Turn:

@@ -91,7 +91,8 @@ def _unequal(now: Design, wanted: Design, base: str) -> list[str]:
             said.append(f"not equalised: no setting of the design gives its {name}")
         else:
             amounts = words.format(now.amounts[name]), words.format(wanted.amounts[name])
-            said.append(f"not equalised: {amounts[0]} instead of {amounts[1]}, the nearest that its settings allow")
+            why = now.resources[name].fixed if name in now.resources else ""
+            said.append(f"not equalised: {amounts[0]} instead of {amounts[1]}: {why or 'the nearest it can have'}")
     if now.clock_ghz != wanted.clock_ghz:
         said.append(f"not equalised: a clock of {now.clock_ghz:g} GHz, {base} has {wanted.clock_ghz:g} GHz")
     nodes = [design.technology.settings.node_nm for design in (now, wanted)]

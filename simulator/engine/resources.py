@@ -22,25 +22,34 @@ class Resource:
 
     Parameters
     ----------
-    keys: dotted settings with whole numbers of 1 or more. combine: whether the amount is their product or their sum.
-    factor: times this, such as the number of equal arrays.
+    keys: dotted settings with whole numbers of 1 or more, which another amount changes. combine: whether the amount is
+        their product or their sum.
+    times: settings that it is multiplied with, and that stay. factor: times this, such as the number of equal arrays.
+    fixed: why the amount cannot be another one; "": it can.
     """
 
     keys: tuple[str, ...]
     combine: Literal["product", "sum"] = "product"
-    factor: int = 1
+    times: tuple[str, ...] = ()
+    factor: float = 1
+    fixed: str = ""
 
-    def amount(self, settings: Any) -> int:
+    def amount(self, settings: Any) -> float:
         """Return the amount that `settings` have."""
         values = self._values(settings)
-        return self.factor * (math.prod(values) if self.combine == "product" else sum(values))
+        return self._unit(settings) * (math.prod(values) if self.combine == "product" else sum(values))
+
+    def _unit(self, settings: Any) -> float:
+        return self.factor * math.prod(int(setting(settings, key)) for key in self.times)
 
     def changes(self, settings: Any, wanted: float) -> dict[str, int]:
         """Return the settings with the amount nearest to `wanted`, not above it where that is possible.
 
         A product keeps the proportions of its factors as far as whole numbers let it, a sum those of its parts.
         """
-        values, units = self._values(settings), max(int(wanted // self.factor), 1)
+        if self.fixed:
+            return {}
+        values, units = self._values(settings), max(int(wanted // self._unit(settings)), 1)
         if self.combine == "sum":
             found = _shares(values, max(units, len(values)))
         else:

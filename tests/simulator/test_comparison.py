@@ -43,7 +43,7 @@ class TestResource:
         settings = {"part": {f"k{i}": value for i, value in enumerate(values)}}
         keys = tuple(f"part.k{i}" for i in range(len(values)))
         for combine in ("product", "sum"):
-            resource = Resource(keys, combine, factor)  # type: ignore[arg-type]
+            resource = Resource(keys, combine, factor=factor)  # type: ignore[arg-type]
             wanted = factor * max(units, len(values))
             changes = resource.changes(settings, wanted)
             after = {"part": settings["part"] | {key.removeprefix("part."): new for key, new in changes.items()}}
@@ -130,7 +130,7 @@ def test_turns_are_those_of_brute_force(random_: random.Random) -> None:
         else:
             assert not alone
             assert bool(order.turns) == (min(map(ratio, corners)) <= 1)
-        assert (order.least is not None and order.least <= 1) == (min(map(ratio, corners)) <= 1)
+        assert order.least == pytest.approx(min(map(ratio, corners)))
         seen.add(len(order.turns) and len(order.turns[0].constants))
     assert seen >= {0, 1, 2}
 

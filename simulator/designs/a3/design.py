@@ -17,6 +17,7 @@ from simulator.designs.decision import uniform
 from simulator.designs.heads import HeadDesign, OpWork, kv_groups
 from simulator.engine.heads import HeadWork
 from simulator.engine.interface import Cost, Energy, row_bytes
+from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
 from simulator.tech import Area
 from simulator.workload.decisions import Decision
 from simulator.workload.ir import AttentionOp, Kind
@@ -32,6 +33,10 @@ class A3(HeadDesign):
     folder = Path(__file__).parent
     modules = MODULES
     streams = ("key", "value", "query", "sorted_key", "output")
+    resources: ClassVar[dict[str, Resource]] = {
+        MULTIPLIERS: Resource(("size.head_dim",), factor=2, fixed="two modules, as wide as a head"),
+        SRAM: Resource(("size.keys",), times=("buffers", "size.head_dim"), factor=2),  # a byte an element of K and V
+    }
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
         "search": ("logic.search", "sram.sorted"),
         "dot_product": ("logic.dot_product", "sram.key"),

@@ -14,6 +14,7 @@ from simulator.designs.mnnfast.decide import MnnFastRule
 from simulator.designs.mnnfast.settings import MnnFastSettings
 from simulator.engine.heads import HeadWork
 from simulator.engine.interface import Cost, Energy, row_bytes
+from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
 from simulator.units import MultiplierArray
 from simulator.workload.decisions import Counts, Decision
 from simulator.workload.ir import AttentionOp
@@ -29,6 +30,10 @@ class MnnFast(HeadDesign):
     folder = Path(__file__).parent
     modules = ("scores", "output")
     streams = ("key", "value", "query", "output")
+    resources: ClassVar[dict[str, Resource]] = {
+        MULTIPLIERS: Resource(("size.multipliers",), factor=2),
+        SRAM: Resource(("size.keys",), times=("buffers", "size.head_dim", "element_bits"), factor=2 / 8),
+    }
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self, settings: MnnFastSettings, seed: int = 0) -> None:
