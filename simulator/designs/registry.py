@@ -12,7 +12,9 @@ from typing import Any
 
 from simulator.config import Document, load_yaml, validate
 from simulator.designs.a3 import A3
+from simulator.designs.elsa import Elsa
 from simulator.designs.mnnfast import MnnFast
+from simulator.designs.sanger import Sanger
 from simulator.designs.spatten import SpAtten
 from simulator.designs.systolic import Systolic
 from simulator.engine.interface import Design
@@ -52,7 +54,8 @@ class Resolved:
 @lru_cache(maxsize=1)
 def _classes() -> dict[str, type[Design]]:
     """Return the design classes by entry-point name; the shipped ones need no installation metadata."""
-    found: dict[str, type[Design]] = {"a3": A3, "mnnfast": MnnFast, "spatten": SpAtten, "systolic": Systolic}
+    shipped: tuple[type[Design], ...] = (A3, Elsa, MnnFast, Sanger, SpAtten, Systolic)
+    found: dict[str, type[Design]] = {design.folder.name: design for design in shipped}
     for point in importlib.metadata.entry_points(group=GROUP):
         if point.name not in found:
             found[point.name] = _load(point)

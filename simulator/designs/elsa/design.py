@@ -1,0 +1,123 @@
+"""ELSA as a machine: hashes, candidate selectors, attention modules and dividers, one query after the other.
+
+A query takes max(D (a + b + c) / m_h, n / (P_a P_c), c / P_a, D / m_o) cycles (T. J. Ham et al., ISCA 2021, section
+IV); before the first one the keys of a head are hashed, n D (a + b + c) / m_h cycles.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.designs.decision import uniform
+from simulator.designs.elsa.decide import ElsaRule, hash_multiplies
+from simulator.designs.elsa.settings import ElsaSettings
+from simulator.designs.heads import HeadDesign, OpWork, kv_groups
+from simulator.engine.heads import HeadWork
+from simulator.engine.interface import Cost, Energy, row_bytes
+from simulator.tech import Area
+from simulator.workload.decisions import Counts, Decision
+from simulator.workload.ir import AttentionOp
+
+__all__ = ["Elsa"]
+
+TABLE = "elsa_2021"
+# Part of the chip, the event that counts its cycles, and whether it is memory.
+PARTS: tuple[tuple[str, str, Literal["logic", "sram"]], ...] = (
+    ("hash", "hash", "logic"),
+    ("norm", "hash", "logic"),
+    ("selectors", "selection", "logic"),
+    ("attention", "attention", "logic"),
+    ("division", "division", "logic"),
+    ("hash_memory", "selection", "sram"),
+    ("norm_memory", "selection", "sram"),
+    ("matrices", "attention", "sram"),
+)
+
+
+class Elsa(HeadDesign):
+    """ELSA with one accelerator; `approximation` 0 is base ELSA."""
+
+    settings_model = ElsaSettings
+    settings: ElsaSettings
+    folder = Path(__file__).parent
+    modules = ("hash", "selection", "attention", "division")
+    streams = ("key", "value", "query", "output")
+    energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
+        unit: tuple(f"{group}.{part}" for part, event, group in PARTS if event == unit) for unit in modules
+    }
+
+    def __init__(self, settings: ElsaSettings, seed: int = 0) -> None:
+        super().__init__(settings, seed)
+        self.on_chip_energy(Cost(0))  # a constant or a node that does not fit is named here, not after a run
+
+    @property
+    def rule(self) -> ElsaRule:
+        """Return the pruning rule."""
+        return self.settings.rule
+
+    @property
+    def peak_gops(self) -> float:
+        """Return the roof of the attention modules, D multipliers for the score and D for the output in each."""
+        return 2 * 2 * self.settings.size.head_dim * self.settings.attention_modules * self.clock_ghz
+
+    def fractions(self, op: AttentionOp) -> Decision:
+        """Return the published share of candidates, the same for every query."""
+        count = max(round(self.settings.fractions.candidates * op.keys), min(op.keys, 1))
+        return uniform(self.rule, op, count, count, "published" if self.settings.approximation else "assumed")
+
+    @property
+    def fractions_source(self) -> str:
+        """Say what the published fractions are for."""
+        return "ELSA, section V: mean over its models and data sets"
+
+    def work(self, op: AttentionOp) -> OpWork:
+        """Return the rows and bytes of each K/V head, with all queries that share it."""
+        made, heads, events = self.decision(op), [], Counter[str]()
+        row, result = (row_bytes(op.head_dim, bits) for bits in (self.settings.element_bits, self.settings.output_bits))
+        for group in kv_groups(len(op.heads), op.kv_heads):
+            candidates = made.candidates[group].ravel()
+            cycles, prepare = self.cycles(op.keys, candidates, op.head_dim), self.hashing(op)
+            read = {"key": op.keys * row, "value": op.keys * row, "query": len(candidates) * row}
+            heads.append(HeadWork(read, len(candidates) * result, prepare, cycles))
+            events.update(dict(zip(self.modules, map(float, cycles.sum(axis=1)))))
+            events["hash"] += prepare
+        operations = int(4 * op.head_dim * made.candidates.sum(dtype=np.int64))
+        return OpWork(heads, events, {"attention": operations})
+
+    def cycles(self, keys: int, candidates: Counts, head_dim: int) -> npt.NDArray[np.int64]:
+        """Return the cycles of each module for each query, [modules, queries]; the slowest sets the pace."""
+        settings, prunes = self.settings, self.settings.approximation > 0
+        hashed = -(-hash_multiplies(head_dim) // settings.hash_multipliers) if prunes else 0
+        selected = -(-keys // (settings.attention_modules * settings.selectors)) if prunes else 0
+        attended = -(-candidates.astype(np.int64) // settings.attention_modules)
+        divided = -(-head_dim // settings.dividers)
+        same = np.ones_like(attended)
+        return np.stack([hashed * same, selected * same, attended, divided * same])
+
+    def hashing(self, op: AttentionOp) -> int:
+        """Return the cycles of hashing the keys; of a generated token only its own is new."""
+        new = op.keys if op.phase == "summarise" else 1
+        whole = hash_multiplies(op.head_dim) * new
+        return -(-whole // self.settings.hash_multipliers) if self.settings.approximation else 0
+
+    def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
+        """Return the energy of each part for the cycles in which it works: 1 mW is 1 pJ in a cycle of 1 GHz."""
+        found = {}
+        for part, event, group in PARTS:
+            value = self.technology.constant(f"{TABLE}.{part}", f"energy.{part}", "pJ")
+            pj = value.value * cost.events.get(event, 0.0)
+            found[f"{group}.{part}"] = Energy.plain(pj, group, value.source, value.kind)
+        return found
+
+    def areas(self) -> tuple[Area, ...]:
+        """Return the area of each part."""
+        areas = []
+        for part, _, _ in PARTS:
+            value = self.technology.constant(f"{TABLE}.{part}_area", f"area.{part}", "um2")
+            areas.append(Area(part, value.value * 1e-6, value.source, value.kind))
+        return tuple(areas)
