@@ -50,6 +50,11 @@ class HeadDesign(Design):
     def rule(self) -> Rule:
         """Return the pruning rule."""
 
+    @property
+    def units(self) -> int:
+        """Return how many equal chains work on different heads; busy cycles are the mean over them."""
+        return 1
+
     @abstractmethod
     def work(self, op: AttentionOp) -> OpWork:
         """Return what the modules do for `op`, after the design's decision about it."""
@@ -112,7 +117,7 @@ class HeadDesign(Design):
             return Cost(0)
         self.check(op)
         work = self.work(op)
-        run = HeadRun(self.memory, work.heads, self.modules, self.settings.buffers, self.spans)
+        run = HeadRun(self.memory, work.heads, self.modules, self.settings.buffers, self.units, self.spans)
         cycles = run.run()
         active, opened = run.engine.memory_active_cycles, self.memory.open_cycles(cycles)
         return self._cost(work, cycles, active, opened, self.memory.traffic())
@@ -124,7 +129,7 @@ class HeadDesign(Design):
             return Cost(0)
         self.check(op)
         work = self.work(op)
-        cycles, active, found = heads_estimate(self._dram, work.heads, self.settings.buffers)
+        cycles, active, found = heads_estimate(self._dram, work.heads, self.settings.buffers, self.units)
         opened = self._dram.open_cycles(cycles, active, 2 * op.kv_heads)
         return self._cost(work, cycles, active, opened, {name: found.get(name, Traffic()) for name in self.streams})
 
@@ -133,7 +138,7 @@ class HeadDesign(Design):
         return closed_forms(self.memory_spec, self.clock_ghz, self.memory.run_ahead_bursts)
 
     def _cost(self, work: OpWork, cycles: int, active: int, opened: float, traffic: dict[str, Traffic]) -> Cost:
-        times = sum(head.cycles.sum(axis=1) for head in work.heads)
+        times = sum(head.cycles.sum(axis=1) for head in work.heads) // self.units
         busy = {"fetcher": active, **dict(zip(self.modules, map(int, times)))}
         operations = {"fetcher": sum(t.bursts for t in traffic.values()), **work.operations}
         return Cost(cycles, active, opened, busy, operations, traffic, work.events)

@@ -63,12 +63,12 @@ def chain_cycles(cycles: Cycles) -> int:
 class HeadRun:
     """One attention op, event by event; `run` may be called once.
 
-    A head is read when one of the `buffers` is free, and worked on when its data are there and the chain has finished
-    the head before; then its output is written and its buffer is free.
+    A head is read when one of the buffers is free, and worked on when its data are there and a chain has finished the
+    head before; then its output is written and its buffer is free.
 
     Parameters
     ----------
-    modules: names of the chain's, for `trace`.
+    modules: names of the chain's, for `trace`. buffers: of each of the `units`, which are equal chains.
     """
 
     def __init__(
@@ -77,22 +77,23 @@ class HeadRun:
         heads: Sequence[HeadWork],
         modules: Sequence[str],
         buffers: int,
+        units: int = 1,
         trace: list[Span] | None = None,
     ) -> None:
         self.engine = Engine(memory, trace)
         self._streams = {name: index for index, name in enumerate(memory.streams)}
         self._heads, self._modules = heads, modules
         self._fetch = FetchQueue(self.engine)
-        self._buffer = Buffer(self.engine, buffers, buffers)
+        self._buffer = Buffer(self.engine, buffers * units, buffers * units)
         self._starts = np.cumsum([0, *(head.size for head in heads)])
-        self._free = 0  # when the chain has finished the head before
+        self._free = [0] * units  # when each chain has finished the head before
 
     def run(self) -> int:
         """Return the cycles of the op."""
         for index in range(len(self._heads)):
             self._buffer.allocate(1, partial(self._load, index))
         self.engine.run()
-        return max(self.engine.memory_end, self._free)
+        return max(self.engine.memory_end, *self._free)
 
     def _load(self, index: int) -> None:
         start, parts = int(self._starts[index]), []
@@ -104,12 +105,13 @@ class HeadRun:
 
     def _work(self, index: int, data: Finished) -> None:
         head = self._heads[index]
-        begin = max(self.engine.now, self._free) + head.prepare
-        self._free = begin + chain_cycles(head.cycles)
-        if self.engine.trace is not None:
+        unit = self._free.index(min(self._free))
+        begin = max(self.engine.now, self._free[unit]) + head.prepare
+        self._free[unit] = begin + chain_cycles(head.cycles)
+        if self.engine.trace is not None and not unit:  # the first one stands for all: tracks do not overlap
             for name, busy in zip(self._modules, head.cycles.sum(axis=1).tolist()):
                 self.engine.trace.append((name, begin, begin + busy, f"{head.cycles.shape[1]} queries"))
-        self.engine.at(self._free, partial(self._finish, index))
+        self.engine.at(self._free[unit], partial(self._finish, index))
 
     def _finish(self, index: int) -> None:
         head = self._heads[index]
@@ -119,12 +121,13 @@ class HeadRun:
 
 
 def heads_estimate(
-    dram: Dram | IdealDram, heads: Sequence[HeadWork], buffers: int
+    dram: Dram | IdealDram, heads: Sequence[HeadWork], buffers: int, units: int = 1
 ) -> tuple[int, int, dict[str, Traffic]]:
     """Return the cycles of an op by closed forms, those of its DRAM, and its traffic.
 
     A head takes load + prepare + chain, the chain the largest sum of a module and, of one query, the other modules
-    once; with one buffer heads follow each other, with more the larger of reading and working hides the other.
+    once; with one buffer heads follow each other, with more the larger of reading and working hides the other. With
+    several units the fullest one has a share of the heads, and the DRAM serves all.
     """
     traffic: dict[str, Traffic] = {}
     total = moved = first = 0.0
@@ -135,11 +138,12 @@ def heads_estimate(
         work = head.prepare + _chain_estimate(head.cycles)
         start += head.size
         moved += load + written
-        total += load + work if buffers == 1 else max(load + written, work)
+        total += load + work if buffers == 1 else max((load + written) / units, work)
         first = first or load
     if not heads:
         return 0, 0, traffic
-    total += written + dram.idle_write + (first if buffers > 1 else 0.0)
+    fullest = -(-len(heads) // units) / len(heads)
+    total = max(total * fullest, moved) + written + dram.idle_write + (first if buffers > 1 else 0.0)
     cycles = round(dram.refreshed(total) if moved > 0.5 * total else total)
     return cycles, min(round(moved), cycles), traffic
 

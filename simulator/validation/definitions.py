@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from simulator.designs.registry import make
 from simulator.designs.spatten import SpAtten
 from simulator.units import quick_select_mean
-from simulator.units.lockstep import A3_BASE
 from simulator.validation.bench import Bench
 from simulator.validation.measured import Measured, measure
 from simulator.workload.ir import AttentionOp
@@ -100,10 +97,3 @@ def linear_gflop(bench: Bench, case: str) -> Measured:
 def quick_select_cycles(_: Bench, n: int, k: int, parallelism: int) -> Measured:
     """Exact mean over random pivots."""
     return Measured.of(quick_select_mean(n, k, parallelism))
-
-
-@measure
-def a3_base_cycles(_: Bench, rows: int, quantity: Literal["per query", "latency"]) -> Measured:
-    """Closed form of the base pipeline (`simulator.units.lockstep`); A3 is no design of this package."""
-    per_query = quantity == "per query"
-    return Measured.of(A3_BASE.cycles_per_query(rows) if per_query else A3_BASE.latency(rows))

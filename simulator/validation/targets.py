@@ -30,6 +30,8 @@ TOPICS = (
     "power",
     "area",
     "averages",
+    "a3",
+    "mnnfast",
 )  # files, in the order of the report
 CLASSES: tuple[Class, ...] = ("definition", "prediction", "calibration", "input unpublished")
 COUNTED: tuple[Class, ...] = ("definition", "prediction")

@@ -218,3 +218,17 @@ def test_more_candidates_never_take_less(seed: int) -> None:
             cost(attention(keys, heads=2), "a3", **ideal(fractions__candidates=float(share))).cycles for share in shares
         )
         assert first <= second
+
+
+def test_units_share_the_heads() -> None:
+    op = attention(200, heads=8)
+    one, four = (design("a3", units=units, **ideal()) for units in (1, 4))
+    alone, together = one.cost(op, None, 0), four.cost(op, None, 0)
+    assert together.cycles == pytest.approx(alone.cycles / 4, rel=0.02)
+    assert together.busy_cycles["search"] == alone.busy_cycles["search"] // 4
+    assert together.events == alone.events
+    assert sum(area.mm2 for area in four.areas()) == pytest.approx(4 * sum(area.mm2 for area in one.areas()))
+    assert four.estimated(op, None, "analytical").cycles == pytest.approx(together.cycles, rel=0.05)
+    assert (one.peak_gops, four.peak_gops) == (256, 1024)
+    odd = design("a3", units=3, **ideal()).cost(op, None, 0)  # the fullest of them has three of the eight heads
+    assert odd.cycles == pytest.approx(alone.cycles * 3 / 8, rel=0.02)

@@ -14,7 +14,6 @@ import simulator as sim
 from simulator.errors import ConfigError, FileMissingError, UnknownNameError
 from simulator.result import Result
 from simulator.units import quick_select_mean
-from simulator.units.lockstep import A3_BASE, LockstepPipeline
 from simulator.validation import Row, Tolerance, Validation, load_topic, shipped_topics, validate_targets
 from simulator.validation.bench import Bench
 from simulator.validation.cases import make, pruned_bert, with_all_heads
@@ -172,13 +171,6 @@ def test_the_published_serial_quick_select_is_knuths(rows: dict[str, Row]) -> No
     expected = comparisons + 4 * (low + high - 1)  # m + 3 cycles a round
     assert rows["quick-select-serial"].published == pytest.approx(expected, abs=0.005)
     assert quick_select_mean(n, k, 1) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("rows_of_keys", [1, 20, 320])
-def test_modules_in_lockstep_wait_for_the_slowest(rows_of_keys: int) -> None:
-    pipeline = LockstepPipeline((2, 9, 4))
-    assert pipeline.cycles_per_query(rows_of_keys) == A3_BASE.cycles_per_query(rows_of_keys) == rows_of_keys + 9
-    assert pipeline.latency(rows_of_keys) == A3_BASE.latency(rows_of_keys) == 3 * rows_of_keys + 27
 
 
 def test_the_scale_to_four_tasks(rows: dict[str, Row]) -> None:

@@ -34,8 +34,11 @@ class A3(HeadDesign):
     modules = MODULES
     streams = ("key", "value", "query", "sorted_key", "output")
     resources: ClassVar[dict[str, Resource]] = {
-        MULTIPLIERS: Resource(("size.head_dim",), factor=2, fixed="two modules, as wide as a head"),
-        SRAM: Resource(("size.keys",), times=("buffers", "size.head_dim"), factor=2),  # a byte an element of K and V
+        MULTIPLIERS: Resource(("units",), times=("size.head_dim",), factor=2),  # two modules, as wide as a head
+        # A byte an element of K and V, without the sorted keys.
+        SRAM: Resource(
+            ("units",), times=("size.keys", "buffers", "size.head_dim"), factor=2, fixed="each unit holds its own head"
+        ),
     }
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
         "search": ("logic.search", "sram.sorted"),
@@ -57,7 +60,12 @@ class A3(HeadDesign):
     @property
     def peak_gops(self) -> float:
         """Return the roof of the multipliers of the dot product and of the output."""
-        return 2 * 2 * self.settings.size.head_dim * self.clock_ghz
+        return 2 * 2 * self.settings.size.head_dim * self.units * self.clock_ghz
+
+    @property
+    def units(self) -> int:
+        """Return how many A3 units there are."""
+        return self.settings.units
 
     def fractions(self, op: AttentionOp) -> Decision:
         """Return the published share of candidates and of kept keys, the same for every query."""

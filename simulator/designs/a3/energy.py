@@ -69,9 +69,9 @@ class A3Silicon:
         return tuple(areas)
 
     def _size(self, group: str) -> float:
-        """Return how much larger than in Table I it is: SRAM with keys and D, multipliers with D."""
+        """Return how much larger than in Table I it is: SRAM with keys and D, multipliers with D, both with units."""
         size = self.settings.size
-        wide = size.head_dim / TABLE_DIM
+        wide = size.head_dim / TABLE_DIM * self.settings.units
         return wide * size.keys / TABLE_KEYS if group == "sram" else wide
 
     def _value(self, group: str, entry: str, unit: str) -> tuple[float, str]:

@@ -55,6 +55,7 @@ class A3Settings(DesignSettings):
     """All parameters of A3; without `search` every key is a candidate, without `post_scoring` every one is kept."""
 
     size: SizeSettings
+    units: int = Field(ge=1, description="A3 units that work on different heads")
     module_latency: int = Field(ge=0, description="cycles of a module beyond one row a cycle")
     buffers: int = Field(ge=1, description="heads whose K and V fit in the SRAM")
     search: SearchSettings | None
