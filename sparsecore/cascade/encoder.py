@@ -36,6 +36,12 @@ class EncoderHandle(Handle):
         config: Any = self.body.config
         if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
             raise UnsupportedError("cascade pruning of a decoder is not supported", where="config.is_decoder")
+        if getattr(config, "chunk_size_feed_forward", 0):
+            raise UnsupportedError(
+                "a feed-forward part in chunks needs sequences of fixed lengths",
+                where="config.chunk_size_feed_forward",
+                expected="0",
+            )
         block = block_of(model)
         layers = layers_of(model, block)
         _check_heads(layers, block, self.info)
