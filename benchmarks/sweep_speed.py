@@ -1,4 +1,4 @@
-"""How long sweeps take: 1,000 analytical points of bert-base, and 100 event points with one and with more processes.
+"""How long sweeps take: 1,000 analytical points of bert-base, and 200 event points with one and with more processes.
 
     python benchmarks/sweep_speed.py [--jobs 2] [--no-points] [--no-event]
 
@@ -17,7 +17,7 @@ from simulator.engine.interface import Fidelity
 from simulator.explore import Plan, Store, Where, parse_axis, sweep
 
 AXES = ("array.multipliers=128:2048:x2", "topk.parallelism=1:16:x2", "sram.bytes=131072:327680:65536")
-CLOCK = "clock_ghz=0.6:1.5:0.1"
+CLOCK, CLOCKS = "clock_ghz=0.6:1.5:0.1", "clock_ghz=0.5,1.0"
 
 
 def seconds(fidelity: Fidelity, axes: tuple[str, ...], jobs: int) -> tuple[int, float]:
@@ -41,8 +41,8 @@ def main() -> None:
         count, took = seconds("analytical", (*AXES, CLOCK), given.jobs)
         print(f"{count:,} analytical points of bert-base, {given.jobs} processes: {took:.1f} s")
     if not given.no_event:
-        count, one = seconds("event", AXES, 1)
-        _, more = seconds("event", AXES, given.jobs)
+        count, one = seconds("event", (*AXES, CLOCKS), 1)
+        _, more = seconds("event", (*AXES, CLOCKS), given.jobs)
         print(f"{count:,} event points of bert-base, 1 process: {one:.1f} s")
         print(
             f"{count:,} event points of bert-base, {given.jobs} processes: {more:.1f} s, {one / more:.2f} times as fast"

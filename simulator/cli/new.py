@@ -1,7 +1,8 @@
-"""`simulate new`: a design file to start from."""
+"""`simulate new`: a design file, or a package with a design, to start from."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -21,20 +22,96 @@ def _designs() -> list[str]:
 
 
 def new(
-    path: Annotated[str, typer.Argument(metavar="my_design.yaml", help="The file to write.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME|NAME.yaml", help="A package to make, or a file of numbers alone."),
+    ],
     base: Annotated[
-        str, typer.Option(help="The design to start from.", autocompletion=starting_with(_designs))
+        str,
+        typer.Option(
+            "--from", "--base", metavar="ARCH", help="The design to start from.", autocompletion=starting_with(_designs)
+        ),
     ] = "spatten",
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Write a design file: it names its base, and lists all parameters of it to change."""
-    target = Path(path)
-    if target.suffix not in (".yaml", ".yml"):
-        raise InvalidValueError("a design file is YAML", where=path, expected="a name that ends in .yaml")
-    if target.exists() and not force:
-        raise InvalidValueError("the file exists", where=path, hint="another name, or --force")
-    write_atomic(target, design_file(target.stem, base))
-    typer.echo(f"{path}: edit it, then: simulate --arch {path} bert-base")
+    """Start a design from ARCH.
+
+    NAME.yaml becomes a file with all numbers of ARCH to change: enough for --arch. NAME becomes the folder of a package
+    with a class of its own, for what numbers cannot say; installed, its design is found by name.
+    """
+    target = Path(name)
+    if target.suffix in (".yaml", ".yml"):
+        _write({target: design_file(target.stem, base)}, force)
+        typer.echo(f"{name}: edit it, then: simulate --arch {name} bert-base")
+    elif re.fullmatch(r"[a-z][a-z0-9_]*", target.name):
+        _write(package_files(target, base), force)
+        typer.echo(f"{name}: edit {target / target.name}, then: pip install -e {name}")
+        typer.echo(f"  and: simulate --arch {target.name} bert-base (docs/new_design.md has a design from nothing)")
+    else:
+        expected = "a name that ends in .yaml, or one of a package: small letters, digits and _"
+        raise InvalidValueError(f"{target.name!r} names no design", where="simulate new", expected=expected)
+
+
+def _write(files: dict[Path, str], force: bool) -> None:
+    """Write all files or none."""
+    for path in files:
+        if path.exists() and not force:
+            raise InvalidValueError("the file exists", where=str(path), hint="another name, or --force")
+    for path, text in files.items():
+        if len(files) > 1:  # a package has folders of its own; a file alone goes where the user says there is one
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+
+
+def package_files(folder: Path, base: str) -> dict[Path, str]:
+    """Return the files of a package whose design differs from `base` in nothing but its name.
+
+    Raises
+    ------
+    UnknownNameError: no such base.
+    """
+    from simulator.designs.registry import resolve
+
+    name, parent = folder.name, resolve(base).design
+    own = "".join(part.capitalize() for part in name.split("_"))
+    own += "Design" if own == parent.__name__ else ""
+    project = f"""\
+[build-system]
+requires = ["setuptools>=64"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "{name.replace("_", "-")}"
+version = "0.1.0"
+dependencies = ["sparsecore-kernels"]
+
+[project.entry-points."simulator.designs"]
+{name} = "{name}:{own}"
+
+[tool.setuptools]
+packages = ["{name}"]
+package-data = {{ "{name}" = ["*.yaml"] }}
+"""
+    code = f"""\
+\"\"\"{name}: a design that starts from {base}.\"\"\"
+
+from pathlib import Path
+
+from {parent.__module__} import {parent.__name__}
+
+__all__ = ["{own}"]
+
+
+class {own}({parent.__name__}):
+    \"\"\"{base}; what its methods are is in simulator.engine.interface.Design. Override what works differently.\"\"\"
+
+    folder = Path(__file__).parent  # of the YAML files: each is a design of this class, by its name
+"""
+    return {
+        folder / "pyproject.toml": project,
+        folder / name / "__init__.py": code,
+        folder / name / f"{name}.yaml": design_file(name, base),
+    }
 
 
 def design_file(name: str, base: str) -> str:

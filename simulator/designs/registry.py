@@ -18,11 +18,18 @@ from simulator.designs.sanger import Sanger
 from simulator.designs.spatten import SpAtten
 from simulator.designs.systolic import Systolic
 from simulator.engine.interface import Design
-from simulator.errors import ConfigError, FileMissingError, MissingDependencyError, UnknownNameError, nearest
+from simulator.errors import (
+    ConfigError,
+    FileMissingError,
+    MissingDependencyError,
+    NamedError,
+    UnknownNameError,
+    nearest,
+)
 from simulator.settings import changed, merged
 from simulator.workload.ir import Kind
 
-__all__ = ["Parameter", "Resolved", "design_names", "make", "resolve"]
+__all__ = ["Parameter", "Resolved", "broken_designs", "design_names", "make", "resolve"]
 
 GROUP = "simulator.designs"
 
@@ -52,22 +59,29 @@ class Resolved:
 
 
 @lru_cache(maxsize=1)
-def _classes() -> dict[str, type[Design]]:
-    """Return the design classes by entry-point name; the shipped ones need no installation metadata."""
+def _classes() -> tuple[dict[str, type[Design]], dict[str, NamedError]]:
+    """Return the design classes by entry-point name, and the errors of those that cannot be had.
+
+    The shipped ones need no installation metadata; a broken package of others leaves the rest as it is.
+    """
     shipped: tuple[type[Design], ...] = (A3, Elsa, MnnFast, Sanger, SpAtten, Systolic)
     found: dict[str, type[Design]] = {design.folder.name: design for design in shipped}
+    broken: dict[str, NamedError] = {}
     for point in importlib.metadata.entry_points(group=GROUP):
         if point.name not in found:
-            found[point.name] = _load(point)
-    return found
+            try:
+                found[point.name] = _load(point)
+            except NamedError as error:
+                broken[point.name] = error
+    return found, broken
 
 
 def _load(point: importlib.metadata.EntryPoint) -> type[Design]:
-    """Return the class of another package; a broken package is named, as it would break every command."""
+    """Return the class of another package."""
     where = f"entry point {GROUP}: {point.name} = {point.value}"
     try:
         design = point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise MissingDependencyError(
             f"the design {point.name!r} cannot be imported: {error}",
             where=where,
@@ -81,7 +95,7 @@ def _load(point: importlib.metadata.EntryPoint) -> type[Design]:
 @lru_cache(maxsize=1)
 def _files() -> dict[str, tuple[type[Design], Path]]:
     files: dict[str, tuple[type[Design], Path]] = {}
-    for design in _classes().values():
+    for design in _classes()[0].values():
         for path in sorted(design.folder.glob("*.yaml")):
             files.setdefault(path.stem, (design, path))
     return files
@@ -90,6 +104,11 @@ def _files() -> dict[str, tuple[type[Design], Path]]:
 def design_names() -> list[str]:
     """Return the names that `make` knows."""
     return sorted(_files())
+
+
+def broken_designs() -> dict[str, NamedError]:
+    """Return the entry points that cannot be imported, each with the error that `make` raises for it."""
+    return dict(_classes()[1])
 
 
 def resolve(arch: str | Resolved, changes: Mapping[str, Any] | None = None) -> Resolved:
@@ -133,8 +152,13 @@ def _resolve(arch: str, above: tuple[str, ...]) -> tuple[type[Design], Document,
         path = Path(arch)
         if not path.exists():
             raise FileMissingError("the design file does not exist", where=arch, hint=nearest(arch, files))
+    elif arch in _classes()[1]:
+        raise _classes()[1][arch]
     else:
-        raise UnknownNameError(f"no design named {arch!r}", where="--arch", hint=nearest(arch, files))
+        hint = nearest(arch, files)
+        if broken := ", ".join(_classes()[1]):
+            hint += f" (not importable: {broken})"
+        raise UnknownNameError(f"no design named {arch!r}", where="--arch", hint=hint)
     document = load_yaml(path)
     comments = _comments(path, document)
     base = document.data.get("base")
@@ -151,6 +175,8 @@ def _resolve(arch: str, above: tuple[str, ...]) -> tuple[type[Design], Document,
     own = {key: value for key, value in document.data.items() if key != "base"}
     own.setdefault("name", path.stem)
     lines = {key: line for key, line in document.lines.items() if key}
+    if design is not None and issubclass(design, below):  # a package's own class, with the numbers of another design
+        below = design
     return below, Document(merged(base_document.data, own), document.where, lines), base_comments | comments
 
 

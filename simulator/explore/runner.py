@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from simulator.errors import InvalidValueError, NamedError
 from simulator.explore.records import Record
@@ -50,7 +51,9 @@ def _in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Record]:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    pool = Parallel(n_jobs=min(jobs, len(tasks)), backend="loky", return_as="generator_unordered")
+    # Points take long beside a message: one at a time keeps all processes busy to the end.
+    ways: dict[str, Any] = {"backend": "loky", "return_as": "generator_unordered", "batch_size": 1}
+    pool = Parallel(n_jobs=min(jobs, len(tasks)), pre_dispatch="4*n_jobs", **ways)
     try:
         with closing(pool(delayed(simulate)(task) for task in tasks)) as records:
             yield from records

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from attention_ops import attention, design
+from command import Simulate
 
 from simulator.designs import registry
 from simulator.designs.registry import design_names, make, resolve
@@ -107,21 +108,36 @@ def test_another_memory_brings_its_own_channels() -> None:
     assert make("spatten", {"dram.channels": 4}, memory="hbm2")[0].memory_spec.organisation.channels == 4
 
 
-def test_a_design_of_another_package_is_found_and_a_broken_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_design_of_another_package_is_found_and_a_broken_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, simulate: Simulate
+) -> None:
     def installed(value: str) -> None:
         points = [EntryPoint("theirs", value, registry.GROUP)]
         monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: points)
         registry._classes.cache_clear()
+        registry._files.cache_clear()
 
     try:
         installed("simulator.designs.spatten:SpAtten")
-        assert registry._classes()["theirs"] is SpAtten
-        installed("no_such_package:Design")
-        with pytest.raises(MissingDependencyError, match="theirs"):
-            registry._classes()
-        installed("pathlib:Path")
-        with pytest.raises(ConfigError, match="not a Design"):
-            registry._classes()
+        assert registry._classes()[0]["theirs"] is SpAtten
+        assert registry.broken_designs() == {}
+        for value, kind, words in (
+            ("no_such_package:Design", MissingDependencyError, "'theirs' cannot be imported: No module"),
+            ("simulator.designs.spatten:None_such", MissingDependencyError, "theirs"),
+            ("pathlib:Path", ConfigError, "not a Design"),
+        ):
+            installed(value)
+            with pytest.raises(kind, match=words):
+                make("theirs")
+            assert list(registry.broken_designs()) == ["theirs"]
+            assert make("spatten")[0].clock_ghz == 1.0, "the rest works"
+            with pytest.raises(UnknownNameError, match="not importable: theirs"):
+                make("their")
+            code, out, err = simulate("archs")
+            assert code == 0
+            assert "spatten" in out
+            assert "theirs" in err
     finally:
         monkeypatch.undo()
         registry._classes.cache_clear()
+        registry._files.cache_clear()
