@@ -70,11 +70,8 @@ struct Tiles {
             _mm512_store_si512(out + j, reinterpret_cast<__m512i>(pair));
         }
     }
-    static __m512 load_stored(const void* data, int64_t index, int64_t left) {
-        return load_ps<core::DType::BF16>(data, index, lanes16(left));
-    }
-    static void store(void* data, int64_t index, int64_t left, __m512 x) {
-        store_ps<core::DType::BF16>(data, index, lanes16(left), x);
+    static __m512 store(void* data, int64_t index, int64_t left, __m512 x) {
+        return prefill_store_ps<core::DType::BF16>(data, index, left, x);
     }
 };
 

@@ -71,7 +71,8 @@ struct Lanes8 {
     static Int load_int(const int32_t* from) { return _mm256_load_si256(reinterpret_cast<const Int*>(from)); }
     static void store_int(int32_t* to, Int x) { _mm256_store_si256(reinterpret_cast<Int*>(to), x); }
     static Int add_int(Int a, Int b) { return _mm256_add_epi32(a, b); }
-    static Int round(Float x) { return _mm256_cvtps_epi32(x); }
+    static Int set_int(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
+    static Int bits_of(Float x) { return _mm256_castps_si256(x); }
 
     static Int reached(const float* from, int32_t bound) {
         const Int x = _mm256_load_si256(reinterpret_cast<const Int*>(from));
@@ -145,13 +146,14 @@ template <DType kType>
 struct Floats {
     using Lanes = Lanes8;
     using Unit = float;
-    static constexpr int64_t kRows = 12;
+    static constexpr int64_t kRows = 6;
 
     static void load_queries(const PrefillProblem& p, Unit* out, int64_t head, int64_t first, int64_t count) {
         // A negative scale turns the signs of the queries: the largest score then comes from the largest product.
         const __m256 sign = _mm256_set1_ps(p.scale < 0.0f ? -0.0f : 0.0f);
+        const int64_t tile = prefill_offset(p.q, p.heads, head, first);
         for (int64_t i = 0; i < kRows; ++i) {
-            const int64_t query = prefill_offset(p.q, p.heads, head, first + (i < count ? i : 0));
+            const int64_t query = tile + i * p.q.token_stride;
             for (int64_t d = 0; d < padded_width(p); d += 8) {
                 const int64_t left = i < count ? p.width - d : 0;
                 const __m256 x = left > 0 ? load8_ps<kType>(p.q.data, query + d, left) : _mm256_setzero_ps();
@@ -175,8 +177,12 @@ struct Floats {
         }
     }
     static void narrow(const float*, Unit*, int64_t) {}  // the weights are the scores
-    static __m256 load_stored(const void* data, int64_t index, int64_t left) { return load8_ps<kType>(data, index, left); }
-    static void store(void* data, int64_t index, int64_t left, __m256 x) { store8_ps<kType>(data, index, left, x); }
+    static __m256 store(void* data, int64_t index, int64_t left, __m256 x) {
+        store8_ps<kType>(data, index, left, x);
+        if constexpr (kType == DType::F32) return x;
+        if constexpr (kType == DType::BF16) return bits_to_ps<kType>(ps_to_bf16_bits8(x));
+        return bits_to_ps<DType::F16>(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
 
     static void pack_keys(const PrefillProblem& p, const PrefillKeys& keys, int64_t key_head, int64_t block) {
         float* panel = static_cast<float*>(keys.keys) + block * kPrefillBlock * padded_width(p);

@@ -13,7 +13,7 @@ template <DType kType>
 struct Floats {
     using Lanes = PrefillLanes16;
     using Unit = float;
-    static constexpr int64_t kRows = 12;
+    static constexpr int64_t kRows = 6;
 
     static void load_queries(const PrefillProblem& p, Unit* out, int64_t head, int64_t first, int64_t count) {
         prefill_load_queries<kType, false>(p, out, kRows, head, first, count);
@@ -24,10 +24,9 @@ struct Floats {
         prefill_multiply_panel<Floats>(a, a_stride, panel, depth, columns, out, out_stride, add);
     }
     static void narrow(const float*, Unit*, int64_t) {}  // the weights are the scores
-    static __m512 load_stored(const void* data, int64_t index, int64_t left) {
-        return load_ps<kType>(data, index, lanes16(left));
+    static __m512 store(void* data, int64_t index, int64_t left, __m512 x) {
+        return prefill_store_ps<kType>(data, index, left, x);
     }
-    static void store(void* data, int64_t index, int64_t left, __m512 x) { store_ps<kType>(data, index, lanes16(left), x); }
     static bool pack(const PrefillProblem& p, const PrefillKeys& keys, int64_t key_head, int64_t block) {
         return prefill_pack<kType, false>(p, keys, key_head, block);
     }

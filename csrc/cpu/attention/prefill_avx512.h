@@ -52,9 +52,8 @@ struct PrefillLanes16 {
     static inline Int load_int(const int32_t* from) { return _mm512_load_si512(from); }
     static inline void store_int(int32_t* to, Int x) { _mm512_store_si512(to, x); }
     static inline Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
-    static inline Int round(Float x) {
-        return _mm512_cvt_roundps_epi32(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    }
+    static inline Int set_int(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
+    static inline Int bits_of(Float x) { return _mm512_castps_si512(x); }
 
     // How many floats of the active blocks have bits of at least `bound`.
     static inline int64_t reaching(const float* row, const int32_t* active, int64_t count, int32_t bound) {
@@ -106,14 +105,30 @@ static inline void prefill_load_queries(const PrefillProblem& p, void* out, int6
     constexpr int64_t kElements = kPairs ? 32 : 16, kItem = kPairs ? 2 : 4;
     // A negative scale turns the signs of the queries: the largest score then comes from the largest product.
     const __m512i sign = _mm512_set1_epi32(p.scale >= 0.0f ? 0 : kPairs ? INT32_MIN | 0x8000 : INT32_MIN);
+    const int64_t tile = prefill_offset(p.q, p.heads, head, first);
     auto* place = static_cast<uint8_t*>(out);
     for (int64_t i = 0; i < rows; ++i) {
-        const int64_t query = prefill_offset(p.q, p.heads, head, first + (i < count ? i : 0));
+        const int64_t query = i < count ? tile + i * p.q.token_stride : tile;
         for (int64_t d = 0; d < padded_width(p); d += kElements, place += kElements * kItem) {
             const int64_t left = i < count ? p.width - d : 0;
             const __m512i units = prefill_units<kType, kPairs>(p.q.data, query + d, left);
             _mm512_store_si512(place, _mm512_xor_si512(units, sign));
         }
+    }
+}
+
+// Stores the first `left` of 16 elements and returns them as they are stored.
+template <core::DType kType>
+static inline __m512 prefill_store_ps(void* data, int64_t index, int64_t left, __m512 x) {
+    const __mmask16 mask = lanes16(left);
+    if constexpr (kType == core::DType::F32) {
+        _mm512_mask_storeu_ps(static_cast<float*>(data) + index, mask, x);
+        return x;
+    } else {
+        const __m256i bits = kType == core::DType::F16 ? _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+                                                       : ps_to_bf16_bits(x);
+        _mm256_mask_storeu_epi16(static_cast<uint16_t*>(data) + index, mask, bits);
+        return kType == core::DType::F16 ? f16_bits_to_ps(bits) : bf16_bits_to_ps(bits);
     }
 }
 

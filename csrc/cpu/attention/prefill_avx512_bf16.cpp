@@ -12,7 +12,7 @@ namespace {
 struct Pairs {
     using Lanes = PrefillLanes16;
     using Unit = uint16_t;
-    static constexpr int64_t kRows = 12;
+    static constexpr int64_t kRows = 6;
 
     static void load_queries(const PrefillProblem& p, Unit* out, int64_t head, int64_t first, int64_t count) {
         prefill_load_queries<core::DType::BF16, true>(p, out, kRows, head, first, count);
@@ -32,11 +32,8 @@ struct Pairs {
             _mm512_store_si512(out + j, reinterpret_cast<__m512i>(pair));
         }
     }
-    static __m512 load_stored(const void* data, int64_t index, int64_t left) {
-        return load_ps<core::DType::BF16>(data, index, lanes16(left));
-    }
-    static void store(void* data, int64_t index, int64_t left, __m512 x) {
-        store_ps<core::DType::BF16>(data, index, lanes16(left), x);
+    static __m512 store(void* data, int64_t index, int64_t left, __m512 x) {
+        return prefill_store_ps<core::DType::BF16>(data, index, left, x);
     }
 };
 

@@ -157,8 +157,10 @@ public:
         used_.reserve(core::checked_mul(heads_, blocks(p) * 8, "heads"));
         std::fill_n(used_.as<uint64_t>(), heads_ * blocks(p), uint64_t{0});
         for (int64_t head = 0; head < heads_; ++head) {
-            for (int64_t j = 0; p.token_scores && j < p.keys; ++j) *token_score(head, j) = 0;
-            if (p.head_scores) *head_score(head) = 0;
+            if (p.head_scores) *element<int64_t>(*outputs_.head_scores, head) = 0;
+            if (!p.token_scores) continue;
+            auto* scores = element<int64_t>(*outputs_.token_scores, head);
+            for (int64_t j = 0; j < p.keys; ++j) scores[j * outputs_.token_scores->strides[2]] = 0;
         }
     }
 
@@ -170,7 +172,7 @@ public:
         } else {
             run_parts_of_heads(key_heads);
         }
-        for (int64_t head = 0; head < heads_; ++head) *values_used(head) = count_used(head);
+        for (int64_t head = 0; head < heads_; ++head) *element<int32_t>(outputs_.values_used, head) = count_used(head);
     }
 
 private:
@@ -306,10 +308,16 @@ private:
 
     // Threads that share a head may add at the same time; sums of integers do not depend on who is first.
     void add(int64_t head, PrefillScratch& scratch) {
-        for (int64_t j = 0; p_.token_scores && j < p_.keys; ++j) {
-            if (scratch.tokens[j] != 0) __atomic_fetch_add(token_score(head, j), scratch.tokens[j], __ATOMIC_RELAXED);
+        if (p_.token_scores) {
+            auto* scores = element<int64_t>(*outputs_.token_scores, head);
+            const int64_t stride = outputs_.token_scores->strides[2];
+            for (int64_t j = 0; j < p_.keys; ++j) {
+                if (scratch.tokens[j] != 0) __atomic_fetch_add(scores + j * stride, scratch.tokens[j], __ATOMIC_RELAXED);
+            }
         }
-        if (p_.head_scores) __atomic_fetch_add(head_score(head), scratch.head_score, __ATOMIC_RELAXED);
+        if (p_.head_scores) {
+            __atomic_fetch_add(element<int64_t>(*outputs_.head_scores, head), scratch.head_score, __ATOMIC_RELAXED);
+        }
         for (int64_t block = 0; block < blocks(p_); ++block) {
             __atomic_fetch_or(used_.as<uint64_t>() + head * blocks(p_) + block, scratch.used[block], __ATOMIC_RELAXED);
         }
@@ -326,14 +334,11 @@ private:
         return count;
     }
 
+    // The first element of a head.
     template <class T>
-    T* element(const Span& span, int64_t head, int64_t token) const {
-        const int64_t last = span.ndim > 2 ? token * span.strides[2] : 0;
-        return span.as<T>() + head / p_.heads * span.strides[0] + head % p_.heads * span.strides[1] + last;
+    T* element(const Span& span, int64_t head) const {
+        return span.as<T>() + head / p_.heads * span.strides[0] + head % p_.heads * span.strides[1];
     }
-    int64_t* token_score(int64_t head, int64_t key) const { return element<int64_t>(*outputs_.token_scores, head, key); }
-    int64_t* head_score(int64_t head) const { return element<int64_t>(*outputs_.head_scores, head, 0); }
-    int32_t* values_used(int64_t head) const { return element<int32_t>(outputs_.values_used, head, 0); }
 
     const PrefillProblem& p_;
     const ScoredOutputs& outputs_;

@@ -9,7 +9,7 @@
 //   multiply(a, a_stride, b, depth, columns, out, out_stride, add)   out [kRows, columns] = (or +=) a [kRows, depth] times a
 //                                   panel b; strides and depth in elements, columns at most kPrefillBlock
 //   narrow(row, out, block)         a block of a row of scores as Units, in place where Unit is float
-//   load_stored(data, index, mask), store(data, index, mask, values)   elements of p.out
+//   store(data, index, left, x)     the first `left` elements of a vector to p.out; returns them as they are stored
 #pragma once
 
 #include "cpu/attention/prefill_kernels.h"
@@ -23,6 +23,9 @@ struct PrefillRow {
     int64_t seen = 0;
     bool counted = false;
 };
+
+// A NaN counts as 0: it is in the total of its row, and then in all of its probabilities.
+static inline bool prefill_counts(const PrefillRow& row) { return row.counted && row.total == row.total; }
 
 // Which keys the queries see, and the blocks that any of them sees; returns how many blocks.
 template <class Kernel>
@@ -85,28 +88,31 @@ static inline void prefill_weigh(float* row, const uint64_t* seen, const int32_t
     result->factor = result->seen == 0 ? 0.0f : 1.0f / result->total;
 }
 
-// Adds the probabilities of the counted queries to the tokens' scores.
+// Adds the probabilities of the counted queries to the tokens' scores. Added to 1.5 * 2^23, a number below 2^22 is rounded
+// to an integer, half to even, which then stands in the low bits; integers that wrap add it up, and take the constant off.
 template <class Lanes>
 static inline void prefill_add_tokens(const float* scores, int64_t stride, const PrefillRow* rows, int64_t count,
                                       const int32_t* active, int64_t active_blocks, int32_t* tokens) {
-    const float* listed[64];
-    typename Lanes::Float factors[64];
-    int64_t number = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        // A NaN counts as 0: it is in the total of its row, and then in all of its probabilities.
-        if (!rows[i].counted || rows[i].total != rows[i].total) continue;
-        listed[number] = scores + i * stride;
-        factors[number++] = Lanes::set(rows[i].factor * kScoreOne);
-    }
-    for (int64_t a = 0; a < active_blocks && number > 0; ++a) {
-        const int64_t begin = active[a] * kPrefillBlock;
-        for (int64_t j = begin; j < begin + kPrefillBlock; j += Lanes::kLanes) {
-            auto sum = Lanes::load_int(tokens + j);
-            for (int64_t i = 0; i < number; ++i) {
-                sum = Lanes::add_int(sum, Lanes::round(Lanes::mul(Lanes::load(listed[i] + j), factors[i])));
-            }
-            Lanes::store_int(tokens + j, sum);
+    constexpr int kVectors = kPrefillBlock / Lanes::kLanes;
+    const typename Lanes::Float shift = Lanes::set(12582912.0f);
+    uint32_t shifts = 0;  // the bits of the constant, as often as it is added
+    for (int64_t i = 0; i < count; ++i) shifts += prefill_counts(rows[i]) ? 0x4b400000u : 0;
+    for (int64_t a = 0; a < active_blocks; ++a) {
+        int32_t* block = tokens + active[a] * kPrefillBlock;
+        typename Lanes::Int sums[kVectors];
+        for (int v = 0; v < kVectors; ++v) {
+            sums[v] = Lanes::add_int(Lanes::load_int(block + v * Lanes::kLanes), Lanes::set_int(0u - shifts));
         }
+        for (int64_t i = 0; i < count; ++i) {
+            if (!prefill_counts(rows[i])) continue;
+            const float* row = scores + i * stride + active[a] * kPrefillBlock;
+            const typename Lanes::Float factor = Lanes::set(rows[i].factor * kScoreOne);
+            for (int v = 0; v < kVectors; ++v) {
+                const auto shifted = Lanes::fma(Lanes::load(row + v * Lanes::kLanes), factor, shift);
+                sums[v] = Lanes::add_int(sums[v], Lanes::bits_of(shifted));
+            }
+        }
+        for (int v = 0; v < kVectors; ++v) Lanes::store_int(block + v * Lanes::kLanes, sums[v]);
     }
 }
 
@@ -188,17 +194,15 @@ static inline void prefill_multiply_values(const PrefillProblem& p, const Prefil
     }
 }
 
-// Stores a row of the output; returns what it adds to the score of its head.
+// Stores a row of the output from element `first` on; returns what it adds to the score of its head.
 template <class Kernel>
-static inline int64_t prefill_store(const PrefillProblem& p, int64_t head, int64_t query, const float* sums,
-                                    float factor) {
+static inline int64_t prefill_store(const PrefillProblem& p, int64_t first, const float* sums, float factor) {
     using Lanes = typename Kernel::Lanes;
-    const int64_t first = prefill_offset(p.out, p.heads, head, query);
     auto units = Lanes::no_units();
     for (int64_t c = 0; c < p.value_width; c += Lanes::kLanes) {
-        const int64_t left = p.value_width - c;
-        Kernel::store(p.out.data, first + c, left, Lanes::mul(Lanes::load(sums + c), Lanes::set(factor)));
-        if (p.head_scores) units = Lanes::add_units(units, Kernel::load_stored(p.out.data, first + c, left));
+        // Sums beyond the width are zero.
+        const auto x = Lanes::mul(Lanes::load(sums + c), Lanes::set(factor));
+        units = Lanes::add_units(units, Kernel::store(p.out.data, first + c, p.value_width - c, x));
     }
     return Lanes::sum_units(units);
 }
@@ -246,13 +250,13 @@ static void prefill_run(const PrefillProblem& p, const PrefillKeys& keys, Prefil
     PrefillRow rows[Kernel::kRows];
     prefill_soften<Kernel>(p, s, head, first, count, active, rows);
     prefill_multiply_values<Kernel>(p, keys, s, active);
+    const int64_t out = prefill_offset(p.out, p.heads, head, first), lse = prefill_offset(p.lse, p.heads, head, first);
     for (int64_t i = 0; i < count; ++i) {
-        const int64_t query = first + i;
         float* sums = s.sums + i * stride;
         if (!keys.finite) prefill_add_odd_values(p, kv, s.scores + i * row_stride(p), s.active, active, sums);
-        const float lse = rows[i].seen == 0 ? -kPrefillInfinity : rows[i].largest + __builtin_logf(rows[i].total);
-        static_cast<float*>(p.lse.data)[prefill_offset(p.lse, p.heads, head, query)] = lse;
-        const int64_t score = prefill_store<Kernel>(p, head, query, sums, rows[i].factor);
+        static_cast<float*>(p.lse.data)[lse + i * p.lse.token_stride] =
+            rows[i].seen == 0 ? -kPrefillInfinity : rows[i].largest + __builtin_logf(rows[i].total);
+        const int64_t score = prefill_store<Kernel>(p, out + i * p.out.token_stride, sums, rows[i].factor);
         if (rows[i].counted) s.head_score += score;
     }
 }
