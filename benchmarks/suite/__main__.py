@@ -18,6 +18,7 @@ import torch
 from cases import CLIFF_ROWS, CLIFF_SHAPE, CLIFF_TOKENS, ROWS, SHAPES, Row, tokens_of
 from measure import Clock, Shape, call_cost, switching_cost
 from peers import ELSEWHERE, measure_peers
+from prefill import measure_compaction, measure_prefill
 from table import markdown, must_line, summary
 from topk import measure_topk
 
@@ -53,6 +54,8 @@ def main() -> int:
     torch.set_num_threads(threads[-1])
     result["call"], result["switching"] = call_cost(torch.float32), switching_cost()
     result["topk"] = [row for count in threads for row in at(count, measure_topk, options.peers, clock)]
+    for name, measured in (("prefill", measure_prefill), ("compaction", measure_compaction)):
+        result[name] = [] if options.only else [row for count in threads for row in at(count, measured, None, clock)]
     result["peers"] = list(at(threads[-1], measure_peers, None, clock)) if options.peers else []
     result["elsewhere"] = ELSEWHERE
     clock.say("whole models")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import prefill
 from cases import CALL_MOST_US, CLIFF_ROWS, CLIFF_SLACK, COLUMNS, ROWS, SMALL, TOPK, Bar, Row, column_of
 
 Points = Sequence[dict[str, Any]]
@@ -42,6 +43,8 @@ def markdown(result: Result, end_to_end: str) -> str:
         cliffs(result["cliffs"]),
         "## Top-k",
         _topk(result["topk"]),
+        "## Attention with importance scores, and compaction",
+        prefill.markdown(result["prefill"], result["compaction"]),
         "## Whole models",
         end_to_end,
         "## Peers",

@@ -116,27 +116,41 @@ static inline void prefill_add_tokens(const float* scores, int64_t stride, const
     }
 }
 
-// The largest bits that at least `keep` weights of a row reach. Weights are not negative: their bits compare as they do.
+// The largest bits that at least `keep` weights of a row reach, fewer than it has. Weights are not negative: their bits
+// compare as they do, and grow about as their logarithms. The search begins at the mean, `start`, goes up or down by half a
+// power of two and twice as far each time, and then interpolates in what is left, every third time and in the end halving
+// it. Any bits that exactly `keep` of them reach will do.
 template <class Lanes>
-static inline int32_t prefill_bound(const float* row, const int32_t* active, int64_t count, int64_t keep) {
-    // `low` is reached by enough of them, `high` by too few: nothing reaches 2.
-    int32_t low = 0, high = 0x40000000;
-    int32_t probe = 0x39800000;  // 2^-12: most rows have the answer above
-    while (high - low > 1) {
-        int64_t reached = Lanes::reaching(row, active, count, probe);
-        if (reached == keep) return probe;
+static inline int32_t prefill_bound(const float* row, const int32_t* active, int64_t count, int64_t keep, float start) {
+    constexpr int64_t kTop = 0x40000000, kSteps = 8, kGuesses = 16;  // no weight reaches 2
+    int64_t low = 0, high = kTop, at_low = count * kPrefillBlock, at_high = 0, step = 1 << 22;
+    int64_t probe = core::float_bits(start);
+    for (int64_t turn = 1; high - low > 1; ++turn) {
+        if (probe <= low || probe >= high) probe = low + (high - low) / 2;
+        const int64_t reached = Lanes::reaching(row, active, count, static_cast<int32_t>(probe));
+        if (reached == keep) return static_cast<int32_t>(probe);
         (reached > keep ? low : high) = probe;
-        probe = low + (high - low) / 2;
+        (reached > keep ? at_low : at_high) = reached;
+        if (turn < kSteps && (low == 0 || high == kTop)) {
+            probe += reached > keep ? step : -step;
+            step *= 2;
+        } else if (turn < kGuesses && turn % 3 != 0) {
+            probe = low + (high - low) * (at_low - keep) / (at_low - at_high);
+        } else {
+            probe = low + (high - low) / 2;
+        }
     }
-    return low;
+    return static_cast<int32_t>(low);
 }
 
 // Keeps only the `keep` largest weights of a row, and in `seen` only their keys.
 template <class Lanes>
 static inline void prefill_choose(float* row, uint64_t* seen, const int32_t* active, int64_t count, int64_t keep,
-                                  bool nan) {
+                                  const PrefillRow& sums) {
     constexpr int kVectors = kPrefillBlock / Lanes::kLanes;
-    const int32_t bound = nan ? 0 : prefill_bound<Lanes>(row, active, count, keep);
+    const bool nan = sums.total != sums.total;
+    const float mean = sums.total / static_cast<float>(sums.seen);
+    const int32_t bound = nan ? 0 : prefill_bound<Lanes>(row, active, count, keep, mean);
     // Those at the bound are taken from the lowest index on, as many as are missing. In a row with a NaN all are equal.
     int64_t missing = nan ? keep : keep - Lanes::reaching(row, active, count, bound + 1);
     for (int64_t a = 0; a < count; ++a) {
@@ -223,8 +237,7 @@ static inline void prefill_soften(const PrefillProblem& p, const PrefillScratch&
     for (int64_t i = 0; i < count; ++i) {
         float* row = s.scores + i * row_stride(p);
         const int64_t keep = value_count(p.value_keep, rows[i].seen);
-        const bool nan = rows[i].total != rows[i].total;
-        if (keep < rows[i].seen) prefill_choose<Lanes>(row, s.seen + i * blocks(p), s.active, active, keep, nan);
+        if (keep < rows[i].seen) prefill_choose<Lanes>(row, s.seen + i * blocks(p), s.active, active, keep, rows[i]);
         auto* weights = static_cast<typename Kernel::Unit*>(s.weights) + i * row_stride(p);
         for (int64_t a = 0; a < active; ++a) Kernel::narrow(row, weights, s.active[a] * kPrefillBlock);
         for (int64_t a = 0; a < active && rows[i].counted; ++a) {
