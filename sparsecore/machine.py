@@ -18,7 +18,7 @@ import torch
 
 from sparsecore.native import core, runtime_isa
 
-__all__ = ["Limits", "Machine", "describe", "limits"]
+__all__ = ["Limits", "Machine", "describe", "limits", "measured_now"]
 
 _MEMORY_BYTES = 256 * 2**20
 _L2_BYTES_PER_THREAD = 384 * 2**10
@@ -103,9 +103,14 @@ def limits(threads: int | None = None) -> Limits:
 
 @cache
 def _measure(threads: int, isa: str) -> Limits:
+    return measured_now(threads)
+
+
+def measured_now(threads: int) -> Limits:
+    """Return the limits of `threads` threads, measured anew."""
     peaks = {unit: core.limits_peak_rate(unit, threads, 0.03) for unit in _UNITS}
     return Limits(
-        isa=isa,
+        isa=runtime_isa(),
         threads=threads,
         read=core.limits_read_rate(_MEMORY_BYTES, threads, 0.15),
         read_l2=core.limits_read_rate(_L2_BYTES_PER_THREAD * threads, threads, 0.03),

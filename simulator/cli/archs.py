@@ -9,10 +9,12 @@ __all__ = ["archs"]
 
 def archs() -> None:
     """List the designs and the built-in workloads."""
-    from simulator.designs.registry import broken_designs, design_names, resolve
+    from simulator.designs.registry import broken_designs, design_names, made_names, resolve
     from simulator.workload.named import builtin_workloads, describe_builtin
 
-    _list("designs (--arch)", {name: resolve(name).document.data["description"] for name in design_names()})
+    said = {name: str(resolve(name).document.data["description"]) for name in design_names()}
+    made = {name: f"made when it is asked for, by {who}" for name, who in made_names().items()}
+    _list("designs (--arch)", said | made)
     for error in broken_designs().values():
         typer.echo(f"warning: {error}", err=True)
     _list("workloads (MODEL)", {name: describe_builtin(name) for name in builtin_workloads()})

@@ -14,7 +14,9 @@ from simulator.config import Document, load_yaml, validate
 from simulator.designs.a3 import A3
 from simulator.designs.elsa import Elsa
 from simulator.designs.mnnfast import MnnFast
+from simulator.designs.roofline import Roofline
 from simulator.designs.sanger import Sanger
+from simulator.designs.sparse_tensor_core import SparseTensorCore
 from simulator.designs.spatten import SpAtten
 from simulator.designs.systolic import Systolic
 from simulator.engine.interface import Design
@@ -29,9 +31,10 @@ from simulator.errors import (
 from simulator.settings import changed, merged
 from simulator.workload.ir import Kind
 
-__all__ = ["Parameter", "Resolved", "broken_designs", "design_names", "make", "resolve"]
+__all__ = ["Parameter", "Resolved", "broken_designs", "design_names", "make", "made_names", "resolve"]
 
 GROUP = "simulator.designs"
+FILES_GROUP = "simulator.design_files"  # name -> function that returns the path of a design's YAML file
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,8 @@ def _classes() -> tuple[dict[str, type[Design]], dict[str, NamedError]]:
 
     The shipped ones need no installation metadata; a broken package of others leaves the rest as it is.
     """
-    shipped: tuple[type[Design], ...] = (A3, Elsa, MnnFast, Sanger, SpAtten, Systolic)
-    found: dict[str, type[Design]] = {design.folder.name: design for design in shipped}
+    shipped: tuple[type[Design], ...] = (A3, Elsa, MnnFast, Roofline, Sanger, SparseTensorCore, SpAtten, Systolic)
+    found: dict[str, type[Design]] = {design.folder.name.replace("_", "-"): design for design in shipped}
     broken: dict[str, NamedError] = {}
     for point in importlib.metadata.entry_points(group=GROUP):
         if point.name not in found:
@@ -111,6 +114,25 @@ def broken_designs() -> dict[str, NamedError]:
     return dict(_classes()[1])
 
 
+def made_names() -> dict[str, str]:
+    """Return the names of designs whose file another package makes when it is asked for, with who makes it."""
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=FILES_GROUP)}
+
+
+def _made(name: str) -> Path:
+    """Return the file of a design of `made_names`; whatever the package raises comes through."""
+    point = next(point for point in importlib.metadata.entry_points(group=FILES_GROUP) if point.name == name)
+    try:
+        make_file = point.load()
+    except (ImportError, AttributeError) as error:
+        raise MissingDependencyError(
+            f"what makes the design {name!r} cannot be imported: {error}",
+            where=f"entry point {FILES_GROUP}: {point.name} = {point.value}",
+            hint="repair or uninstall that package",
+        ) from error
+    return Path(make_file())
+
+
 def resolve(arch: str | Resolved, changes: Mapping[str, Any] | None = None) -> Resolved:
     """Return a design by name, or by a YAML file whose `base:` names a design, with dotted keys changed.
 
@@ -148,6 +170,8 @@ def _resolve(arch: str, above: tuple[str, ...]) -> tuple[type[Design], Document,
     design: type[Design] | None = None
     if arch in files:
         design, path = files[arch]
+    elif arch in made_names():
+        path = _made(arch)
     elif Path(arch).suffix in (".yaml", ".yml"):
         path = Path(arch)
         if not path.exists():
@@ -155,7 +179,7 @@ def _resolve(arch: str, above: tuple[str, ...]) -> tuple[type[Design], Document,
     elif arch in _classes()[1]:
         raise _classes()[1][arch]
     else:
-        hint = nearest(arch, files)
+        hint = nearest(arch, [*files, *made_names()])
         if broken := ", ".join(_classes()[1]):
             hint += f" (not importable: {broken})"
         raise UnknownNameError(f"no design named {arch!r}", where="--arch", hint=hint)
@@ -226,5 +250,7 @@ def _kind(name: str, comments: Mapping[str, str]) -> tuple[Kind, str]:
     for end in range(len(parts), 0, -1):
         comment = comments.get(".".join(parts[:end]))
         if comment is not None:
+            if comment.startswith("measured"):
+                return "measured", comment
             return ("assumed" if comment.startswith("ours") else "published"), comment
     return "published", "the design's file"

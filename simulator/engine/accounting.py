@@ -29,7 +29,7 @@ class _Group:
     operations: int = 0
     useful_bytes: int = 0
     fetched_bytes: int = 0
-    energy_pj: float = 0.0
+    energy_pj: float | None = None  # where the design knows it
     count: int = 0
     left_out: int = 0
     on_host: int = 0
@@ -141,7 +141,8 @@ class Ledger:
         group.useful_bytes += sum(t.useful_bytes for t in cost.traffic.values())
         group.fetched_bytes += sum(t.bursts for t in cost.traffic.values()) * self._burst_bytes
         energies = self.design.energy(cost)
-        group.energy_pj += sum(energy.pj for energy in energies.values())
+        if energies:
+            group.energy_pj = (group.energy_pj or 0.0) + sum(energy.pj for energy in energies.values())
         for name, unit in cost.unit_cycles().items():
             group.busy[name] = group.busy.get(name, 0) + unit.busy
         self._add(scope, cost, energies)
@@ -219,6 +220,7 @@ class Ledger:
         host = sum(g.on_host for g in groups)
         own = count > 0 and not left_out and not host
         modelled = count > 0 and not left_out
+        energies = [g.energy_pj for g in groups if g.energy_pj is not None]
         return ScopeResult(
             modelled_by="none" if not count else "not modelled" if left_out else "host" if host else "design",
             cycles=sum(g.cycles for g in groups) if own else None,
@@ -227,7 +229,7 @@ class Ledger:
             operations_dense=dense,
             dram_useful_bytes=sum(g.useful_bytes for g in groups),
             dram_fetched_bytes=sum(g.fetched_bytes for g in groups),
-            energy_pj=sum(g.energy_pj for g in groups) if own else None,
+            energy_pj=sum(energies) if own and energies else None,
             operations_share=share[0],
             bytes_share=share[1],
         )

@@ -17,6 +17,12 @@ def doctor(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure both forms of layers, about a minute, and keep the result.")
     ] = False,
+    roofline: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="Write the measured ceilings for `simulate --arch FILE`; cpu: for --arch cpu."
+        ),
+    ] = "",
     threads: Annotated[int, typer.Option(help="Number of threads; 0: as torch chooses.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -33,6 +39,8 @@ def doctor(
         torch.set_num_threads(threads)
     if calibrate:
         _calibrate(quiet=as_json)
+    if roofline:
+        _write_roofline(roofline, quiet=as_json)
     machine, reached = describe(), limits()
     found = {"machine": machine.to_dict(), "key": machine.key, "instruction sets": _sets(), "limits": _shown(reached),
              "calibration": _calibration(machine), "advice": _advice(machine)}  # fmt: skip
@@ -55,6 +63,19 @@ def _calibrate(quiet: bool) -> None:
 
     path = path_of(describe())
     write(calibrate(lambda text: None if quiet else typer.echo(f"measuring {text}", err=True)), path)
+    if not quiet:
+        typer.echo(f"written: {path}\n")
+
+
+def _write_roofline(name: str, quiet: bool) -> None:
+    from pathlib import Path
+
+    from sparsecore.errors import InvalidValueError
+    from sparsecore.roofline import write_cpu_file
+
+    if name != "cpu" and Path(name).suffix not in (".yaml", ".yml"):
+        raise InvalidValueError(f"{name!r} is no design file", where="--roofline", expected="cpu, or a name in .yaml")
+    path = write_cpu_file(None if name == "cpu" else Path(name))
     if not quiet:
         typer.echo(f"written: {path}\n")
 
