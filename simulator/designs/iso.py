@@ -63,6 +63,8 @@ def _memory(own: Design, mine: Resolved, wanted: Design, theirs: Resolved) -> di
     """Return the DRAM section of `base`: equal bandwidth of another kind of memory would not be an equal memory."""
     if BANDWIDTH in own.resources:  # the design has a number for it, and no DRAM to exchange
         return {}
+    if "dram" not in mine.document.data or "dram" not in theirs.document.data:  # a processor is what it is
+        return {}
     if (own.memory_name, own.amounts[BANDWIDTH]) == (wanted.memory_name, wanted.amounts[BANDWIDTH]):
         return {}
     old, new = mine.document.data["dram"], theirs.document.data["dram"]

@@ -32,6 +32,8 @@ TOPICS = (
     "averages",
     "a3",
     "mnnfast",
+    "systolic",
+    "processors",
 )  # files, in the order of the report
 CLASSES: tuple[Class, ...] = ("definition", "prediction", "calibration", "input unpublished")
 COUNTED: tuple[Class, ...] = ("definition", "prediction")

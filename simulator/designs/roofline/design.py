@@ -58,6 +58,7 @@ class Roofline(Design):
         self.settings = settings
         self.peaks = settings.ceilings.gops()
         self.gb_per_s = settings.ceilings.gb_per_s()
+        self.amounts = {}  # a processor has no part that could be made equal to another design's
         self.memory_spec = Bandwidth(0, 1, self.clock_ghz, settings.line_bytes, self.gb_per_s)
 
     def run_ahead_bursts(self, settings: RooflineSettings) -> int:
