@@ -141,7 +141,7 @@ def test_a_file_of_another_package_is_made_when_asked_for(
     from simulator.designs import registry
 
     monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: [Point, Broken])
-    monkeypatch.setattr(registry, "_classes", lambda: {"roofline": Roofline})
+    monkeypatch.setattr(registry, "_classes", lambda: ({"roofline": Roofline}, {}))
     registry._files.cache_clear()
     try:
         assert resolve("box").document.data["source"] == "loops on a box"
