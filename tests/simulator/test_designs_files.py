@@ -112,8 +112,8 @@ def test_a_design_of_another_package_is_found_and_a_broken_one_is_named(
     monkeypatch: pytest.MonkeyPatch, simulate: Simulate
 ) -> None:
     def installed(value: str) -> None:
-        points = [EntryPoint("theirs", value, registry.GROUP)]
-        monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: points)
+        points = {registry.GROUP: [EntryPoint("theirs", value, registry.GROUP)]}
+        monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: points.get(group, []))
         registry._classes.cache_clear()
         registry._files.cache_clear()
 
