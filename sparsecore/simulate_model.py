@@ -14,6 +14,7 @@ from simulator.files import read_json
 from simulator.workload import ModelInfo, ReadRequest, Workload
 from simulator.workload import schedule as simulated
 from simulator.workload.build import Pattern
+from simulator.workload.families import family_named
 from simulator.workload.reader import from_sizes
 from simulator.workload.recognise import Tensor as Shape
 from simulator.workload.recognise import identify, locate
@@ -26,7 +27,8 @@ from sparsecore.io.into import expected_names, load_into
 from sparsecore.io.loading import read as read_checkpoint
 from sparsecore.models import FAMILIES, Family
 from sparsecore.models.info import dtype_name
-from sparsecore.simulate_inputs import read_inputs
+from sparsecore.simulate_decoder import decoder_of, measured_decoder
+from sparsecore.simulate_inputs import RealInputs, read_inputs
 
 __all__ = ["cascade_schedule", "described", "measured"]
 
@@ -52,16 +54,24 @@ def measured(path: Path, request: ReadRequest) -> Workload:
     checkpoint = read_checkpoint(path, trust_pickle=request.trust_pickle)
     config = _given_config(path, request)
     info = _sizes(checkpoint, request, config)
+    schedule = _schedule(request, info)
+    if not family_named(info.family).encoder:
+        model = decoder_of(checkpoint, config)
+        inputs = _inputs(path, request, model, info, 0)
+        workload = measured_decoder(model, path, request, inputs, schedule, info.layers)
+        notes = (*workload.notes, *inputs.notes)
+        return dataclasses.replace(workload, source=f"{path}, run on {request.input}", notes=notes)
     if info.family not in FAMILIES:
         raise UnsupportedError(
             f"a {info.family} model cannot be run on an input in this version",
             where=str(path),
-            expected="one of " + ", ".join(sorted(FAMILIES)),
+            expected="a decoder, or one of " + ", ".join(sorted(FAMILIES)),
             hint="leave --input out: the schedule is then assumed",
         )
+    if request.generate:
+        raise InvalidValueError(f"a {info.family} model generates no tokens", where="--generate", expected="0")
     model, unused = _model(checkpoint, FAMILIES[info.family], info, config)
-    inputs = read_inputs(request.input or "", _tokenizer_folder(path, request), _positions(model, info), info.vocab)
-    schedule = _schedule(request, info)
+    inputs = _inputs(path, request, model, info, FAMILIES[info.family].first_position)
     asked = cascade_schedule(schedule, info.layers)
     with cascade.apply(model, asked) if asked is not None else nullcontext():
         workload = capture(
@@ -75,6 +85,12 @@ def measured(path: Path, request: ReadRequest) -> Workload:
         )
     notes = (*workload.notes, *inputs.notes, *_notes(asked, unused))
     return dataclasses.replace(workload, source=f"{path}, run on {request.input}", notes=notes)
+
+
+def _inputs(path: Path, request: ReadRequest, model: nn.Module, info: ModelInfo, first_position: int) -> RealInputs:
+    config: Any = model.config
+    positions = int(config.max_position_embeddings) - first_position - (request.generate or 0)
+    return read_inputs(request.input or "", _tokenizer_folder(path, request), positions, info.vocab)
 
 
 def cascade_schedule(schedule: simulated.Schedule, layers: int) -> cascade.Schedule | None:
@@ -204,11 +220,6 @@ def _fields(checkpoint: LoadedCheckpoint, prefix: str, family: Family, info: Mod
         "intermediate_size": info.intermediate,
         **{field: checkpoint.shape(name)[0] for field, name in rows.items()},
     }
-
-
-def _positions(model: nn.Module, info: ModelInfo) -> int:
-    config: Any = model.config
-    return int(config.max_position_embeddings) - FAMILIES[info.family].first_position
 
 
 def _notes(asked: cascade.Schedule | None, unused: list[str]) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulator.errors import InvalidValueError
 from simulator.files import is_torch_file
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ def read(path: str, request: ReadRequest) -> Workload | ModelInfo | None:
     """Return the workload of the model at `path`; None where it is no torch file and nothing is to be run.
 
     With `request.input` the model runs on it under the schedule, and tokens, heads, V rows and low-bit decisions are
-    measured (`sparsecore.capture`). Without, its sizes and weight patterns are read and the schedule is assumed.
+    measured (`sparsecore.capture`); a decoder generates `request.generate` tokens. Without, its sizes and weight
+    patterns are read and the schedule is assumed.
 
     Raises
     ------
@@ -38,10 +38,6 @@ def read(path: str, request: ReadRequest) -> Workload | ModelInfo | None:
         from sparsecore.simulate_model import described
 
         return described(file, request)
-    if request.generate:
-        raise InvalidValueError(
-            "tokens cannot be generated from an input in this version", where="--generate", expected="0"
-        )
     _require_torch()
     from sparsecore.simulate_model import measured
 

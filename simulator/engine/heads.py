@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from simulator.engine.analytical import Dram, Footprint, IdealDram
+from simulator.engine.analytical import Dram, IdealDram
 from simulator.engine.event import Engine, Span
 from simulator.engine.stations import Buffer, FetchQueue
 from simulator.memory import Finished, Memory, Traffic
@@ -154,16 +154,15 @@ def _head_traffic(
     """Return the cycles of reading and of writing a head at `start`; its traffic is added."""
     times = []
     for sizes in (head.read, {"output": head.write}):
-        together: Footprint | None = None
+        whole = dram.contiguous(start, sum(sizes.values()))  # the streams of a head lie behind each other
+        times.append(dram.cycles(whole))
         for name, size in sizes.items():
             if size:
                 moved = dram.contiguous(start, size)
                 bursts, opened = round(moved.total_bursts), round(moved.total_rows)
                 found = Traffic(size, bursts, opened, max(bursts - opened, 0))
                 traffic[name] = traffic.get(name, Traffic()) + found
-                together = moved if together is None else together + moved
             start += size
-        times.append(dram.cycles(together) if together is not None else 0.0)
     return times[0] + dram.idle_read, times[1]
 
 

@@ -25,6 +25,8 @@ import sparsecore as sc
 from simulator.designs.decision import exact_attention
 from simulator.designs.mnnfast.decide import MnnFastRule
 from simulator.errors import UnknownNameError
+from simulator.workload import ReadRequest
+from simulator.workload.reader import read_workload
 from simulator.workload.tensors import LayerTensors, opened
 from sparsecore.capture_tensors import AttentionTap
 from sparsecore.errors import InvalidValueError, UnsupportedError
@@ -221,3 +223,36 @@ def test_bfloat16_is_decided_in_full(seed: int) -> None:
     model, batch = tiny_bert(seed).bfloat16(), batch_of(seed, LENGTHS)
     made = sc.capture(model, batch, designs=["mnnfast"])
     assert all(dataclasses.is_dataclass(one) and one.output_error is not None for one in made.decisions)
+
+
+@pytest.mark.parametrize("make", [gpt2, llama], ids=["gpt2", "llama"])
+def test_a_decoder_runs_from_the_command(make: Any, tmp_path: Path, seed: int) -> None:
+    model = make(seed)
+    model.save_pretrained(tmp_path / "folder")
+    (tmp_path / "ids.json").write_text("[[5, 6, 7, 8, 9, 10], [4, 2, 3]]")
+    rules = (MnnFastRule(0.2),)
+    request = ReadRequest(input=str(tmp_path / "ids.json"), generate=4, schedule="none", rules=rules)
+    found = read_workload(str(tmp_path / "folder"), request)
+    assert [sequence.tokens for sequence in found.sequences] == [6, 3]
+    batches = [{"input_ids": torch.tensor([row])} for row in ([5, 6, 7, 8, 9, 10], [4, 2, 3])]
+    expected = sc.capture(model, batches, designs=rules, generate=4)
+    assert [op.place for op in found.attention] == [op.place for op in expected.attention]
+    for ours, theirs in zip(found.decisions, expected.decisions, strict=True):
+        assert ours.place == theirs.place and np.array_equal(ours.values, theirs.values)
+    assert sim.run(found, "mnnfast", set={"threshold": 0.2}).error_kind == "measured"
+    with pytest.raises(InvalidValueError, match="tokens"):  # 40 positions, of which 38 are to be generated
+        read_workload(str(tmp_path / "folder"), dataclasses.replace(request, generate=38))
+
+
+def test_a_decoder_needs_its_config(tmp_path: Path, seed: int) -> None:
+    model = gpt2(seed)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    torch.save(model.base_model.state_dict(), tmp_path / "body.pt")
+    model.config.save_pretrained(tmp_path)
+    (tmp_path / "ids.json").write_text("[[5, 6, 7]]")
+    request = ReadRequest(input=str(tmp_path / "ids.json"), generate=2, schedule="none", heads=4)
+    with pytest.raises(InvalidValueError, match=r"(?s)from tensor shapes alone.*--config"):
+        read_workload(str(tmp_path / "model.pt"), request)
+    with_config = dataclasses.replace(request, heads=None, config=str(tmp_path))
+    whole, body = (read_workload(str(tmp_path / name), with_config) for name in ("model.pt", "body.pt"))
+    assert whole.attention == body.attention and len(whole.attention) == 2 * 3

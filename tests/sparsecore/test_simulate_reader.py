@@ -216,8 +216,9 @@ def test_damaged_models_are_named(state: Path, model: nn.Module, ids: Path, tmp_
     torch.save({"x.weight": torch.zeros(2, 2)}, state)
     with pytest.raises(UnsupportedError, match="no known model"):
         measured(state, heads=6, input=str(ids))
-    with pytest.raises(InvalidValueError, match="generate"):
-        read(str(state), ReadRequest(input=str(ids), generate=3))
+    torch.save(model.state_dict(), state)
+    with pytest.raises(InvalidValueError, match="generates no tokens"):
+        read(str(state), ReadRequest(heads=6, input=str(ids), generate=3))
 
 
 def test_unsigned_and_single_ids_are_ids(state: Path, tmp_path: Path) -> None:
