@@ -15,7 +15,9 @@ import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
+from attention_ops import attention
 from command import Simulate
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,8 +30,9 @@ from simulator.explore.runner import WorkersLostError, run_tasks
 from simulator.explore.table import by_work, csv_text, objectives, rows_of, write_parquet
 from simulator.explore.work import Task
 from simulator.report.sweep_page import best, sweep_page
-from simulator.workload import ReadRequest
+from simulator.workload import ModelInfo, ReadRequest, Sequence, Workload
 from simulator.workload.reader import read_workload
+from simulator.workload.tensors import LayerTensors, TensorWriter
 
 SHORT = "bert-base@sts-b~assumed"
 
@@ -259,6 +262,22 @@ def killed(task: Task) -> Record:
     """What a process without memory is."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError(task)
+
+    def test_a_rule_that_varies_decides_anew_from_kept_tensors(self, tmp_path: Path, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        writer = TensorWriter(tmp_path / "w.json")
+        q, k, v = (rng.standard_normal((2, 12, 8)).astype(np.float32) for _ in range(3))
+        writer.add(0, 0, LayerTensors(q, k, v, 0.35))
+        model = ModelInfo("bert", 1, 2, 2, 8, 16, 0, 10, 10, "f32")
+        ops = (attention(12, heads=2, head_dim=8, kv_heads=2),)
+        Workload("w", model, (Sequence(0, 12),), ops, (), (), tensors=writer.finish()).save(tmp_path / "w.json")
+        axes = (parse_axis("post_scoring.percent=0.1,5.0,60.0"),)
+        plan = Plan((str(tmp_path / "w.json"),), ("a3",), axes, fidelity="analytical")
+        with Store(tmp_path / "s") as store:
+            found = [record.metrics for record in sweep(plan, store).records]
+        assert all(metrics is not None and metrics.error_kind == "measured" for metrics in found)
+        errors = [metrics.output_error for metrics in found if metrics is not None]
+        assert errors[0] < errors[1] < errors[2], "the more a key has to weigh, the less is left of the output"  # type: ignore[operator]
 
 
 class TestStore:
