@@ -39,7 +39,7 @@ def passage_svg(tokens: Sequence[str], survived: Sequence[int], layers: int) -> 
     parts, x, y = [], 0.0, _LINE
     for token, count in zip(tokens, survived, strict=True):
         width = _width(token)
-        if x + width > _WIDTH:
+        if x + width + 4 > _WIDTH:
             x, y = 0.0, y + _LINE
         share = count / layers
         parts.append(

@@ -305,9 +305,11 @@ def test_gradients_reach_the_embeddings(seed: int) -> None:
     assert bool(weight.isfinite().all())
 
 
-def test_an_empty_sequence_in_a_batch(seed: int) -> None:
+@pytest.mark.parametrize("bits", [None, 6])
+def test_an_empty_sequence_in_a_batch(bits: int | None, seed: int) -> None:
     model = tiny_bert(seed)
-    with cascade.apply(model, Schedule(token_keep=0.5)) as handle, torch.no_grad():
+    schedule = Schedule(token_keep=0.5, value_keep=0.6, msb_bits=bits)
+    with cascade.apply(model, schedule) as handle, torch.no_grad():
         ids = torch.randint(VOCAB, (2, 6))
         mask = torch.tensor([[1] * 6, [0] * 6])
         output = model(ids, attention_mask=mask).last_hidden_state
@@ -348,6 +350,8 @@ def test_what_is_refused(seed: int) -> None:
     config = OPTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, ffn_dim=8)
     with pytest.raises(UnsupportedError, match="opt"):
         cascade.apply(OPTModel(config), Schedule())
+    with pytest.raises(UnsupportedError, match="chunks"):
+        cascade.apply(tiny_bert(seed, chunk_size_feed_forward=4), Schedule())
     with pytest.raises(UnsupportedError, match="decoder"):
         cascade.apply(tiny_bert(seed, is_decoder=True), Schedule())
     model = tiny_bert(seed)
