@@ -1,4 +1,4 @@
-"""Bit-plane attention against dense fp32 attention: SDPA, and torch where the importance sums are wanted as well."""
+"""Bit-plane and scored attention against dense attention: SDPA, and torch where the importance sums are wanted too."""
 
 from __future__ import annotations
 
@@ -39,3 +39,10 @@ def bench_attention_against_torch_with_sums(compare: Compare, shape: tuple[int, 
     q, k, v = tensors(shape)
     scale = shape[-1] ** -0.5
     compare(lambda: with_sums(q, k, v), lambda: ops.bitplane_attention(q, k, v, None, scale, 8, 4, 0.1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def bench_scored_attention_against_sdpa(compare: Compare, shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
+    q, k, v = (tensor.to(dtype) for tensor in tensors(shape))
+    compare(lambda: scaled_dot_product_attention(q, k, v), lambda: ops.scored_attention(q, k, v))
