@@ -28,7 +28,7 @@ def test_the_front_of_a_search_beside_that_of_everything(tmp_path: Path) -> None
     assert len(known) == 48
     best = {known[index] for index in front(known)}
     with Store(tmp_path / "all") as store:
-        found = search(plan(), store, 64)
+        found = search(plan(), store, 48)
         assert found.simulated == 0, "a sweep has simulated all of them"
     assert {record.key for record in found.records} <= values.keys()
     ours = {values[record.key] for record in found.records}
@@ -38,21 +38,21 @@ def test_the_front_of_a_search_beside_that_of_everything(tmp_path: Path) -> None
 def test_a_search_goes_on(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     with Store(tmp_path / "s") as store:
-        first = search(plan(), store, 16)
-    assert 1 <= first.simulated <= 16
+        first = search(plan(), store, 8)
+    assert 1 <= first.simulated <= 8
     with Store(tmp_path / "s") as store:
-        again = search(plan(), store, 16)
+        again = search(plan(), store, 8)
         assert again.simulated == 0
         assert again.records == first.records
-        more = search(plan(), store, 40, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(32, 40), (40, 40)]
+        more = search(plan(), store, 28, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(24, 28), (28, 28)]
     assert {record.key for record in first.records} <= {record.key for record in more.records}
 
 
 def test_refused_points_count_as_tried(tmp_path: Path) -> None:
     with Store(tmp_path / "s") as store:
-        done = search(plan("dram.channels=3,16", "sram.bytes=12288,196608"), store, 24)
-    assert 0 < len(done.records) <= 24
+        done = search(plan("dram.channels=3,16", "sram.bytes=12288,196608"), store, 12)
+    assert 0 < len(done.records) <= 12
     assert any(record.metrics is not None for record in done.records)
 
 
@@ -63,7 +63,7 @@ def test_several_designs_and_words(tmp_path: Path) -> None:
     )
     two = Plan((SHORT,), ("spatten", "systolic"), axes, fidelity="analytical")
     with Store(tmp_path / "s") as store:
-        done = search(two, store, 32)
+        done = search(two, store, 16)
     assert {record.arch for record in done.records} == {"spatten", "systolic"}
     assert all("layout.generate" not in record.values for record in done.records if record.arch == "systolic")
 
@@ -78,7 +78,7 @@ def test_only_equal_work_is_searched(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path, simulate: Simulate) -> None:
     vary = ("--vary", "topk.parallelism=1:16:x2", "--vary", "clock_ghz=0.6:1.4:0.2", "--fidelity", "analytical")
-    code, out, err = simulate("sweep", SHORT, *vary, "-j", "1", "-o", tmp_path / "s", "--search", "20")
+    code, out, err = simulate("sweep", SHORT, *vary, "-j", "1", "-o", tmp_path / "s", "--search", "8")
     assert (code, err) == (0, "")
     assert "Best points" in out
     assert (tmp_path / "s" / "search.journal").exists()
