@@ -151,6 +151,17 @@ class KVStore:
         self.lengths = self.lengths + added
         self.width = self.width + tokens if counts is None else int((self.starts + self.lengths).max())
 
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` slots and let `width` be all of them, so that shapes stay while tokens come.
+
+        Raises InvalidValueError where there are more tokens already.
+        """
+        if capacity < self.width:
+            raise InvalidValueError(f"capacity is {capacity}", where="capacity", expected=f"at least {self.width}")
+        if capacity > self.capacity:
+            self._copy(capacity, range(self.batch))
+        self.width = capacity
+
     def evict(self, keep: Tensor, counts: Tensor | None = None) -> None:
         """Remove all rows but the kept ones for good, in place; afterwards every sequence starts in slot 0.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_decoders import FAMILIES, LAYERS, Oracle, decoder, prompts
+from tiny_decoders import FAMILIES, LAYERS, Oracle, cache_argument, decoder, prompts
 
 from sparsecore import cascade
 
@@ -95,3 +95,32 @@ def _after(run: Any, step: int, layer: int, row: int) -> set[int]:
     """Tokens that a layer had before it evicted in `step`: what it read in the step before, and the new one."""
     new = int(run.seen[step, row]) - 1
     return set(range(new + 1)) if step == 0 else {*run.tokens(step - 1, layer, row).tolist(), new}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_compiled_step_is_one_graph_and_reads_the_same(family: str) -> None:
+    model = decoder(family)
+    ids, mask = prompts()
+    schedule = cascade.Schedule(**PRUNED, head_keep=0.8, value_keep=0.7, msb_bits=8, value_bits=8)
+    with torch.no_grad(), cascade.apply(model, schedule) as handle:
+
+        def run(step: Any, frozen: bool) -> torch.Tensor:
+            cache = {cache_argument(model): handle.cache()}
+            places = (mask.cumsum(1) - 1).clamp(min=0)
+            token = model(ids, attention_mask=mask, position_ids=places, **cache).logits[:, -1:].argmax(-1)
+            tokens, places = [token], places[:, -1:]
+            if frozen:
+                cache[cache_argument(model)].freeze(48)
+            for _ in range(6):
+                places = places + 1
+                token = step(input_ids=token, position_ids=places, **cache).logits[:, -1:].argmax(-1)
+                tokens.append(token)
+            return torch.cat(tokens, dim=1)
+
+        want = run(model, frozen=False)
+        assert torch.equal(run(model, frozen=True), want)
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        assert torch.equal(run(torch.compile(model, fullgraph=True, backend="aot_eager"), frozen=True), want)
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert graphs <= 2  # the first step has tensors of other strides

@@ -65,6 +65,11 @@ def prompts(padded: bool = True) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
+def cache_argument(model: PreTrainedModel) -> str:
+    """Return what this release of transformers calls the cache."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 class Oracle:
     """A dense generation in which step t and layer l see only the tokens that `run` names; it also adds up importance.
 
@@ -86,8 +91,7 @@ class Oracle:
         AttentionInterface.register("oracle", self._attend)
         before = self.model.config._attn_implementation
         self.model.set_attn_implementation("oracle")
-        name = "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
-        cache, mask, whole, fresh = {name: DynamicCache()}, self.mask.long(), ids, ids
+        cache, mask, whole, fresh = {cache_argument(self.model): DynamicCache()}, self.mask.long(), ids, ids
         with torch.no_grad():
             for _ in range(tokens):
                 positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -fresh.shape[1] :]

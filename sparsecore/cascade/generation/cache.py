@@ -51,6 +51,8 @@ class CascadeCache(Cache):
         self.evicted = False
         self._since_eviction = self.settings.interval
         self._pass = steps.prefill
+        self.frozen = 0
+        self._position = torch.zeros((), dtype=torch.int64)
         self.shrunk: Shrunk | None = None
 
     @property
@@ -71,6 +73,9 @@ class CascadeCache(Cache):
         InvalidValueError: another number of sequences than before, or more positions than the model has.
         ShapeError: a mask of another shape. UnsupportedError: padding behind the first pass.
         """
+        if self.frozen:
+            self._begin_frozen(batch, fresh)
+            return
         total = self.columns + fresh
         if self._positions is not None and total > self._positions:
             raise InvalidValueError(
@@ -84,13 +89,23 @@ class CascadeCache(Cache):
             self._begin_prompt(batch, fresh, mask, device)
         else:
             self._begin_more(batch, fresh, mask)
-        self.columns = total
-        for layer in self.layers:
-            layer.columns = total
+        self._total = total
 
     def attend(self, index: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """Return the attention of layer `index` in the pass that was begun, [B, H, n, D], and store k and v."""
-        return self._pass(self, index, q, k, v, scale)
+        out: Tensor = self._pass(self, index, q, k, v, scale)
+        if index + 1 == len(self.layers):
+            self._end()
+        return out
+
+    def _end(self) -> None:
+        """Count the positions of a pass: until its last layer, the model asks for the length before it."""
+        if self.frozen:
+            self._position = self._position + 1
+            return
+        self.columns = self._total
+        for layer in self.layers:
+            layer.columns = self._total
 
     def _begin_prompt(self, batch: int, fresh: int, mask: Tensor | None, device: torch.device) -> None:
         self.prompt = Prompt.whole(batch, fresh, mask, device)
@@ -116,11 +131,39 @@ class CascadeCache(Cache):
         evicts = self.settings.mode == "evict"
         due = evicts and self._since_eviction >= self.settings.interval
         self._since_eviction = 1 if due else self._since_eviction + 1
-        plan = StepCounts(self.settings, self.tokens.seen, self.tokens.prompt)
+        plan = StepCounts.exact(self.settings, self.tokens.seen, self.tokens.prompt)
         self.choice = Choice(self.tokens, plan, separate=self.separate, chooses=due or not evicts, evicts=evicts)
         self.evicted = self.evicted or (due and any(plan.drops))
         self.steps.begin(self.seen)
         self._pass = steps.decode
+
+    def freeze(self, capacity: int) -> None:
+        """Give all tensors their final size, `capacity` tokens, so that a compiled decoding step is traced once.
+
+        From now on a pass is one token of every sequence, of whose reading there is no record.
+
+        Raises
+        ------
+        UnsupportedError: layers have different rows ("evict" mode, shrink_prefill).
+        InvalidValueError: no prompt was read yet, or there are more tokens than `capacity` already.
+        """
+        if self.separate:
+            raise UnsupportedError("layers with different rows change size", where="freeze", hint='mode="select"')
+        if not self.columns or capacity < max(self.seen, default=0):
+            raise InvalidValueError(f"a capacity of {capacity} for {self.seen} tokens", where="freeze")
+        self.frozen = capacity
+        self.tokens.reserve(capacity)
+        self._position = torch.tensor(self.columns, device=self.tokens.seen.device)
+        self._pass = steps.decode
+        for layer in self.layers:
+            layer.freeze(capacity)
+
+    def _begin_frozen(self, batch: int, fresh: int) -> None:
+        if fresh != 1 or batch != len(self.tokens.seen):
+            raise UnsupportedError(f"{fresh} tokens of {batch} sequences for a frozen cache", where="cache")
+        self.tokens.see_one()
+        plan = StepCounts.bounded(self.settings, self.tokens.seen, self.tokens.prompt, self.frozen)
+        self.choice = Choice(self.tokens, plan, separate=False, chooses=True, evicts=False)
 
     def own_ids(self) -> Tensor | None:
         """Return the tokens in the slots of the prompt's pass, int64 [B, n], a copy; None: row r is token r."""
@@ -142,13 +185,16 @@ class CascadeCache(Cache):
         """Pass on what transformers hands over: the attention function stores it, after it has made room."""
         return key_states, value_states
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the positions that passed through, padding included, whatever was removed of them."""
-        return self.columns
+    def get_seq_length(self, layer_idx: int = 0) -> Any:
+        """Return the positions that passed through, padding included, whatever was removed of them.
+
+        An int, or a tensor [] where the cache is frozen.
+        """
+        return self._position if self.frozen else self.columns
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         """Return the length and the offset of a mask over all positions."""
-        return self.columns + query_length, 0
+        return (self.frozen or self.columns + query_length), 0
 
     @property
     def is_croppable(self) -> bool:

@@ -35,10 +35,25 @@ class StepCounts:
     heads: heads that a layer computes, by layer.
     """
 
-    def __init__(self, settings: Settings, seen: Tensor, prompt: Tensor) -> None:
+    def __init__(self, keep: Tensor, widths: list[int], drops: list[bool], heads: tuple[int, ...]) -> None:
+        self.keep, self.widths, self.drops, self.heads = keep.unbind(), widths, drops, heads
+
+    @classmethod
+    def exact(cls, settings: Settings, seen: Tensor, prompt: Tensor) -> StepCounts:
+        """Return the counts of sequences of `seen` tokens, int64 [B], `prompt` of them given."""
         keep = token_counts(settings, seen, prompt)
         numbers = [seen.tolist(), *keep.tolist()]
-        self.keep = keep.unbind()
-        self.widths = [max(layer, default=0) for layer in numbers[1:]]
-        self.drops = [after != before for before, after in pairwise(numbers)]
-        self.heads = settings.plan.heads
+        widths = [max(layer, default=0) for layer in numbers[1:]]
+        return cls(keep, widths, [after != before for before, after in pairwise(numbers)], settings.plan.heads)
+
+    @classmethod
+    def bounded(cls, settings: Settings, seen: Tensor, prompt: Tensor, capacity: int) -> StepCounts:
+        """Return the same for any sequences of up to `capacity` tokens: nothing but `keep` depends on the tensors."""
+        most = (min(capacity, settings.sink + settings.recent + 1), capacity)
+        limits = [min(most[1], max(most[0], count)) for count in settings.plan.token_counts(capacity)]
+        return cls(
+            token_counts(settings, seen, prompt),
+            limits,
+            [after != before for before, after in pairwise([capacity, *limits])],
+            settings.plan.heads,
+        )

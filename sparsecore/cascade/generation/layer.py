@@ -11,6 +11,7 @@ from transformers.cache_utils import CacheLayerMixin
 from sparsecore.cascade.generation.settings import Settings
 from sparsecore.cascade.kv_store import KVFormat, KVStore
 from sparsecore.errors import UnsupportedError
+from sparsecore.ops.decode_attention import kv_append_
 
 __all__ = ["CascadeLayer"]
 
@@ -41,6 +42,7 @@ class CascadeLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.store: KVStore | None = None
         self.ids: Tensor | None = None
         self.columns = 0
+        self.frozen = False
 
     @property
     def counts(self) -> Tensor:
@@ -87,6 +89,20 @@ class CascadeLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             steps = torch.arange(fresh, device=seen.device)
             self.ids.scatter_(1, self.counts[:, None] + steps, seen[:, None] + steps)
         self.store.append(k, v)
+
+    def freeze(self, capacity: int) -> None:
+        """Make room for `capacity` tokens, once and for all."""
+        assert self.store is not None
+        self.store.reserve(capacity)
+        self.frozen = True
+
+    def append_frozen(self, k: Tensor, v: Tensor) -> None:
+        """Add the row of one token of each sequence to a frozen layer; k, v: [B, Hkv, 1, D]."""
+        store = self.store
+        assert store is not None
+        bits = store.format.value_bits or 0
+        kv_append_(store.keys, store.values, k, v, store.lengths, msb_bits=store.msb_bits, value_bits=bits)
+        store.lengths = store.lengths + 1
 
     def keep(self, index: Tensor, counts: Tensor) -> None:
         """Remove all rows but `index[b, : counts[b]]` (int64 [B, n], ascending) for good."""

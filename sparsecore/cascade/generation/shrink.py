@@ -37,7 +37,7 @@ class _Shrinker:
         if cache is None or not cache.in_prompt:
             return None
         hidden: Tensor = args[0]
-        counts = StepCounts(cache.settings, cache.tokens.seen, cache.tokens.prompt) if index else None
+        counts = StepCounts.exact(cache.settings, cache.tokens.seen, cache.tokens.prompt) if index else None
         if counts is not None and counts.drops[index]:
             hidden = _drop(cache, counts, index, hidden)
         if cache.shrunk is None:

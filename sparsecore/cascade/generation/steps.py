@@ -69,7 +69,10 @@ def decode(cache: CascadeCache, index: int, q: Tensor, k: Tensor, v: Tensor, sca
     """
     layer, tokens, settings = cache.layers[index], cache.tokens, cache.settings
     assert layer.store is not None
-    layer.append(k, v, tokens.seen - 1)
+    if layer.frozen:
+        layer.append_frozen(k, v)
+    else:
+        layer.append(k, v, tokens.seen - 1)
     rows, counts = cache.choice.rows(index, layer)
     heads = cache.choice.heads(index)
     result = decode_attention(
@@ -88,5 +91,6 @@ def decode(cache: CascadeCache, index: int, q: Tensor, k: Tensor, v: Tensor, sca
     counts = layer.counts if counts is None else counts
     tokens.add(ids, counts, result.token_scores, cache.choice.head_counts[index])
     tokens.head_scores += result.head_scores
-    cache.steps.add(ids, counts, heads, result.low, result.values_used)
+    if not layer.frozen:
+        cache.steps.add(ids, counts, heads, result.low, result.values_used)
     return result.out
