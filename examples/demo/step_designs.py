@@ -29,14 +29,14 @@ def simulate_designs(
     results = [
         simulator.run(workload, "spatten"),
         simulator.run(workload.dense(), "spatten"),
-        simulator.run(workload, "systolic"),
+        simulator.run(workload, "systolic-overlapped"),
     ]
     print_results(results[:1], console)
     print_table(_inputs(results[0]), console)
     comparison = comparison_table(results)
     if comparison is not None:
         print_table(comparison, console)
-    for name, result in zip(("spatten", "spatten-pruning-off", "systolic"), results):
+    for name, result in zip(("spatten", "spatten-pruning-off", "systolic-overlapped"), results):
         result.save(out / f"{name}.json")
     console.rule("4  the report")
     report = out / "report.html"
