@@ -108,6 +108,10 @@ def _check_outputs(scope: str, csv: str | None, parquet: str | None, html: str |
         options.writable(path, option)
         if path == "-" and option != "--csv":
             raise InvalidValueError("only CSV goes to stdout", where=f"{option} -", expected="a file name")
+    if parquet is not None:
+        from simulator.explore.table import require_arrow
+
+        require_arrow()
 
 
 def _run(plan: Plan, store: Store, where: Where, trials: int | None, scope: str, quiet: bool) -> Done:

@@ -20,6 +20,7 @@ __all__ = [
     "columns_of",
     "csv_text",
     "objectives",
+    "require_arrow",
     "rows_of",
     "varied",
     "write_parquet",
@@ -105,17 +106,24 @@ def write_parquet(records: Sequence[Record], path: str | os.PathLike[str]) -> No
     ------
     MissingDependencyError: pyarrow is not installed. FileMissingError: the folder of `path` does not exist.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Parquet needs pyarrow", where="--parquet", hint="pip install 'sparsecore-kernels[parquet]'"
-        ) from error
+    require_arrow()
+    import pyarrow
+    from pyarrow import parquet
+
     rows = rows_of(records)
     table = {name: _of_one_type([row[name] for row in rows]) for name in columns_of(records)}
     with replacing(path) as part:
         parquet.write_table(pyarrow.table(table), part)
+
+
+def require_arrow() -> None:
+    """Raise MissingDependencyError without pyarrow: to be asked before a sweep, not after it."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Parquet needs pyarrow", where="--parquet", hint="pip install 'sparsecore-kernels[parquet]'"
+        ) from error
 
 
 def _of_one_type(values: list[Any]) -> list[Any]:

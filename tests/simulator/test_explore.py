@@ -437,3 +437,28 @@ def test_the_version_is_of_the_files(tmp_path: Path) -> None:
     assert work.code_version() == work.code_version.__wrapped__()
     with pytest.raises(InvalidValueError, match="0 processes"):
         Where(0)
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "extra"),
+    [
+        ("distributed", ("--cluster", "tcp://127.0.0.1:9"), "cluster"),
+        ("optuna", ("--search", "4"), "search"),
+        ("pyarrow", ("--parquet", "t.parquet"), "parquet"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    package: str,
+    options: tuple[str, ...],
+    extra: str,
+    simulate: Simulate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = simulate("sweep", SHORT, "--vary", "seed=1,2", "--fidelity", "analytical", "-j", "1", "-q", *options)
+    assert code == 2
+    assert f"sparsecore-kernels[{extra}]" in err
+    points = tmp_path / "sweep" / "points.jsonl"
+    assert not points.exists() or len(points.read_text().splitlines()) == 1, "named before anything is simulated"
