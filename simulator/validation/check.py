@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulator.errors import UnknownNameError, nearest
-from simulator.validation import area, attention_chips, definitions, dense, power, ranges, speed
+from simulator.validation import area, attention_chips, definitions, dense, hash_and_mask, power, ranges, speed
 from simulator.validation.bench import Bench
 from simulator.validation.measured import MEASURES, Measured, Part, arguments
 from simulator.validation.targets import Class, Target, Topic
 
 __all__ = ["PERTURBATION", "Moved", "Row", "Validation", "validate_targets"]
 
-_REGISTERED = (area, attention_chips, definitions, dense, power, ranges, speed)  # importing them fills MEASURES
+# Importing them fills MEASURES.
+_REGISTERED = (area, attention_chips, definitions, dense, hash_and_mask, power, ranges, speed)
 PERTURBATION = 0.1
 Verdict = Literal["pass", "known miss", "MISS", "shown", "inside", "outside"]
 

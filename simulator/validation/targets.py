@@ -32,6 +32,8 @@ TOPICS = (
     "averages",
     "a3",
     "mnnfast",
+    "elsa",
+    "sanger",
     "systolic",
     "processors",
 )  # files, in the order of the report

@@ -19,6 +19,7 @@ from simulator.designs.elsa.settings import ElsaSettings
 from simulator.designs.heads import HeadDesign, OpWork, kv_groups
 from simulator.engine.heads import HeadWork
 from simulator.engine.interface import Cost, Energy, row_bytes
+from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
 from simulator.tech import Area
 from simulator.workload.decisions import Counts, Decision
 from simulator.workload.ir import AttentionOp
@@ -47,6 +48,10 @@ class Elsa(HeadDesign):
     folder = Path(__file__).parent
     modules = ("hash", "selection", "attention", "division")
     streams = ("key", "value", "query", "output")
+    resources: ClassVar[dict[str, Resource]] = {
+        MULTIPLIERS: Resource(("attention_modules",), times=("size.head_dim",), factor=2),
+        SRAM: Resource(("size.keys",), times=("buffers", "size.head_dim"), factor=4 * 9 / 8),  # Q, K, V, output; 9 bits
+    }
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
         unit: tuple(f"{group}.{part}" for part, event, group in PARTS if event == unit) for unit in modules
     }
