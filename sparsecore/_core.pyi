@@ -1,5 +1,6 @@
 """The compiled module. A span is (pointer, bytes, shape, strides in elements, dtype name); see csrc/bindings."""
 
+from collections.abc import Sequence
 from typing import Any
 
 _Span = tuple[int, int, tuple[int, ...], tuple[int, ...], str]
@@ -38,6 +39,41 @@ def resident_to_stored(resident: _Span, stored_out: dict[str, _Span]) -> None: .
 def resident_validate(resident: _Span) -> None: ...
 def topk_select(x: _Span, k: int, values: _Span, indices: _Span, threads: int) -> None: ...
 def topk_threshold(x: _Span, k: int, out: _Span, threads: int) -> None: ...
+def decode_attention(
+    q: _Span,
+    keys: Sequence[_Span],
+    values: Sequence[_Span],
+    starts: _Span,
+    lengths: _Span,
+    width: int,
+    rows: _Span | None,
+    row_counts: _Span | None,
+    heads: _Span | None,
+    msb_bits: int,
+    scale: float,
+    threshold: float,
+    value_keep: float,
+    value_mass: float,
+    group_values: bool,
+    out: _Span,
+    lse: _Span,
+    token_scores: _Span | None,
+    head_scores: _Span | None,
+    low: _Span,
+    values_used: _Span,
+    threads: int,
+) -> None: ...
+def kv_append(
+    keys: Sequence[_Span],
+    values: Sequence[_Span],
+    new_keys: _Span,
+    new_values: _Span,
+    positions: _Span,
+    msb_bits: int,
+    value_bits: int,
+    threads: int,
+) -> None: ...
+def kv_compact(stored: Sequence[_Span], index: _Span, counts: _Span, threads: int) -> None: ...
 def bitplane_attention(
     q: _Span,
     k: _Span,

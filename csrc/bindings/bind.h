@@ -15,6 +15,7 @@ void bind_resident(pybind11::module_& m);
 void bind_topk(pybind11::module_& m);
 void bind_attention(pybind11::module_& m);
 void bind_rows(pybind11::module_& m);
+void bind_decode(pybind11::module_& m);
 void bind_cuda(pybind11::module_& m);
 void bind_limits(pybind11::module_& m);
 

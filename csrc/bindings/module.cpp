@@ -19,6 +19,7 @@ PYBIND11_MODULE(_core, m) {
     bindings::bind_topk(m);
     bindings::bind_attention(m);
     bindings::bind_rows(m);
+    bindings::bind_decode(m);
     bindings::bind_cuda(m);
     bindings::bind_limits(m);
 }

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sparsecore.backends.cpu import decode_attention as cpu
 from sparsecore.backends.reference import decode_attention as reference
 from sparsecore.backends.reference.bitplane import KEY_BITS
 from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
@@ -145,14 +146,6 @@ def _check(
         raise InvalidValueError(f"value_keep is {value_keep}", where="value_keep", expected="0 < value_keep <= 1")
 
 
-class Backend(Protocol):
-    """A back end's kernels; the arguments are those of the operators, checked."""
-
-    decode_attention: Callable[..., _Outputs]
-    kv_append_: Callable[..., None]
-    kv_compact_: Callable[..., None]
-
-
 def _decode(kernel: Callable[..., _Outputs]) -> Callable[..., _Outputs]:
     def checked(*arguments: Any) -> _Outputs:
         _check(*arguments[:14])
@@ -175,7 +168,7 @@ def _decode_shapes(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], 
     )
 
 
-_DECODE_CPU = _decode(reference.decode_attention)
+_DECODE_CPU = _decode(cpu.decode_attention)
 _decode_attention = define(
     "decode_attention(Tensor q, Tensor[] keys, Tensor[] values, Tensor starts, Tensor lengths, SymInt width, "
     "Tensor? rows, Tensor? row_counts, Tensor? heads, int msb_bits, float scale, float threshold, float value_keep, "
@@ -299,7 +292,7 @@ def _nothing(*_: Any) -> None:
     """Nothing to compute for fake tensors: these operators only write."""
 
 
-_APPEND_CPU = _append(reference.kv_append_)
+_APPEND_CPU = _append(cpu.kv_append_)
 _kv_append = define(
     "kv_append_(Tensor(a!)[] keys, Tensor(b!)[] values, Tensor new_keys, Tensor new_values, Tensor positions, "
     "int msb_bits, int value_bits) -> ()",
@@ -357,7 +350,7 @@ def _compact(kernel: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-_COMPACT_CPU = _compact(reference.kv_compact_)
+_COMPACT_CPU = _compact(cpu.kv_compact_)
 _kv_compact = define(
     "kv_compact_(Tensor(a!)[] stored, Tensor index, Tensor counts) -> ()",
     fake=_compact(_nothing),

@@ -15,17 +15,6 @@ using core::Span;
 // Rows that together are worth a second thread.
 int64_t row_grain(int64_t n) { return n > 0 ? 1 + 16384 / n : 16384; }
 
-TopkKernels kernels() {
-    [[maybe_unused]] const auto isa = static_cast<uint32_t>(core::runtime_isa());
-#if defined(SPARSECORE_HAVE_AVX512)
-    if (isa >= static_cast<uint32_t>(core::Isa::Avx512)) return topk_avx512();
-#endif
-#if defined(SPARSECORE_HAVE_AVX2)
-    if (isa >= static_cast<uint32_t>(core::Isa::Avx2)) return topk_avx2();
-#endif
-    return topk_portable();
-}
-
 void check_input(const Span& x, int64_t k, int64_t least, int threads) {
     core::require_shape(x, "x", {-1, -1});
     core::require_float(x, "x");
@@ -52,6 +41,17 @@ void store_key(void* out, int64_t index, core::DType dtype, int32_t key) {
 
 }  // namespace
 
+TopkKernels topk_kernels() {
+    [[maybe_unused]] const auto isa = static_cast<uint32_t>(core::runtime_isa());
+#if defined(SPARSECORE_HAVE_AVX512)
+    if (isa >= static_cast<uint32_t>(core::Isa::Avx512)) return topk_avx512();
+#endif
+#if defined(SPARSECORE_HAVE_AVX2)
+    if (isa >= static_cast<uint32_t>(core::Isa::Avx2)) return topk_avx2();
+#endif
+    return topk_portable();
+}
+
 void topk_select(const Span& x, int64_t k, const Span& values, const Span& indices, int threads) {
     check_input(x, k, 0, threads);
     core::require_shape(values, "values", {x.shape[0], k});
@@ -62,7 +62,7 @@ void topk_select(const Span& x, int64_t k, const Span& values, const Span& indic
     core::require_disjoint(indices, "indices", x, "x");
     core::require_disjoint(values, "values", indices, "indices");
     if (k == 0) return;
-    const TopkKernels table = kernels();
+    const TopkKernels table = topk_kernels();
     core::parallel_for(0, x.shape[0], row_grain(x.shape[1]), threads, [&](int64_t begin, int64_t end) {
         TopkRow current(x, k, table);
         for (int64_t row = begin; row < end; ++row) {
@@ -79,7 +79,7 @@ void topk_threshold(const Span& x, int64_t k, const Span& out, int threads) {
     core::require_shape(out, "out", {x.shape[0]});
     core::require_dtype(out, "out", x.dtype);
     core::require_disjoint(out, "out", x, "x");
-    const TopkKernels table = kernels();
+    const TopkKernels table = topk_kernels();
     core::parallel_for(0, x.shape[0], row_grain(x.shape[1]), threads, [&](int64_t begin, int64_t end) {
         TopkRow current(x, k, table);
         for (int64_t row = begin; row < end; ++row) {

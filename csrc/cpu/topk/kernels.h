@@ -60,6 +60,9 @@ struct TopkKernels {
     void (*widen)(const uint16_t* positions, int64_t n, int64_t base, int64_t* out);
 };
 
+// Those of the instruction set in use.
+TopkKernels topk_kernels();
+
 TopkKernels topk_portable();
 TopkKernels topk_avx2();
 TopkKernels topk_avx512();
