@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsecore.backends.cpu.decode_attention import decode_spans
 from sparsecore.backends.reference.bitplane import KEY_BITS, join_keys
 from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
 from sparsecore.memory import zeros
-from sparsecore.ops.decode_attention import Decoded, kv_append_, kv_compact_
-from sparsecore.ops.decode_attention import decode_attention as decode
+from sparsecore.native import Span, span
+from sparsecore.ops.decode_attention import Decoded, decode_operator, kv_append_, kv_compact_
+from sparsecore.ops.direct import runs_directly
 
 __all__ = ["KVFormat", "KVStore", "decode_attention"]
 
@@ -92,6 +94,7 @@ class KVStore:
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.width = 0
         self.keys, self.values = self._buffers(batch, _rounded(capacity))
+        self._spans: tuple[tuple[Tensor, ...], tuple[Tensor, ...], list[Span], list[Span]] | None = None
 
     def __repr__(self) -> str:
         slots = f"{self.batch} sequences, {self.width} of {self.capacity} slots"
@@ -210,6 +213,14 @@ class KVStore:
         slots = torch.arange(self.width, device=self.device)
         return (slots >= self.starts[:, None]) & (slots < (self.starts + self.lengths)[:, None])
 
+    def spans(self) -> tuple[list[Span], list[Span]]:
+        """Keys and values as the compiled module takes them, made once for each set of buffers."""
+        known = self._spans
+        if known is None or known[0] is not self.keys or known[1] is not self.values:
+            made = [span(part) for part in self.keys], [span(part) for part in self.values]
+            known = self._spans = (self.keys, self.values, *made)
+        return known[2], known[3]
+
     def _parts(self) -> list[Tensor]:
         return [*self.keys, *self.values]
 
@@ -288,25 +299,12 @@ def decode_attention(
 
     See `sparsecore.ops.decode_attention` for the parameters, the result and the errors.
     """
-    return decode(
-        q,
-        store.keys,
-        store.values,
-        store.starts,
-        store.lengths,
-        store.width,
-        rows=rows,
-        row_counts=row_counts,
-        heads=heads,
-        msb_bits=store.msb_bits,
-        scale=scale,
-        threshold=threshold,
-        value_keep=value_keep,
-        value_mass=value_mass,
-        group_values=group_values,
-        token_scores=token_scores,
-        head_scores=head_scores,
-    )
+    factor = store.head_dim**-0.5 if scale is None else scale
+    rule = (store.msb_bits, factor, threshold, value_keep, value_mass, group_values, token_scores, head_scores)
+    seen = (store.starts, store.lengths, store.width, rows, row_counts, heads)
+    if store.format.dtype is not torch.float64 and q.dtype is not torch.float64 and runs_directly(q, store.starts):
+        return Decoded(*decode_spans(q, *store.spans(), store.value_dim, *seen, *rule))
+    return Decoded(*decode_operator(q, list(store.keys), list(store.values), *seen, *rule))
 
 
 def _rounded(capacity: int) -> int:

@@ -27,7 +27,7 @@ from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
 from sparsecore.ops.direct import runs_directly
 from sparsecore.ops.library import define
 
-__all__ = ["Decoded", "decode_attention", "kv_append_", "kv_compact_", "merge_attention"]
+__all__ = ["Decoded", "decode_attention", "decode_operator", "kv_append_", "kv_compact_", "merge_attention"]
 
 _Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -168,14 +168,13 @@ def _decode_shapes(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], 
     )
 
 
-_DECODE_CPU = _decode(cpu.decode_attention)
-_decode_attention = define(
+decode_operator = define(
     "decode_attention(Tensor q, Tensor[] keys, Tensor[] values, Tensor starts, Tensor lengths, SymInt width, "
     "Tensor? rows, Tensor? row_counts, Tensor? heads, int msb_bits, float scale, float threshold, float value_keep, "
     "float value_mass, bool group_values, bool token_scores, bool head_scores) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     fake=_decode(_decode_shapes),
-    CPU=_DECODE_CPU,
+    CPU=cpu.decode_attention,
     CompositeExplicitAutograd=_decode(reference.decode_attention),
 )
 
@@ -239,8 +238,8 @@ def decode_attention(
         value_keep, value_mass, group_values, token_scores, head_scores,
     )  # fmt: skip
     if runs_directly(q) and keys[0].is_cpu and starts.is_cpu:
-        return Decoded(*_DECODE_CPU(*arguments))
-    return Decoded(*_decode_attention(*arguments))
+        return Decoded(*cpu.decode_attention(*arguments))
+    return Decoded(*decode_operator(*arguments))
 
 
 def _check_append(

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsecore.backends.reference import decode_attention as reference
+from sparsecore.errors import ShapeError
 from sparsecore.native import Span, core, span, span_of_new
 
-__all__ = ["decode_attention", "kv_append_", "kv_compact_"]
+__all__ = ["decode_attention", "decode_spans", "kv_append_", "kv_compact_"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def decode_attention(
+    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], *arguments: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """See `ops.decode_attention`; other dtypes than fp32, fp16 and bf16 are computed in pure torch."""
+    if q.dtype not in _DTYPES or not all(_has_kernel(part) for part in (*keys, *values)):
+        return reference.decode_attention(q, keys, values, *arguments)
+    spans = [span(part) for part in keys], [span(part) for part in values]
+    return decode_spans(q, *spans, values[0].shape[3], *arguments)
+
+
+def decode_spans(
     q: Tensor,
-    keys: Sequence[Tensor],
-    values: Sequence[Tensor],
+    keys: list[Span],
+    values: list[Span],
+    value_width: int,
     starts: Tensor,
     lengths: Tensor,
     width: int,
@@ -34,15 +47,12 @@ def decode_attention(
     token_scores: bool,
     head_scores: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """See `ops.decode_attention`; other dtypes than fp32, fp16 and bf16 are computed in pure torch."""
-    if q.dtype not in _DTYPES or not all(_has_kernel(part) for part in (*keys, *values)):
-        return reference.decode_attention(
-            q, keys, values, starts, lengths, width, rows, row_counts, heads, msb_bits, scale, threshold, value_keep,
-            value_mass, group_values, token_scores, head_scores,
-        )  # fmt: skip
-    batch, count, _, _ = q.shape
-    seen = (width if rows is None else rows.shape[1]) if token_scores else 0
-    out = q.new_empty(batch, count, 1, values[0].shape[3])
+    """`decode_attention` of a store whose spans are known: what its rows and sizes allow is checked in C++."""
+    if q.dim() != 4:
+        raise ShapeError(f"q is {list(q.shape)}", where="q", expected="[B, Hq, 1, D]")
+    batch, count = q.shape[:2]
+    seen = (width if rows is None else rows.shape[-1]) if token_scores else 0
+    out = q.new_empty(batch, count, 1, value_width)
     lse = q.new_empty((batch, count, 1), dtype=torch.float32)
     of_tokens = q.new_empty((batch, count, seen), dtype=torch.int64)
     of_heads = q.new_empty((batch, count if head_scores else 0), dtype=torch.int64)
@@ -50,14 +60,14 @@ def decode_attention(
     values_used = q.new_empty((batch, count), dtype=torch.int32)
     core.decode_attention(
         span(q),
-        [span(part) for part in keys],
-        [span(part) for part in values],
+        keys,
+        values,
         span(starts),
         span(lengths),
         width,
-        _span(rows),
-        _span(row_counts),
-        _span(heads),
+        None if rows is None else span(rows),
+        None if row_counts is None else span(row_counts),
+        None if heads is None else span(heads),
         msb_bits,
         scale,
         threshold,
@@ -112,7 +122,3 @@ def kv_compact_(stored: Sequence[Tensor], index: Tensor, counts: Tensor) -> None
 
 def _has_kernel(part: Tensor) -> bool:
     return part.dtype != torch.float64 and (part.dim() < 4 or part.stride(3) == 1 or part.shape[3] == 1)
-
-
-def _span(tensor: Tensor | None) -> Span | None:
-    return None if tensor is None else span(tensor)

@@ -10,8 +10,8 @@ struct Bf16Rows {
     const uint8_t* data;
     int64_t stride, bytes;
 
-    template <int kQueries, int kRows>
-    void tile(const uint8_t* const* at, const DecodeQuery* queries, __m512 (&sums)[kQueries][kRows]) const {
+    template <int kQueries, int kRows, class Rows>
+    void tile(const Rows& rows, const DecodeQuery* queries, __m512 (&sums)[kQueries][kRows]) const {
 #pragma GCC unroll 16
         for (int i = 0; i < kQueries * kRows; ++i) sums[i / kRows][i % kRows] = _mm512_setzero_ps();
         for (int64_t byte = 0; byte < bytes; byte += 64) {
@@ -21,16 +21,16 @@ struct Bf16Rows {
             for (int q = 0; q < kQueries; ++q) query[q] = (__m512bh)_mm512_load_si512(queries[q].layout + byte);
 #pragma GCC unroll 16
             for (int i = 0; i < kRows; ++i) {
-                const auto row = (__m512bh)_mm512_maskz_loadu_epi16(lanes, at[i] + byte);
+                const auto row = (__m512bh)_mm512_maskz_loadu_epi16(lanes, rows[i] + byte);
 #pragma GCC unroll 4
                 for (int q = 0; q < kQueries; ++q) sums[q][i] = _mm512_dpbf16_ps(sums[q][i], row, query[q]);
             }
         }
     }
 
-    template <int kQueries>
-    void rows16(const uint8_t* const* at, const DecodeQuery* queries, __m512 (&totals)[kQueries]) const {
-        rows16_in_tiles<Bf16Rows, kQueries>(*this, at, queries, totals);
+    template <int kQueries, class Rows>
+    void rows16(const Rows& rows, const DecodeQuery* queries, __m512 (&totals)[kQueries]) const {
+        rows16_in_tiles<kQueries>(*this, rows, queries, totals);
     }
 
     void finish(const DecodeQuery&, __m512 totals, float* products) const { _mm512_storeu_ps(products, totals); }

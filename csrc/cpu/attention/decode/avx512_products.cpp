@@ -15,8 +15,8 @@ struct DenseRows {
     const uint8_t* data;
     int64_t stride, bytes, width;
 
-    template <int kQueries, int kRows>
-    void tile(const uint8_t* const* at, const DecodeQuery* queries, __m512 (&sums)[kQueries][kRows]) const {
+    template <int kQueries, int kRows, class Rows>
+    void tile(const Rows& rows, const DecodeQuery* queries, __m512 (&sums)[kQueries][kRows]) const {
 #pragma GCC unroll 16
         for (int i = 0; i < kQueries * kRows; ++i) sums[i / kRows][i % kRows] = _mm512_setzero_ps();
         for (int64_t d = 0; d < width; d += 32) {
@@ -30,7 +30,7 @@ struct DenseRows {
 #pragma GCC unroll 16
             for (int i = 0; i < kRows; ++i) {
                 __m512 row[2];
-                load_pair<kType>(at[i], d, width - d, row);
+                load_pair<kType>(rows[i], d, width - d, row);
 #pragma GCC unroll 4
                 for (int q = 0; q < kQueries; ++q) {
                     sums[q][i] = _mm512_fmadd_ps(row[0], query[q][0], sums[q][i]);
@@ -40,9 +40,9 @@ struct DenseRows {
         }
     }
 
-    template <int kQueries>
-    void rows16(const uint8_t* const* at, const DecodeQuery* queries, __m512 (&totals)[kQueries]) const {
-        rows16_in_tiles<DenseRows, kQueries>(*this, at, queries, totals);
+    template <int kQueries, class Rows>
+    void rows16(const Rows& rows, const DecodeQuery* queries, __m512 (&totals)[kQueries]) const {
+        rows16_in_tiles<kQueries>(*this, rows, queries, totals);
     }
 
     void finish(const DecodeQuery&, __m512 totals, float* products) const { _mm512_storeu_ps(products, totals); }
@@ -130,8 +130,8 @@ void start_or_shift(int part, __m512i (&sums)[kQueries][kRows]) {
 }
 
 struct ByteRows : PlaneRows {
-    template <int kQueries, int kRows>
-    void tile(const uint8_t* const* at, const DecodeQuery* queries, __m512i (&sums)[kQueries][kRows]) const {
+    template <int kQueries, int kRows, class Rows>
+    void tile(const Rows& rows, const DecodeQuery* queries, __m512i (&sums)[kQueries][kRows]) const {
 #pragma GCC unroll 2
         for (int part = 0; part < 2; ++part) {
             start_or_shift<kQueries, kRows>(part, sums);
@@ -142,7 +142,7 @@ struct ByteRows : PlaneRows {
                 for (int q = 0; q < kQueries; ++q) query[q] = _mm512_load_si512(layout.bytes(queries[q], part) + d);
 #pragma GCC unroll 16
                 for (int i = 0; i < kRows; ++i) {
-                    const __m512i row = _mm512_maskz_loadu_epi8(lanes, at[i] + d);
+                    const __m512i row = _mm512_maskz_loadu_epi8(lanes, rows[i] + d);
 #pragma GCC unroll 4
                     for (int q = 0; q < kQueries; ++q) sums[q][i] = _mm512_dpbusd_epi32(sums[q][i], row, query[q]);
                 }
@@ -150,9 +150,9 @@ struct ByteRows : PlaneRows {
         }
     }
 
-    template <int kQueries>
-    void rows16(const uint8_t* const* at, const DecodeQuery* queries, __m512i (&totals)[kQueries]) const {
-        rows16_in_tiles<ByteRows, kQueries>(*this, at, queries, totals);
+    template <int kQueries, class Rows>
+    void rows16(const Rows& rows, const DecodeQuery* queries, __m512i (&totals)[kQueries]) const {
+        rows16_in_tiles<kQueries>(*this, rows, queries, totals);
     }
 };
 
@@ -160,8 +160,8 @@ __m512i low_nibbles(__m512i bytes) { return _mm512_and_si512(bytes, _mm512_set1_
 __m512i high_nibbles(__m512i bytes) { return low_nibbles(_mm512_srli_epi16(bytes, 4)); }
 
 struct NibbleRows : PlaneRows {
-    template <int kQueries, int kRows>
-    void tile(const uint8_t* const* at, const DecodeQuery* queries, __m512i (&sums)[kQueries][kRows]) const {
+    template <int kQueries, int kRows, class Rows>
+    void tile(const Rows& rows, const DecodeQuery* queries, __m512i (&sums)[kQueries][kRows]) const {
 #pragma GCC unroll 2
         for (int part = 0; part < 2; ++part) {
             start_or_shift<kQueries, kRows>(part, sums);
@@ -175,7 +175,7 @@ struct NibbleRows : PlaneRows {
                 }
 #pragma GCC unroll 16
                 for (int i = 0; i < kRows; ++i) {
-                    const __m512i row = _mm512_maskz_loadu_epi8(lanes, at[i] + d);
+                    const __m512i row = _mm512_maskz_loadu_epi8(lanes, rows[i] + d);
                     const __m512i low = low_nibbles(row), high = high_nibbles(row);
 #pragma GCC unroll 4
                     for (int q = 0; q < kQueries; ++q) {
@@ -187,16 +187,16 @@ struct NibbleRows : PlaneRows {
         }
     }
 
-    template <int kQueries>
-    void rows16(const uint8_t* const* at, const DecodeQuery* queries, __m512i (&totals)[kQueries]) const {
-        rows16_in_tiles<NibbleRows, kQueries>(*this, at, queries, totals);
+    template <int kQueries, class Rows>
+    void rows16(const Rows& rows, const DecodeQuery* queries, __m512i (&totals)[kQueries]) const {
+        rows16_in_tiles<kQueries>(*this, rows, queries, totals);
     }
 };
 
 // Rows of at most 32 bytes: rows i and i + 8 share a vector.
 struct ShortNibbleRows : PlaneRows {
-    template <int kQueries>
-    void rows16(const uint8_t* const* at, const DecodeQuery* queries, __m512i (&totals)[kQueries]) const {
+    template <int kQueries, class Rows>
+    void rows16(const Rows& rows, const DecodeQuery* queries, __m512i (&totals)[kQueries]) const {
         const auto lanes = static_cast<__mmask32>(lanes64(bytes));
         __m512i within[kQueries][2];
 #pragma GCC unroll 2
@@ -204,11 +204,11 @@ struct ShortNibbleRows : PlaneRows {
             __m512i low[4], high[4];
 #pragma GCC unroll 4
             for (int i = 0; i < 4; ++i) {
-                const __m256i lower = _mm256_maskz_loadu_epi8(lanes, at[4 * four + i]);
-                const __m256i upper = _mm256_maskz_loadu_epi8(lanes, at[4 * four + i + 8]);
-                const __m512i rows = _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
-                low[i] = low_nibbles(rows);
-                high[i] = high_nibbles(rows);
+                const __m256i lower = _mm256_maskz_loadu_epi8(lanes, rows[4 * four + i]);
+                const __m256i upper = _mm256_maskz_loadu_epi8(lanes, rows[4 * four + i + 8]);
+                const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
+                low[i] = low_nibbles(both);
+                high[i] = high_nibbles(both);
             }
 #pragma GCC unroll 4
             for (int q = 0; q < kQueries; ++q) {

@@ -13,25 +13,26 @@ constexpr int64_t kColumns = 64, kQueriesAtOnce = 16;
 // Addresses of the rows of one block, past the last one that one again, up to a multiple of 4.
 struct BlockRows {
     const uint8_t* at[kDecodeBlock];
-    int64_t count;
-
-    BlockRows(const DecodePart& part, const uint8_t* data, int64_t bytes, const DecodeRows& rows, int64_t begin) {
-        count = rows.count - begin < kDecodeBlock ? rows.count - begin : kDecodeBlock;
-        for (int64_t i = 0; i < kDecodeBlock; ++i) {
-            at[i] = data + rows.slot(begin + (i < count ? i : count - 1)) * part.row_stride;
-        }
-        if (rows.list == nullptr) return;
-        for (int64_t i = 0; i < kDecodeBlock; ++i) {
-            for (int64_t byte = 0; byte < bytes; byte += 64) _mm_prefetch(at[i] + byte, _MM_HINT_T0);
-        }
-    }
+    int64_t count, ahead;  // ahead: distance in bytes of rows that are to be fetched meanwhile, 0 for none
 };
+
+BlockRows block_rows(const DecodePart& part, const uint8_t* data, int64_t bytes, const DecodeRows& rows, int64_t begin) {
+    BlockRows block;
+    block.count = rows.count - begin < kDecodeBlock ? rows.count - begin : kDecodeBlock;
+    const int64_t last = begin + block.count - 1;
+    for (int64_t i = 0; i < kDecodeBlock; ++i) {
+        block.at[i] = data + rows.slot(begin + i < last ? begin + i : last) * part.row_stride;
+    }
+    block.ahead = rows.list == nullptr ? kAheadBytes : 0;
+    if (rows.list != nullptr) fetch_listed(data, part.row_stride, bytes, rows.list + begin, block.count);
+    return block;
+}
 
 // ---- dense values
 
 template <DType kType, int kQueries>
-void add_dense(const BlockRows& block, int64_t column, int64_t width, const float* const* weights, int64_t begin, float* sums,
-               int64_t padded) {
+void add_dense(const BlockRows& block, bool fetches, int64_t column, int64_t width, const float* const* weights,
+               int64_t begin, float* sums, int64_t padded) {
     __m512 sum[kQueries][4];
 #pragma GCC unroll 4
     for (int q = 0; q < kQueries; ++q) {
@@ -39,6 +40,7 @@ void add_dense(const BlockRows& block, int64_t column, int64_t width, const floa
         for (int v = 0; v < 4; ++v) sum[q][v] = _mm512_loadu_ps(sums + q * padded + column + 16 * v);
     }
     for (int64_t i = 0; i < block.count; ++i) {
+        if (fetches) fetch(block.at[i] + column * core::itemsize(kType) + block.ahead, kColumns * core::itemsize(kType));
         __m512 low[2], high[2];
         load_pair<kType>(block.at[i], column, width - column, low);
         load_pair<kType>(block.at[i], column + 32, width - column - 32, high);
@@ -64,12 +66,12 @@ void dense_values(const DecodeProblem& p, int64_t batch, int64_t kv_head, const 
     const int64_t padded = decode_padded(p.value_width);
     const uint8_t* data = p.values.head(batch, kv_head);
     for (int64_t begin = 0; begin < rows.count; begin += kDecodeBlock) {
-        const BlockRows block(p.values, data, p.value_width * core::itemsize(kType), rows, begin);
+        const BlockRows block = block_rows(p.values, data, p.value_width * core::itemsize(kType), rows, begin);
         for (int64_t column = 0; column < p.value_width; column += kColumns) {
             for (int64_t q = 0; q < queries;) {
                 const int64_t step = queries - q >= 4 ? 4 : queries - q >= 2 ? 2 : 1;
                 const auto add = step == 4 ? add_dense<kType, 4> : step == 2 ? add_dense<kType, 2> : add_dense<kType, 1>;
-                add(block, column, p.value_width, weights + q, begin, sums + q * padded, padded);
+                add(block, q == 0 && block.ahead != 0, column, p.value_width, weights + q, begin, sums + q * padded, padded);
                 q += step;
             }
         }
@@ -145,13 +147,16 @@ void interleave(const uint8_t* const* at, int64_t column, __mmask64 lanes, __m51
 }
 
 template <int kQueries>
-void add_integers(const BlockRows& block, int64_t column, int64_t width, const Weights* weights, float* sums, int64_t padded) {
+void add_integers(const BlockRows& block, bool fetches, int64_t column, int64_t width, const Weights* weights, float* sums,
+                  int64_t padded) {
     const int64_t left = width - column;
     const __mmask64 lanes = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
     __m512i a[kQueries][4], b[kQueries][4];
 #pragma GCC unroll 8
     for (int i = 0; i < kQueries * 4; ++i) a[i / 4][i % 4] = b[i / 4][i % 4] = _mm512_setzero_si512();
     for (int64_t i = 0; i < block.count; i += 4) {
+#pragma GCC unroll 4
+        for (int row = 0; row < 4 && fetches; ++row) _mm_prefetch(block.at[i + row] + column + block.ahead, _MM_HINT_T1);
         __m512i fours[4];
         interleave(block.at + i, column, lanes, fours);
 #pragma GCC unroll 2
@@ -182,17 +187,16 @@ void integer_values(const DecodeProblem& p, int64_t batch, int64_t kv_head, cons
     const uint8_t *data = p.values.head(batch, kv_head), *scales = p.value_scales.head(batch, kv_head);
     Weights integers[kQueriesAtOnce];
     for (int64_t begin = 0; begin < rows.count; begin += kDecodeBlock) {
-        const BlockRows block(p.values, data, p.value_width, rows, begin);
+        const BlockRows block = block_rows(p.values, data, p.value_width, rows, begin);
         __m512 scale[4];
 #pragma GCC unroll 4
         for (int v = 0; v < 4; ++v) scale[v] = scales_of(p, scales, rows, begin + 16 * v, lanes16(block.count - 16 * v));
         for (int64_t q = 0; q < queries; ++q) quantise(scale, weights[q] + begin, block.count, integers[q]);
         for (int64_t column = 0; column < p.value_width; column += kColumns) {
-            int64_t q = 0;
-            for (; q + 2 <= queries; q += 2) {
-                add_integers<2>(block, column, p.value_width, integers + q, sums + q * padded, padded);
+            for (int64_t q = 0; q < queries; q += 2) {
+                const auto add = q + 2 <= queries ? add_integers<2> : add_integers<1>;
+                add(block, q == 0 && block.ahead != 0, column, p.value_width, integers + q, sums + q * padded, padded);
             }
-            if (q < queries) add_integers<1>(block, column, p.value_width, integers + q, sums + q * padded, padded);
         }
     }
     for (int64_t q = 0; q < queries; ++q) {

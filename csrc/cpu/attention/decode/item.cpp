@@ -71,7 +71,7 @@ DecodeItem::DecodeItem(const DecodeProblem& problem, const DecodeKernels& kernel
 
 void DecodeItem::lay_out(core::AlignedBuffer& memory) {
     const bool prunes = p_.value_keep < 1.0;
-    const int64_t width = decode_padded(p_.width), rows = decode_padded(rows_.count) + kDecodePad;
+    const int64_t width = decode_padded(p_.width), rows = decode_padded(rows_.count) + kDecodeAhead;
     const int64_t sums = core::checked_mul(chunks() * p_.group, decode_padded(p_.value_width), "sums");
     const int64_t of_rows = Arena::bytes(rows, 4);
     const int64_t of_query = Arena::bytes(width, 4) + Arena::bytes(width, 2) + Arena::bytes(width, 8) +

@@ -12,7 +12,7 @@ struct DecodePart {
     const uint8_t* data = nullptr;
     int64_t batch_stride = 0, head_stride = 0, row_stride = 0;
 
-    const uint8_t* head(int64_t batch, int64_t kv_head) const {
+    [[gnu::always_inline]] const uint8_t* head(int64_t batch, int64_t kv_head) const {
         return data + batch * batch_stride + kv_head * head_stride;
     }
 };
@@ -50,7 +50,7 @@ struct DecodeProblem {
 
 constexpr int64_t kDecodePad = 64;    // rows of queries and sums are padded to it
 constexpr int64_t kDecodeBlock = 64;  // V rows that share a scale of the 16-bit probabilities
-constexpr int64_t kDecodeAhead = 32;  // entries that may be read past the end of a list of rows
+constexpr int64_t kDecodeAhead = 64;  // entries that may be read past the end of a list of rows
 constexpr int kDecodeQueryBits = 15;
 // Integer sums of one plane stay in 32 bits up to this head size: 2^14 * 2^8 * 511 < 2^31.
 constexpr int64_t kDecodeMaxPlaneWidth = 511;
@@ -66,7 +66,7 @@ struct DecodeRows {
     int64_t first = 0, count = 0;
     const int32_t* list = nullptr;
 
-    int64_t slot(int64_t i) const { return list == nullptr ? first + i : list[i]; }
+    [[gnu::always_inline]] int64_t slot(int64_t i) const { return list == nullptr ? first + i : list[i]; }
     DecodeRows part(int64_t begin, int64_t end) const {
         return {first + begin, end - begin, list == nullptr ? nullptr : list + begin};
     }
