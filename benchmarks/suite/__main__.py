@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from cases import CLIFF_ROWS, CLIFF_SHAPE, CLIFF_TOKENS, ROWS, SHAPES, Row, tokens_of
+from decode import measure_decode
 from measure import Clock, Shape, call_cost, switching_cost
 from peers import ELSEWHERE, measure_peers
 from prefill import measure_compaction, measure_prefill
@@ -58,6 +59,8 @@ def main() -> int:
         result[name] = [] if options.only else [row for count in threads for row in at(count, measured, None, clock)]
     result["peers"] = list(at(threads[-1], measure_peers, None, clock)) if options.peers else []
     result["elsewhere"] = ELSEWHERE
+    clock.say("decode attention")
+    result["decode"] = [] if options.only else list(measure_decode(threads))
     clock.say("whole models")
     torch.set_num_threads(threads[-1])
     result["end_to_end"] = [] if options.only else end_to_end.measure()

@@ -9,6 +9,7 @@ from typing import Any
 
 import prefill
 from cases import CALL_MOST_US, CLIFF_ROWS, CLIFF_SLACK, COLUMNS, ROWS, SMALL, TOPK, Bar, Row, column_of
+from decode import decode_table
 
 Points = Sequence[dict[str, Any]]
 Result = dict[str, Any]
@@ -45,6 +46,8 @@ def markdown(result: Result, end_to_end: str) -> str:
         _topk(result["topk"]),
         "## Attention with importance scores, and compaction",
         prefill.markdown(result["prefill"], result["compaction"]),
+        "## Decode attention",
+        decode_table(result.get("decode", [])),
         "## Whole models",
         end_to_end,
         "## Peers",

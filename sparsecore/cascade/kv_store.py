@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -300,8 +301,9 @@ def decode_attention(
     See `sparsecore.ops.decode_attention` for the parameters, the result and the errors.
     """
     factor = store.head_dim**-0.5 if scale is None else scale
-    rule = (store.msb_bits, factor, threshold, value_keep, value_mass, group_values, token_scores, head_scores)
-    seen = (store.starts, store.lengths, store.width, rows, row_counts, heads)
+    wanted = (token_scores, head_scores)
+    rule: tuple[Any, ...] = (store.msb_bits, factor, threshold, value_keep, value_mass, group_values, *wanted)
+    seen: tuple[Any, ...] = (store.starts, store.lengths, store.width, rows, row_counts, heads)
     if store.format.dtype is not torch.float64 and q.dtype is not torch.float64 and runs_directly(q, store.starts):
         return Decoded(*decode_spans(q, *store.spans(), store.value_dim, *seen, *rule))
     return Decoded(*decode_operator(q, list(store.keys), list(store.values), *seen, *rule))

@@ -1,4 +1,5 @@
 #include "cpu/attention/decode/avx512_dense.h"
+#include "cpu/attention/decode/avx512_planes.h"
 #include "cpu/attention/decode/avx512_tables.h"
 
 namespace sparsecore::cpu {
@@ -64,26 +65,10 @@ void dense_products(const DecodeProblem& p, const uint8_t* keys, const DecodeRow
     }
 }
 
-// ---- planes. A query of 15 bits is 128 a + b, a signed and b of 7 bits: both are bytes for vpdpbusd, and the sums of a,
-// shifted, are where those of b start. The layout of a query: a and b as bytes [padded width] for planes of bytes; then for
-// nibbles, of a and of b, the first and the second half of the dimensions, each padded to 64 bytes.
-
-__mmask64 lanes64(int64_t count) {
-    return count >= 64 ? ~uint64_t{0} : count <= 0 ? 0 : (uint64_t{1} << count) - 1;
-}
-
-struct PlaneLayout {
-    int64_t padded, half;  // bytes
-
-    explicit PlaneLayout(int64_t width) : padded(decode_padded(width)), half(decode_padded((width + 1) / 2)) {}
-    const uint8_t* bytes(const DecodeQuery& query, int part) const { return query.layout + part * padded; }
-    uint8_t* nibbles(const DecodeQuery& query, int part, int which) const {
-        return query.layout + 2 * padded + (2 * part + which) * half;
-    }
-};
+// ---- planes
 
 void lay_out_planes(const DecodeProblem& p, const DecodeQuery& query) {
-    const PlaneLayout layout(p.width);
+    const PlaneLayout layout = plane_layout(p.width);
     const int64_t half = (p.width + 1) / 2;
     for (int64_t i = 0; i < 2 * layout.padded + 4 * layout.half; ++i) query.layout[i] = 0;
     for (int64_t d = 0; d < p.width; ++d) {
@@ -93,13 +78,22 @@ void lay_out_planes(const DecodeProblem& p, const DecodeQuery& query) {
         query.layout[layout.padded + d] = b;
         const int which = d < half ? 0 : 1;
         const int64_t place = d < half ? d : d - half;
-        layout.nibbles(query, 0, which)[place] = a;
-        layout.nibbles(query, 1, which)[place] = b;
+        plane_nibbles(layout, query, 0, which)[place] = a;
+        plane_nibbles(layout, query, 1, which)[place] = b;
         // Rows of up to 32 bytes are read two to a vector.
         if (half <= 32) {
-            layout.nibbles(query, 0, which)[32 + place] = a;
-            layout.nibbles(query, 1, which)[32 + place] = b;
+            plane_nibbles(layout, query, 0, which)[32 + place] = a;
+            plane_nibbles(layout, query, 1, which)[32 + place] = b;
         }
+    }
+}
+
+template <int kQueries, int kRows>
+void start_or_shift(int part, __m512i (&sums)[kQueries][kRows]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kQueries * kRows; ++i) {
+        __m512i& sum = sums[i / kRows][i % kRows];
+        sum = part == 0 ? _mm512_setzero_si512() : _mm512_slli_epi32(sum, 7);
     }
 }
 
@@ -111,23 +105,9 @@ struct PlaneRows {
     const DecodePlane& plane;
 
     void finish(const DecodeQuery& query, __m512i totals, float* products) const {
-        const __m512i own = _mm512_sub_epi32(totals, _mm512_set1_epi32(plane.offset * query.sum));
-        __m512 sum = _mm512_cvtepi32_ps(own);
-        if (!plane.first) {
-            sum = _mm512_fmadd_ps(_mm512_loadu_ps(products), _mm512_set1_ps(static_cast<float>(1 << plane.bits)), sum);
-        }
-        _mm512_storeu_ps(products, sum);
+        store_plane_products(plane, _mm512_sub_epi32(totals, _mm512_set1_epi32(plane.offset * query.sum)), products);
     }
 };
-
-template <int kQueries, int kRows>
-void start_or_shift(int part, __m512i (&sums)[kQueries][kRows]) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kQueries * kRows; ++i) {
-        __m512i& sum = sums[i / kRows][i % kRows];
-        sum = part == 0 ? _mm512_setzero_si512() : _mm512_slli_epi32(sum, 7);
-    }
-}
 
 struct ByteRows : PlaneRows {
     template <int kQueries, int kRows, class Rows>
@@ -139,7 +119,7 @@ struct ByteRows : PlaneRows {
                 const __mmask64 lanes = lanes64(bytes - d);
                 __m512i query[kQueries];
 #pragma GCC unroll 4
-                for (int q = 0; q < kQueries; ++q) query[q] = _mm512_load_si512(layout.bytes(queries[q], part) + d);
+                for (int q = 0; q < kQueries; ++q) query[q] = _mm512_load_si512(plane_bytes(layout, queries[q], part) + d);
 #pragma GCC unroll 16
                 for (int i = 0; i < kRows; ++i) {
                     const __m512i row = _mm512_maskz_loadu_epi8(lanes, rows[i] + d);
@@ -170,8 +150,8 @@ struct NibbleRows : PlaneRows {
                 __m512i first[kQueries], second[kQueries];
 #pragma GCC unroll 4
                 for (int q = 0; q < kQueries; ++q) {
-                    first[q] = _mm512_load_si512(layout.nibbles(queries[q], part, 0) + d);
-                    second[q] = _mm512_load_si512(layout.nibbles(queries[q], part, 1) + d);
+                    first[q] = _mm512_load_si512(plane_nibbles(layout, queries[q], part, 0) + d);
+                    second[q] = _mm512_load_si512(plane_nibbles(layout, queries[q], part, 1) + d);
                 }
 #pragma GCC unroll 16
                 for (int i = 0; i < kRows; ++i) {
@@ -216,8 +196,8 @@ struct ShortNibbleRows : PlaneRows {
 #pragma GCC unroll 2
                 for (int part = 0; part < 2; ++part) {
                     start_or_shift<1, 4>(part, sums);
-                    const __m512i first = _mm512_load_si512(layout.nibbles(queries[q], part, 0));
-                    const __m512i second = _mm512_load_si512(layout.nibbles(queries[q], part, 1));
+                    const __m512i first = _mm512_load_si512(plane_nibbles(layout, queries[q], part, 0));
+                    const __m512i second = _mm512_load_si512(plane_nibbles(layout, queries[q], part, 1));
 #pragma GCC unroll 4
                     for (int i = 0; i < 4; ++i) {
                         sums[0][i] = _mm512_dpbusd_epi32(sums[0][i], low[i], first);
@@ -239,7 +219,7 @@ struct ShortNibbleRows : PlaneRows {
 void plane_products(const DecodeProblem& p, const DecodePlane& plane, const uint8_t* data, const DecodeRows& rows,
                     const DecodeQuery* queries, int64_t count, float* const* products) {
     const int64_t bytes = plane.nibbles ? (p.width + 1) / 2 : p.width;
-    const PlaneRows base{data, plane.part.row_stride, bytes, PlaneLayout(p.width), plane};
+    const PlaneRows base{data, plane.part.row_stride, bytes, plane_layout(p.width), plane};
     if (!plane.nibbles) return products_of(ByteRows{base}, rows, queries, count, products);
     if (bytes <= 32) return products_of(ShortNibbleRows{base}, rows, queries, count, products);
     products_of(NibbleRows{base}, rows, queries, count, products);

@@ -74,10 +74,15 @@ void fill_store(const Span& q, const DecodeStore& store, DecodeProblem& p) {
 }
 
 void fill_seen(const DecodeSeen& seen, const DecodeStore& store, DecodeProblem& p) {
-    for (const Span* span : {seen.starts, seen.lengths, seen.row_counts}) {
-        if (span == nullptr) continue;
-        core::require_shape(*span, "starts, lengths, row_counts", {p.batch});
-        core::require_dtype(*span, "starts, lengths, row_counts", DType::I64);
+    const Span* counts[] = {seen.starts, seen.lengths, seen.row_counts};
+    const char* names[] = {"starts", "lengths", "row_counts"};
+    for (int i = 0; i < 3; ++i) {
+        if (counts[i] == nullptr) continue;
+        core::require_shape(*counts[i], names[i], {p.batch});
+        core::require_dtype(*counts[i], names[i], DType::I64);
+    }
+    if (seen.rows == nullptr && seen.row_counts != nullptr) {
+        throw core::Error("InvalidValueError", "row_counts without rows", "row_counts", "both or none");
     }
     if (seen.width < 0 || seen.width > store.keys[0].shape[2]) {
         throw core::Error("InvalidValueError", "width is " + std::to_string(seen.width), "width",

@@ -31,6 +31,9 @@ DecodeKernels kernels_for(const DecodeProblem& p) {
         decode_use_avx512_bf16(table, p);
     }
 #endif
+#if defined(SPARSECORE_HAVE_AMX)
+    if (isa >= static_cast<uint32_t>(core::Isa::Amx)) decode_use_amx(table);
+#endif
     return table;
 }
 

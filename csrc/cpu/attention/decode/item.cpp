@@ -47,9 +47,11 @@ void quantise(int64_t width, DecodeQuery& query) {
     query.scale = largest == 0.0f ? 1.0f : largest / static_cast<float>(kLimit);
     if (query.scale == 0.0f) query.scale = 1.0f;  // the quotient of a subnormal may be 0
     if (!finite) query.scale = std::numeric_limits<float>::quiet_NaN();
+    // Adding and removing 1.5 * 2^23 rounds to an integer, half to even.
+    constexpr float kRound = 12582912.0f;
     for (int64_t d = 0; d < width; ++d) {
-        const int32_t integer = finite ? static_cast<int32_t>(std::nearbyint(query.values[d] / query.scale)) : 0;
-        query.integers[d] = static_cast<int16_t>(std::min(std::max(integer, -kLimit), kLimit));
+        const float integer = finite ? (query.values[d] / query.scale + kRound) - kRound : 0.0f;
+        query.integers[d] = static_cast<int16_t>(std::min(std::max(static_cast<int32_t>(integer), -kLimit), kLimit));
         query.sum += query.integers[d];
     }
 }
@@ -298,15 +300,12 @@ void DecodeItem::finish() {
 
 void DecodeItem::write(const Query* query, int64_t head, const float* sums) const {
     const float inverse = query == nullptr ? 0.0f : query->inverse();
-    int64_t score = 0;
     for (int64_t d = 0; d < p_.value_width; ++d) {
-        const int64_t at = p_.out.at(batch_, head, d);
-        core::store_float(p_.out.data, at, p_.type, query == nullptr ? 0.0f : sums[d] * inverse);
-        const double size = std::fabs(static_cast<double>(core::load_float(p_.out.data, at, p_.type))) * kScoreUnit;
-        if (size == size) score += static_cast<int64_t>(std::nearbyint(std::min(size, 2147483647.0)));
+        const float sum = query == nullptr ? 0.0f : sums[d] * inverse;
+        core::store_float(p_.out.data, p_.out.at(batch_, head, d), p_.type, sum);
     }
     if (p_.head_scores.data != nullptr) {
-        static_cast<int64_t*>(p_.head_scores.data)[p_.head_scores.at(batch_, head)] = score;
+        static_cast<int64_t*>(p_.head_scores.data)[p_.head_scores.at(batch_, head)] = head_score(head);
     }
     const double lse = query == nullptr ? -std::numeric_limits<double>::infinity()
                                         : kLn2 * (static_cast<double>(query->sums.largest) + std::log2(query->sums.sum));
@@ -314,6 +313,16 @@ void DecodeItem::write(const Query* query, int64_t head, const float* sums) cons
     static_cast<uint8_t*>(p_.low.data)[p_.low.at(batch_, head)] = query != nullptr && query->low;
     const int64_t used = query == nullptr ? 0 : query->list == nullptr ? rows_.count : query->listed;
     static_cast<int32_t*>(p_.values_used.data)[p_.values_used.at(batch_, head)] = static_cast<int32_t>(used);
+}
+
+int64_t DecodeItem::head_score(int64_t head) const {
+    int64_t score = 0;
+    for (int64_t d = 0; d < p_.value_width; ++d) {
+        const double out = core::load_float(p_.out.data, p_.out.at(batch_, head, d), p_.type);
+        const double size = std::fabs(out) * kScoreUnit;
+        if (size == size) score += static_cast<int64_t>(std::nearbyint(std::min(size, 2147483647.0)));
+    }
+    return score;
 }
 
 void DecodeItem::run() {

@@ -58,6 +58,7 @@ private:
     void to_slots(int32_t* places, int64_t count) const;
     void write_token_scores(const Query& query) const;
     void write(const Query* query, int64_t head, const float* sums) const;
+    int64_t head_score(int64_t head) const;  // of what was written
 
     const DecodeProblem& p_;
     const DecodeKernels& kernels_;

@@ -124,6 +124,6 @@ DecodeKernels decode_portable();
 DecodeKernels decode_avx2();
 DecodeKernels decode_avx512();
 void decode_use_avx512_bf16(DecodeKernels& table, const DecodeProblem& p);
-void decode_use_amx(DecodeKernels& table, const DecodeProblem& p);
+void decode_use_amx(DecodeKernels& table);
 
 }  // namespace sparsecore::cpu
