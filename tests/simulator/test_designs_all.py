@@ -1,0 +1,25 @@
+"""Every shipped design runs a built-in model, at every fidelity that it has."""
+
+from __future__ import annotations
+
+import pytest
+
+import simulator
+from simulator.designs.registry import design_names, make
+from simulator.workload.reader import read_workload
+from simulator.workload.request import ReadRequest
+
+SHIPPED = tuple(name for name in design_names() if name not in ("cpu", "cpu-roofline", "gpu"))  # those measure
+
+
+@pytest.mark.parametrize("arch", SHIPPED)
+def test_design_runs_a_built_in_model(arch: str) -> None:
+    workload = read_workload("bert-base", ReadRequest(seq_len=8, schedule="none"))
+    for fidelity in make(arch)[0].fidelities:
+        if fidelity == "authors":
+            continue  # compared with the authors' program elsewhere
+        result = simulator.run(workload, arch, fidelity=fidelity)
+        scope = result.scopes["attention"]
+        assert scope.time_s
+        assert scope.time_s > 0
+        assert scope.operations_dense == workload.operations("attention")
