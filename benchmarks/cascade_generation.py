@@ -30,7 +30,7 @@ from sparsecore.cascade.generation import CascadeCache
 from sparsecore.machine import describe
 from sparsecore.timing import median_ratio
 
-Rows = Callable[[], tuple[torch.Tensor, torch.Tensor]]
+Rows = tuple[torch.Tensor, ...]
 SMALL = cascade.Schedule(
     token_keep=(0.9, 0.7, *(0.2,) * 4, *(0.1,) * 6), value_keep=0.2, msb_bits=6, value_bits=6, lsb_threshold=0.05
 )
@@ -123,7 +123,7 @@ class Dense:
         self.model, self.clock, self.sdpa = model, Clock(), Clock()
         self.cache = DynamicCache()
         for layer in range(model.config.num_hidden_layers):
-            self.cache.update(*rows(), layer)
+            self.cache.update(*rows, layer)
         self.cache.update = self.clock.wrap(self.cache.update)  # type: ignore[method-assign]
         AttentionInterface.register("timed_sdpa", self.clock.wrap(self.sdpa.wrap(sdpa_attention_forward)))
         self.bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
@@ -143,7 +143,7 @@ class Pruned:
         self.cache: CascadeCache = self.handle.cache()
         self.cache.begin(case.batch, case.context, None, torch.device("cpu"))
         for layer in self.cache.layers:
-            layer.fill(*rows(), self.cache.own_ids(), None, self.cache.prompt.counts)
+            layer.fill(*rows, self.cache.own_ids(), None, self.cache.prompt.counts)
         self.cache.columns = case.context
         self.cache.tokens.scores.random_(0, 1 << 24)
         for name in ("begin", "attend"):
@@ -198,10 +198,7 @@ def measure(case: Case, mode: str, threads: int) -> str:
     size = config.hidden_size // config.num_attention_heads
     shape = (case.batch, heads, case.context, size)
 
-    def rows() -> tuple[torch.Tensor, torch.Tensor]:
-        k, v = (torch.empty(shape, dtype=torch.bfloat16).normal_() for _ in range(2))
-        return k, v
-
+    rows = tuple(torch.randn((1, *shape[1:])).to(torch.bfloat16).expand(shape) for _ in range(2))
     dense, pruned = Dense(model, case, rows), Pruned(model, case, mode, rows)
     times: dict[str, list[float]] = {"dense": [], "sdpa": [], "pruned": [], "dense step": [], "pruned step": []}
     for step in range(-1, case.steps):

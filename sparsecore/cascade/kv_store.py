@@ -142,7 +142,7 @@ class KVStore:
         if k.dim() != 4:
             raise ShapeError(f"k is {list(k.shape)}", where="k", expected=f"[{self.batch}, {self.kv_heads}, tokens, D]")
         tokens = k.shape[2]
-        added = self._padded(tokens, starts, counts)
+        added = tokens if starts is None and counts is None else self._padded(tokens, starts, counts)
         # Padding on the right may take more slots now than the sequence will.
         need = self.width + tokens if counts is None else int((self.starts + self.lengths).max()) + tokens
         if need > self.capacity:
