@@ -24,12 +24,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "demo"))
 from texts import Corpus, cosine, embed_all, load_dense
 
-from sparsecore.cascade import Schedule, apply
+from sparsecore.cascade import Schedule, apply, calibrate
+from sparsecore.cascade.calibration import KNOBS
 from sparsecore.cascade.importance import OPTIONS
 from sparsecore.cascade.selectors import SELECTORS, selector_of
 
 SHARES = (0.95, 0.9, 0.8, 0.65, 0.5)
 SEEDS = (0, 1, 2)
+BAR = 0.99
 EVERY = 4  # of the demo's texts, every fourth is measured
 FILE = RESULTS / "quality-encoder.json"
 
@@ -74,7 +76,26 @@ def cases(part: str) -> Iterator[Case]:
                 yield Case(part, f"threshold {threshold}", bits, Schedule(msb_bits=bits, lsb_threshold=threshold))
 
 
-PARTS = (*(f"selectors {share}" for share in SHARES), "importance", "shape", "heads", "values", "bits")
+def at_the_bar(model: nn.Module, batches: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the calibrator finds at an agreement of BAR: each knob alone, and tokens by another selector."""
+    for turn, selector in (
+        ("tokens", "accumulated"),
+        ("tokens", "diversity"),
+        ("heads", "accumulated"),
+        ("values", "accumulated"),
+    ):
+        found = calibrate(model, batches, bar=BAR, turn=(turn,), selector=selector)
+        kept = getattr(found.schedule, KNOBS[turn][0])
+        yield {
+            "part": "bar",
+            "name": f"{turn}, {selector}",
+            "x": kept,
+            "agreement": found.agreement,
+            "runs": len(found.trials),
+        }
+
+
+PARTS = ("bar", *(f"selectors {share}" for share in SHARES), "importance", "shape", "heads", "values", "bits")
 
 
 def neighbours(embeddings: Tensor) -> Tensor:
@@ -116,8 +137,11 @@ def main() -> None:
     about = {"model": "all-MiniLM-L6-v2, fp32", "texts": corpus.describe()}
     for part in parts:
         points = []
-        for case in cases(part):
-            points.append(measure(model, batches, dense, case))
+        found = (
+            at_the_bar(model, batches) if part == "bar" else (measure(model, batches, dense, c) for c in cases(part))
+        )
+        for point in found:
+            points.append(point)
             print(
                 " ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{v}" for k, v in points[-1].items()), flush=True
             )

@@ -26,8 +26,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 logging.disable_progress_bar()
-CONTEXT = 1024
+CONTEXT, WIDTH = 1024, 384
+EMBEDDING, POSITION, QUERY, COPY = 0.1, 0.4, 2.0, 10.0  # sizes that the model begins with: see new_model
 TARGETS = 32  # tokens at the end of a held-out context whose loss is printed for every length of what is before them
+EARLY = 0.5  # of the time: contexts of half the length, half of them repetitions
 LENGTHS = (32, 64, 128, 256, 512, CONTEXT - TARGETS)
 
 
@@ -37,44 +39,87 @@ class Settings:
 
     minutes: float
     batch: int = 2
-    muon_rate: float = 0.02
+    muon_rate: float = 0.01
     adam_rate: float = 0.003
-    warmup_steps: int = 40
-    decay_share: float = 0.3  # of the time, at its end: the learning rate falls to zero
-    checkpoint_every: float = 6.0
+    warmup_steps: int = 20
+    decay_share: float = 0.4  # of the time, at its end: the learning rate falls to zero
+    checkpoint_every: float = 3.0
     bf16: bool = True
 
 
 def new_model(seed: int = 0) -> GPT2LMHeadModel:
     """Return an untrained model: 6 layers of 6 heads of 64, context 1024, no dropout.
 
-    Positions start as sinusoids: "the token before" is then a rotation that a head finds within the few million tokens
-    a CPU has time for.
+    A CPU has time for a few million tokens, with which a model hardly finds out by itself that text repeats. So three
+    heads begin with a purpose, and training goes on from there: positions begin as sinusoids in 64 of the features, two
+    heads of the first layer look one and two tokens back, and one of the second looks for the same token as now.
     """
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=384, n_layer=6, n_head=6,
+        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=WIDTH, n_layer=6, n_head=6,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
-    angle = torch.arange(CONTEXT)[:, None] * torch.exp(torch.arange(0, 384, 2) * (-math.log(10000.0) / 384))
+    rates = 2 * torch.exp(torch.arange(32) * (-math.log(10.0) / 32))
+    angle = torch.arange(CONTEXT)[:, None] * rates
+    first, second = model.transformer.h[0].attn, model.transformer.h[1].attn
     with torch.no_grad():
-        model.transformer.wpe.weight.copy_(0.02 * torch.cat([angle.sin(), angle.cos()], dim=1))
+        model.transformer.wte.weight.mul_(EMBEDDING / 0.02)
+        model.transformer.ln_f.weight.fill_(0.2)  # or the present token, whose embedding is still there, would be all
+        model.transformer.wpe.weight.zero_()[:, :64] = POSITION * torch.cat([angle.sin(), angle.cos()], dim=1)
+        for head in (0, 1):
+            look_back(first.c_attn.weight, head, head + 1, rates)
+        look_for_the_same(first, second)
     return model
 
 
-def optimisers(model: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
-    """Return AdamW for embeddings, biases and norms, and Muon for the matrices of each half of the layers."""
+def look_back(weight: Tensor, head: int, steps: int, rates: Tensor, gain: float = 2.0) -> None:
+    """Let a head look `steps` tokens back: its keys are 32 sinusoids of the position, its queries the same, turned."""
+    sine = torch.arange(32)
+    cosine, query = sine + 32, head * 64 + sine
+    key, turn = query + WIDTH, rates * steps
+    weight[:, head * 64 : head * 64 + 64] = 0
+    weight[:, WIDTH + head * 64 : WIDTH + head * 64 + 64] = 0
+    weight[sine, key] = weight[cosine, key + 32] = gain
+    weight[sine, query] = weight[cosine, query + 32] = gain * turn.cos()
+    weight[cosine, query], weight[sine, query + 32] = -gain * turn.sin(), gain * turn.sin()
+
+
+def look_for_the_same(first: nn.Module, second: nn.Module) -> None:
+    """Let the first head of `second` look at what followed the present token before, and say it again.
+
+    A code of 64 numbers stands for a token. The head that looks one token back writes the code of what it sees to
+    features of its own; these are the keys, the code of the present token is the query, that of each token its value.
+    """
+    code = torch.zeros(WIDTH, 64)
+    code[128:] = torch.linalg.qr(torch.randn(WIDTH - 128, 64)).Q
+    head, key, value = slice(0, 64), slice(WIDTH, WIDTH + 64), slice(2 * WIDTH, 2 * WIDTH + 64)
+    first.c_attn.weight[:, value] = code
+    first.c_proj.weight[head] = 0
+    first.c_proj.weight[head, 64:128] = 2 * EMBEDDING * torch.eye(64)
+    second.c_attn.weight[:, head] = QUERY * code
+    second.c_attn.weight[:, key] = 0
+    second.c_attn.weight[64:128, key] = QUERY * torch.eye(64)
+    second.c_attn.weight[:, value] = code
+    second.c_proj.weight[head] = COPY * EMBEDDING * code.T
+
+
+def optimisers(model: GPT2LMHeadModel, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Return AdamW for most, and Muon for the other matrices of each half of the layers.
+
+    GPT-2 holds Q, K and V side by side in one matrix. Muon makes an update orthogonal as a whole, and V, whose gradient
+    is by far the largest at first, would leave nothing to Q and K: attention would stay flat. So AdamW moves these.
+    """
     named = dict(model.named_parameters())
-    matrices = [p for name, p in named.items() if p.ndim == 2 and ".h." in name]
-    others = [p for name, p in named.items() if not (p.ndim == 2 and ".h." in name)]
-    half = len(matrices) // 2
+    joint = [p for name, p in named.items() if name.endswith("c_attn.weight")]
+    matrices = [p for name, p in named.items() if p.ndim == 2 and name.endswith(("c_proj.weight", "c_fc.weight"))]
+    slow = [p for name, p in named.items() if p.ndim == 1 or "wpe" in name]
+    tokens, rate, half = model.transformer.wte.weight, settings.adam_rate, len(matrices) // 2
+    groups = [{"params": [tokens]}, {"params": joint, "lr": rate / 3}, {"params": slow, "lr": rate / 10}]
     return [
-        torch.optim.AdamW(others, lr=settings.adam_rate, betas=(0.9, 0.95), weight_decay=0.0),
-        *(
-            torch.optim.Muon(part, lr=settings.muon_rate, weight_decay=0.01, momentum=0.95)
-            for part in (matrices[:half], matrices[half:])
-        ),
+        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.Muon(matrices[:half], lr=settings.muon_rate, weight_decay=0.1, momentum=0.95),
+        torch.optim.Muon(matrices[half:], lr=settings.muon_rate, weight_decay=0.1, momentum=0.95),
     ]
 
 
@@ -144,7 +189,8 @@ def train(settings: Settings, folder: Path, threads: int) -> None:
             groups = [group for stepper in steppers for group in stepper.param_groups]
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate * rate_factor(step, spent, settings)
-            loss = one_step(model, steppers, batch_of(tokens, step, settings), pool, settings.bf16)
+            early = spent < settings.minutes * EARLY
+            loss = one_step(model, steppers, batch_of(tokens, step, settings.batch, early), pool, settings.bf16)
             step, spent = step + 1, (time.monotonic() - begun) / 60
             running = loss if math.isnan(running) else 0.95 * running + 0.05 * loss
             if step % 20 == 0:
@@ -154,22 +200,22 @@ def train(settings: Settings, folder: Path, threads: int) -> None:
                 save(
                     path, step=step, spent=spent, model=model.state_dict(), steppers=[s.state_dict() for s in steppers]
                 )
-                facts = {"steps": step, "tokens": step * settings.batch * CONTEXT, "minutes": spent}
+                facts = {"steps": step, "batch": settings.batch, "minutes": spent}
                 publish(model, folder, facts | {"loss": loss_by_context(model, contexts, settings.bf16)})
 
 
-def batch_of(tokens: Tensor, step: int, settings: Settings) -> Tensor:
-    """Return the contexts of a step, int64 [batch, CONTEXT + 1]: consecutive source from random places.
+def batch_of(tokens: Tensor, step: int, batch: int, early: bool) -> Tensor:
+    """Return the contexts of a step, int64 [batch, L + 1]: consecutive source from random places; L is CONTEXT.
 
-    In every other step the first says its beginning again and again: to look for the last time that something was said,
-    and to expect what came after it, is learned from these in some hundred steps; from plain text it takes far longer.
+    Early L is half of that, and the first context says its beginning over and over, so that copying pays at once.
     """
+    length = CONTEXT // 2 if early else CONTEXT
     draw = torch.Generator().manual_seed(step)
-    starts = torch.randint(len(tokens) - CONTEXT - 1, (settings.batch,), generator=draw)
-    ids = torch.stack([tokens[start : start + CONTEXT + 1] for start in starts.tolist()])
-    period = int(torch.randint(64, 512, (1,), generator=draw))
-    if step % 2 == 0:
-        ids[0] = ids[0, torch.arange(CONTEXT + 1) % period]
+    starts = torch.randint(len(tokens) - CONTEXT - 1, (batch,), generator=draw).tolist()
+    period = int(torch.randint(32, CONTEXT // 4, (1,), generator=draw))
+    ids = torch.stack([tokens[start : start + length + 1] for start in starts])
+    if early:
+        ids[0] = ids[0, torch.arange(length + 1) % period]
     return ids
 
 
