@@ -13,17 +13,17 @@ from simulator.exchange.requests import read_bursts
 from simulator.files import replacing, write_atomic
 from simulator.memory.spec import MemorySpec
 
-__all__ = ["TOOLS", "Exported", "export_trace"]
+__all__ = ["TOOLS", "Exported", "export_trace", "made_folder"]
 
 TOOLS: dict[str, ModuleType] = {"dramsim3": dramsim3, "ramulator2": ramulator2}
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written: files, bursts, and in sentences what the other tool cannot express."""
+    """What was written: files, how many bursts or products, and in sentences what the other tool cannot express."""
 
     files: tuple[Path, ...]
-    bursts: int
+    count: int
     differences: tuple[str, ...]
 
 
@@ -51,7 +51,7 @@ def export_trace(
         raise UnknownNameError(f"no format named {tool!r}", where="--to", hint=nearest(tool, TOOLS))
     writer = TOOLS[tool]
     configuration, differences = writer.configuration(spec), tuple(writer.differences(spec))
-    target = _folder(Path(folder))
+    target = made_folder(Path(folder))
     trace, page, config = target / writer.TRACE, target / "README.md", target / writer.CONFIG
     count = 0
     with replacing(trace) as part, part.open("w", encoding="ascii") as stream:
@@ -63,7 +63,8 @@ def export_trace(
     return Exported((trace, config, page), count, differences)
 
 
-def _folder(path: Path) -> Path:
+def made_folder(path: Path) -> Path:
+    """Return the folder, made if need be; raises as `export_trace`."""
     if path.exists() and not path.is_dir():
         raise InvalidValueError("there is a file of this name", where=str(path), expected="a folder, or a new name")
     if not path.absolute().parent.is_dir():

@@ -144,7 +144,7 @@ def test_dramsim3_finds_every_burst_in_its_place(seed: int, tmp_path: Path, memo
     asked = requests(seed, spec)
     done = export_trace(spec, written(tmp_path / "t", asked), "dramsim3", tmp_path / "out")
     want = cut(asked, spec.organisation.burst_bytes)
-    assert done.bursts == len(want)
+    assert done.count == len(want)
     pseudo, groups = spec.organisation.pseudo_channels, spec.organisation.bank_groups
     seen: dict[int, tuple[int, int]] = {}
     for (write, line), (got_write, got) in zip(want, dramsim3_places(tmp_path / "out"), strict=True):
