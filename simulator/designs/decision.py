@@ -93,7 +93,7 @@ class HeadChoice:
 class Rule(ABC):
     """How a design prunes attention, looking at one head at a time.
 
-    single_queries: whether what it decides for a query does not depend on the other queries it is given.
+    single_queries: whether the queries of several generated tokens may be decided in one call, as if each were alone.
     """
 
     single_queries: ClassVar[bool] = True

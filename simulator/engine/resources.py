@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["BANDWIDTH", "MULTIPLIERS", "SRAM", "Resource", "setting"]
+__all__ = ["BANDWIDTH", "MULTIPLIERS", "SRAM", "Resource", "proportion", "setting"]
 
 MULTIPLIERS, BANDWIDTH, SRAM = "multipliers", "bandwidth_gbps", "sram_bytes"
 
@@ -65,6 +65,11 @@ def setting(settings: Any, key: str) -> Any:
     for part in key.split("."):
         settings = settings[part] if isinstance(settings, Mapping) else getattr(settings, part)
     return settings
+
+
+def proportion(settings: Any, published: Mapping[str, int]) -> float:
+    """Return how much larger `settings` are than those that a published power or area is for, as a product."""
+    return math.prod(int(setting(settings, key)) / built for key, built in published.items())
 
 
 def _factors(number: int, count: int) -> Iterator[tuple[int, ...]]:

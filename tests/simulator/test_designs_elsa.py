@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from attention_ops import attention, cost, design, useful
 
+from simulator.designs.elsa import Elsa
 from simulator.designs.elsa.decide import ElsaRule, hash_matrix, hash_multiplies, kronecker_factors
 from simulator.engine.interface import Cost
 from simulator.errors import UnsupportedError
@@ -26,7 +28,7 @@ def naive(rule: ElsaRule, q: np.ndarray, k: np.ndarray, scale: float, seen: np.n
         keys = np.flatnonzero(seen[i]).tolist()
         weights = {j: math.exp(scale * float(query @ k[j])) for j in keys}
         large = [j for j in keys if weights[j] / sum(weights.values()) > rule.approximation / len(keys)]
-        length = math.sqrt(float(query @ query)) * max(norms)
+        length = math.sqrt(float(query @ query)) * max((norms[j] for j in keys), default=0.0)
         if large:
             smallest.append(min(float(query @ k[j]) for j in large) / (length or 1.0))
     threshold = sum(smallest) / len(smallest) if smallest else 0.0
@@ -36,7 +38,7 @@ def naive(rule: ElsaRule, q: np.ndarray, k: np.ndarray, scale: float, seen: np.n
         for j in np.flatnonzero(seen[i]).tolist():
             distance = sum(a != b for a, b in zip(own, bits(k[j])))
             estimates[j] = math.cos(max(math.pi * distance / size - rule.bias, 0.0)) * norms[j]
-        chosen = [j for j, value in estimates.items() if value >= threshold * max(norms)]
+        chosen = [j for j, value in estimates.items() if value >= threshold * max(norms[i] for i in estimates)]
         found.append(chosen or ([max(estimates, key=lambda j: estimates[j])] if estimates else []))
     return found
 
@@ -112,6 +114,22 @@ def test_energy_and_area_are_those_of_the_table() -> None:
     areas = {area.component: area.mm2 for area in machine.areas()}
     assert sum(areas.values()) - areas["matrices"] == pytest.approx(1.255)  # one unit, as published
     assert areas["matrices"] == pytest.approx(0.892)
+
+
+def test_energy_and_area_follow_the_size() -> None:
+    """A quarter of the attention modules takes a quarter of the power, and four times the cycles."""
+    changes: dict[str, Any] = {"attention_modules": 1, "size__keys": 1024, "hash_multipliers": 128}
+    small, whole = design("elsa", **changes), design("elsa")
+    events = Cost(1, events=dict.fromkeys(Elsa.modules, 10.0))
+    energies = [{name: e.pj for name, e in machine.on_chip_energy(events).items()} for machine in (small, whole)]
+    ratios = {name: energies[0][name] / energies[1][name] for name in energies[0]}
+    quarter = ("logic.attention", "logic.selectors", "sram.hash_memory", "sram.norm_memory", "sram.matrices")
+    assert ratios == {**dict.fromkeys(ratios, 1.0), **dict.fromkeys(quarter, 0.25), "logic.hash": 0.5}
+    areas = [{area.component: area.mm2 for area in machine.areas()} for machine in (small, whole)]
+    ratios = {name: areas[0][name] / areas[1][name] for name in areas[0]}
+    memories = dict.fromkeys(("hash_memory", "norm_memory", "matrices"), 2.0)
+    logic = {"attention": 0.25, "selectors": 0.25, "hash": 0.5}
+    assert ratios == pytest.approx({**dict.fromkeys(ratios, 1.0), **memories, **logic})
 
 
 def test_what_does_not_fit_says_what_would() -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from attention_ops import attention, cost, design, useful
 
+from simulator.designs.offline import decide_layer
 from simulator.designs.sanger.decide import SangerRule, packed_rows
 from simulator.errors import UnsupportedError
+from simulator.workload.tensors import LayerTensors
 
 RULE = SangerRule(0.05, 4, 4, 8, 2)
 
@@ -89,10 +91,21 @@ def test_stages_follow_the_published_rule() -> None:
     assert useful(result) == dict.fromkeys(("key", "value", "query", "output"), 512 * 128)
 
 
-def test_a_single_query_takes_a_row_of_the_array() -> None:
+def test_a_single_query_takes_the_array_once() -> None:
     machine = design("sanger", dram__standard="ideal", dram__channels=None)
-    cycles = machine.cycles(attention(512, 1, heads=1), np.array([12], np.int32))
-    assert cycles[:, 0].tolist() == [512 * 64 // 1024, 2 * 64 * 12 // 64]
+    for rows, taken in ((12, 2 * 64), (65, 130), (0, 0)):
+        cycles = machine.cycles(attention(512, 1, heads=1), np.array([rows], np.int32))
+        assert cycles[:, 0].tolist() == [512 * 64 // 1024, taken]
+
+
+def test_each_generated_token_has_rows_of_its_own(seed: int) -> None:
+    """Steps are not a block: they come one after the other."""
+    rng = np.random.default_rng(seed)
+    q, k, v = (rng.standard_normal((2, 9, 5)) for _ in range(3))
+    made = list(decide_layer(RULE, LayerTensors(q, k, v, 0.7, causal=True), 0, 0, 4))
+    assert [decision.place[2:] for decision in made] == [("summarise", 0), *(("generate", step) for step in range(5))]
+    for decision in made[1:]:
+        assert (decision.extra["array_rows"] >= 1).all()
 
 
 def test_power_and_area_are_the_published_ones() -> None:
@@ -100,6 +113,9 @@ def test_power_and_area_are_the_published_ones() -> None:
     made = machine.cost(attention(100), None, 0)
     assert machine.on_chip_energy(made)["logic.chip"].pj == pytest.approx(2760 * made.cycles / 0.5)
     assert machine.areas()[0].mm2 == pytest.approx(16.9)
+    small = design("sanger", array__rows=8)  # an eighth of the elements
+    assert small.on_chip_energy(made)["logic.chip"].pj == pytest.approx(2760 * made.cycles / 0.5 / 8)
+    assert small.areas()[0].mm2 == pytest.approx(16.9 / 8)
 
 
 def test_what_does_not_fit_says_what_would() -> None:

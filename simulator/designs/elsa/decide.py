@@ -4,11 +4,12 @@ Hash. Queries and keys are multiplied with a fixed orthogonal matrix of D x D, t
 ones, and only the signs are kept: D bits. Two vectors at an angle theta differ in a share of theta / pi of them.
 
 Selection. cos(pi * distance / D - bias) times the key's norm estimates the score over the query's norm. A key whose
-estimate reaches t times the largest norm of all keys is a candidate. The bias makes the estimate err on the high side.
+estimate reaches t times the largest norm of the keys that the query sees is a candidate. The bias makes the estimate
+err on the high side.
 
 Threshold. t follows from the degree of approximation p: over queries, the mean of the smallest q k / (|q| max |k|)
 among the keys whose softmax probability exceeds p / n. The paper learns it on training data for each head; here it is
-learned on the tensors themselves. p = 0 keeps every key.
+learned on the tensors themselves, for generated tokens on those of all steps. p = 0 keeps every key.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class ElsaRule(Rule):
         format_ = f"Q1.{self.integer_bits}.{self.fraction_bits}"
         return f"elsa: p = {self.approximation:g}, bias {self.bias:g}, {format_}, threshold learned on the input"
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether it is base ELSA."""
+        return not self.approximation
+
     def decide(self, q: Floats, k: Floats, v: Floats, scale: float, visible: Bools | None) -> HeadChoice:
         """Decide for one head; see `Rule.decide`. A query without a candidate takes the key of the largest estimate."""
         step = 2.0**-self.fraction_bits
@@ -59,8 +65,9 @@ class ElsaRule(Rule):
         kept = seen
         if self.approximation and scores.size:
             norms = np.linalg.norm(k9, axis=1)
+            largest = np.where(seen, norms, 0.0).max(axis=1, keepdims=True)
             estimate = np.where(seen, self._estimate(q9, k9, norms), -np.inf)
-            kept = seen & (estimate >= self._threshold(q9, scores, scale, seen, norms) * norms.max())
+            kept = seen & (estimate >= self._threshold(q9, scores, scale, seen, largest) * largest)
             none = seen.any(axis=1) & ~kept.any(axis=1)
             kept[none, estimate[none].argmax(axis=1)] = True
         return HeadChoice(kept, kept, _softmax(scale * scores, kept) @ v9)
@@ -71,15 +78,16 @@ class ElsaRule(Rule):
         if not size:
             return np.zeros((len(q), len(k)))
         matrix = hash_matrix(size)
-        different = (q @ matrix.T >= 0)[:, None, :] != (k @ matrix.T >= 0)[None, :, :]
-        angle = np.maximum(math.pi * different.sum(axis=2) / size - self.bias, 0.0)
+        q_signs, k_signs = (np.where(x @ matrix.T >= 0, 1.0, -1.0) for x in (q, k))
+        distance = (size - q_signs @ k_signs.T) / 2  # equal signs less different ones are the product; exact
+        angle = np.maximum(math.pi * distance / size - self.bias, 0.0)
         return np.asarray(np.cos(angle) * norms)
 
-    def _threshold(self, q: Floats, scores: Floats, scale: float, seen: Bools, norms: Floats) -> float:
+    def _threshold(self, q: Floats, scores: Floats, scale: float, seen: Bools, largest: Vector) -> float:
         """Return t; 0 where no query has a key of so large a probability, or all are zero."""
         least = self.approximation / np.maximum(seen.sum(axis=1, keepdims=True), 1)
         wanted = seen & (_softmax(scale * scores, seen) > least)
-        lengths = np.linalg.norm(q, axis=1, keepdims=True) * norms.max(initial=0.0)
+        lengths = np.linalg.norm(q, axis=1, keepdims=True) * largest
         similarity = np.where(wanted, scores / np.where(lengths > 0, lengths, 1.0), np.inf).min(axis=1)
         found = similarity[np.isfinite(similarity)]
         return float(found.mean()) if len(found) else 0.0

@@ -7,6 +7,7 @@ IV); before the first one the keys of a head are hashed, n D (a + b + c) / m_h c
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -19,7 +20,7 @@ from simulator.designs.elsa.settings import ElsaSettings
 from simulator.designs.heads import HeadDesign, OpWork, kv_groups
 from simulator.engine.heads import HeadWork
 from simulator.engine.interface import Cost, Energy, row_bytes
-from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
+from simulator.engine.resources import MULTIPLIERS, SRAM, Resource, proportion
 from simulator.tech import Area
 from simulator.workload.decisions import Counts, Decision
 from simulator.workload.ir import AttentionOp
@@ -27,16 +28,37 @@ from simulator.workload.ir import AttentionOp
 __all__ = ["Elsa"]
 
 TABLE = "elsa_2021"
-# Part of the chip, the event that counts its cycles, and whether it is memory.
-PARTS: tuple[tuple[str, str, Literal["logic", "sram"]], ...] = (
-    ("hash", "hash", "logic"),
-    ("norm", "hash", "logic"),
-    ("selectors", "selection", "logic"),
-    ("attention", "attention", "logic"),
-    ("division", "division", "logic"),
-    ("hash_memory", "selection", "sram"),
-    ("norm_memory", "selection", "sram"),
-    ("matrices", "attention", "sram"),
+# The unit that the table is for; a larger one has the power and the area of as many of its parts.
+KEYS, WIDTH, MODULES = {"size.keys": 512}, {"size.head_dim": 64}, {"attention_modules": 4}
+SELECTORS = {**MODULES, "selectors": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the chip.
+
+    Parameters
+    ----------
+    event: what counts its cycles. works: the settings that its power in a cycle grows with, as they are in the table.
+    holds: those that its area grows with.
+    """
+
+    name: str
+    event: str
+    group: Literal["logic", "sram"]
+    works: dict[str, int]
+    holds: dict[str, int]
+
+
+PARTS = (
+    Part("hash", "hash", "logic", {"hash_multipliers": 256}, {"hash_multipliers": 256}),
+    Part("norm", "hash", "logic", WIDTH, WIDTH),
+    Part("selectors", "selection", "logic", SELECTORS, SELECTORS),
+    Part("attention", "attention", "logic", {**MODULES, **WIDTH}, {**MODULES, **WIDTH}),
+    Part("division", "division", "logic", {"dividers": 16}, {"dividers": 16}),
+    Part("hash_memory", "selection", "sram", {**SELECTORS, **WIDTH}, {**KEYS, **WIDTH}),
+    Part("norm_memory", "selection", "sram", SELECTORS, KEYS),
+    Part("matrices", "attention", "sram", {**MODULES, **WIDTH}, {**KEYS, **WIDTH, "buffers": 1}),
 )
 
 
@@ -53,7 +75,7 @@ class Elsa(HeadDesign):
         SRAM: Resource(("size.keys",), times=("buffers", "size.head_dim"), factor=4 * 9 / 8),  # Q, K, V, output; 9 bits
     }
     energy_units: ClassVar[dict[str, tuple[str, ...]]] = {
-        unit: tuple(f"{group}.{part}" for part, event, group in PARTS if event == unit) for unit in modules
+        unit: tuple(f"{part.group}.{part.name}" for part in PARTS if part.event == unit) for unit in modules
     }
 
     def __init__(self, settings: ElsaSettings, seed: int = 0) -> None:
@@ -113,16 +135,17 @@ class Elsa(HeadDesign):
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of each part for the cycles in which it works: 1 mW is 1 pJ in a cycle of 1 GHz."""
         found = {}
-        for part, event, group in PARTS:
-            value = self.technology.constant(f"{TABLE}.{part}", f"energy.{part}", "pJ")
-            pj = value.value * cost.events.get(event, 0.0)
-            found[f"{group}.{part}"] = Energy.plain(pj, group, value.source, value.kind)
+        for part in PARTS:
+            value = self.technology.constant(f"{TABLE}.{part.name}", f"energy.{part.name}", "pJ")
+            pj = value.value * proportion(self.settings, part.works) * cost.events.get(part.event, 0.0)
+            found[f"{part.group}.{part.name}"] = Energy.plain(pj, part.group, value.source, value.kind)
         return found
 
     def areas(self) -> tuple[Area, ...]:
         """Return the area of each part."""
         areas = []
-        for part, _, _ in PARTS:
-            value = self.technology.constant(f"{TABLE}.{part}_area", f"area.{part}", "um2")
-            areas.append(Area(part, value.value * 1e-6, value.source, value.kind))
+        for part in PARTS:
+            value = self.technology.constant(f"{TABLE}.{part.name}_area", f"area.{part.name}", "um2")
+            mm2 = value.value * 1e-6 * proportion(self.settings, part.holds)
+            areas.append(Area(part.name, mm2, value.source, value.kind))
         return tuple(areas)

@@ -14,12 +14,14 @@ from simulator.designs.mnnfast.decide import MnnFastRule
 from simulator.designs.mnnfast.settings import MnnFastSettings
 from simulator.engine.heads import HeadWork
 from simulator.engine.interface import Cost, Energy, row_bytes
-from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
+from simulator.engine.resources import MULTIPLIERS, SRAM, Resource, proportion
 from simulator.units import MultiplierArray
 from simulator.workload.decisions import Counts, Decision
 from simulator.workload.ir import AttentionOp
 
 __all__ = ["MnnFast"]
+
+BUILT, BUILT_GHZ = {"size.multipliers": 64}, 1.0  # what the power is published for
 
 
 class MnnFast(HeadDesign):
@@ -83,7 +85,7 @@ class MnnFast(HeadDesign):
         return np.array([self.array.cycles(int(count), head_dim) for count in counts], np.int64)[which]
 
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
-        """Return the published power over the time; mW times ns is pJ."""
+        """Return the published power by cycle, in proportion to the multipliers; mW times ns is pJ."""
         power = self.technology.constant(self.settings.power, "power", "mW")
-        pj = power.value * cost.cycles / self.clock_ghz
+        pj = power.value * proportion(self.settings, BUILT) * cost.cycles / BUILT_GHZ
         return {"logic.chip": Energy.plain(pj, "logic", power.source, power.kind)}

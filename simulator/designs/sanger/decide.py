@@ -11,6 +11,7 @@ fits. Rows are counted block by block of `block` queries. That two share a row a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ class SangerRule(Rule):
     block: int
     chunk: int
     width: int
+    single_queries: ClassVar[bool] = False  # rows are counted for a block, and the scale is that of all its queries
 
     @property
     def name(self) -> str:

@@ -19,12 +19,14 @@ from simulator.designs.sanger.decide import SangerRule
 from simulator.designs.sanger.settings import SangerSettings
 from simulator.engine.heads import HeadWork
 from simulator.engine.interface import Cost, Energy, row_bytes
-from simulator.engine.resources import MULTIPLIERS, Resource
+from simulator.engine.resources import MULTIPLIERS, Resource, proportion
 from simulator.tech import Area
 from simulator.workload.decisions import Decision
 from simulator.workload.ir import AttentionOp
 
 __all__ = ["Sanger"]
+
+BUILT, BUILT_GHZ = {"array.rows": 64, "array.columns": 16}, 0.5  # the chip that power and area are published for
 
 
 class Sanger(HeadDesign):
@@ -84,21 +86,27 @@ class Sanger(HeadDesign):
         return OpWork(heads, {}, operations)
 
     def cycles(self, op: AttentionOp, array_rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Return the cycles of both stages for each block of queries of a head, [2, blocks]."""
+        """Return the cycles of both stages for each block of queries of a head, [2, blocks].
+
+        A block's rows take the whole array at least once. The prediction of a block that is not full is as fast as the
+        elements allow.
+        """
         array = self.settings.array
         firsts = np.arange(0, op.queries, array.rows)
         queries = np.minimum(op.queries - firsts, array.rows)
         predicted = -(-queries * op.keys * op.head_dim // (array.rows * array.columns))
-        attended = -(-2 * op.head_dim * array_rows[firsts].astype(np.int64) // array.rows)
+        rows = array_rows[firsts].astype(np.int64)
+        attended = -(-2 * op.head_dim * np.where(rows > 0, np.maximum(rows, array.rows), 0) // array.rows)
         return np.stack([predicted, attended])
 
     def on_chip_energy(self, cost: Cost) -> dict[str, Energy]:
-        """Return the published power over the time; mW times ns is pJ."""
+        """Return the published power by cycle, in proportion to the elements; mW times ns is pJ."""
         power = self.technology.constant(self.settings.power, "power", "mW")
-        pj = power.value * cost.cycles / self.clock_ghz
+        pj = power.value * proportion(self.settings, BUILT) * cost.cycles / BUILT_GHZ
         return {"logic.chip": Energy.plain(pj, "logic", power.source, power.kind)}
 
     def areas(self) -> tuple[Area, ...]:
-        """Return the area of the whole chip."""
+        """Return the area of the whole chip, in proportion to the elements."""
         area = self.technology.constant(self.settings.area, "area", "um2")
-        return (Area("chip", area.value * 1e-6, area.source, area.kind),)
+        mm2 = area.value * 1e-6 * proportion(self.settings, BUILT)
+        return (Area("chip", mm2, area.source, area.kind),)
