@@ -14,11 +14,13 @@ from simulator.explore.records import Record, ScopeMetrics
 from simulator.files import replacing
 
 __all__ = [
+    "ERROR",
     "OBJECTIVES",
     "SIZES",
     "by_work",
     "columns_of",
     "csv_text",
+    "goals",
     "objectives",
     "require_arrow",
     "rows_of",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 OBJECTIVES = ("time", "energy", "area")  # in s, pJ and mm2: less is better
+ERROR = "output error"  # relative to dense attention, which has none
 SIZES = ("seq_len", "batch", "generate")  # what a schedule prunes counts as done, what is never asked for does not
 
 
@@ -35,9 +38,17 @@ def objectives(record: Record, scope: str, names: Sequence[str] = OBJECTIVES) ->
     found = None if record.metrics is None else record.metrics.scopes.get(scope)
     if found is None or record.metrics is None:
         return None
-    known = {"time": found.time_s, "energy": found.energy_pj, "area": record.metrics.area_mm2}
+    error = 0.0 if record.metrics.error_kind == "dense" else record.metrics.output_error
+    known = {"time": found.time_s, "energy": found.energy_pj, "area": record.metrics.area_mm2, ERROR: error}
     values = [known[name] for name in names]
     return tuple(value for value in values if value is not None) if None not in values else None
+
+
+def goals(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return what a best point is best in: with the output error where all points have one and not all the same."""
+    made = [record.metrics for record in records if record.metrics is not None]
+    errors = {0.0 if m.error_kind == "dense" else m.output_error for m in made}
+    return OBJECTIVES if None in errors or len(errors) < 2 else (*OBJECTIVES, ERROR)
 
 
 def varied(records: Sequence[Record]) -> list[str]:

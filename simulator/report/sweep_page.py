@@ -8,7 +8,7 @@ from html import escape
 
 from simulator.explore.pareto import front
 from simulator.explore.records import Record
-from simulator.explore.table import OBJECTIVES, SIZES, by_work, objectives, varied
+from simulator.explore.table import ERROR, OBJECTIVES, SIZES, by_work, goals, objectives, varied
 from simulator.report.charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, short
 from simulator.report.data_table import DataTable
 from simulator.report.page import html_document, table_html
@@ -17,7 +17,7 @@ from simulator.report.text import area, energy, percent, seconds
 
 __all__ = ["best", "best_table", "failures_table", "sweep_page"]
 
-_SHOWN: dict[str, Callable[[float], str]] = {"time": seconds, "energy": energy, "area": area}
+_SHOWN: dict[str, Callable[[float], str]] = {"time": seconds, "energy": energy, "area": area, ERROR: percent}
 MOST_ROWS, MOST_DOTS = 1000, 5000
 HEIGHT = 380.0
 Known = tuple[Record, tuple[float, ...]]
@@ -35,23 +35,23 @@ def _known(records: Sequence[Record], scope: str, names: Sequence[str]) -> list[
     return [(record, values) for record, values in found if values is not None]
 
 
-def best_table(records: Sequence[Record], scope: str, names: Sequence[str] = OBJECTIVES) -> DataTable:
-    """Return the front of points of equal work (`by_work`) as a table."""
-    keys = [key for key in varied(records) if key not in SIZES]
+def best_table(records: Sequence[Record], scope: str) -> DataTable:
+    """Return the front of points of equal work (`by_work`) as a table; `goals` says in what."""
+    keys, names = [key for key in varied(records) if key not in SIZES], goals(records)
     chosen = best(records, scope, names)
     rows = tuple(
         (
             record.arch,
             *(_value(record, key) for key in keys),
-            *(_SHOWN[name](value) for name, value in zip(names, values)),
+            *(_SHOWN[name](value) for name, value in zip(OBJECTIVES, values)),
             percent(record.metrics.output_error if record.metrics else None),
         )
         for record, values in chosen[:MOST_ROWS]
     )
-    columns = ("design", *keys, *names, "output error")
+    columns = ("design", *keys, *OBJECTIVES, ERROR)
     note = f"points of the scope {scope} that no other beats in {', '.join(names)}"
-    left = "l" * (len(columns) - len(names) - 1)
-    return DataTable("Best points", columns, rows, note, left + "r" * (len(names) + 1))
+    right = "r" * (len(OBJECTIVES) + 1)
+    return DataTable("Best points", columns, rows, note, "l" * (len(columns) - len(right)) + right)
 
 
 def _value(record: Record, key: str) -> str:
@@ -82,7 +82,8 @@ def sweep_page(records: Sequence[Record], scope: str = "attention", command: str
     body = [f"<h1>{escape(title)}</h1>", f'<p class="muted">Scope: {escape(scope)}. {escape(command)}</p>']
     for work, own in by_work(records).items():
         body.append(f"<h2>{escape(work)}</h2>")
-        for names in (("time", "energy"), ("area", "time")):
+        pictures = [("time", "energy"), ("area", "time"), *([(ERROR, "energy")] if ERROR in goals(own) else [])]
+        for names in pictures:
             if picture := pareto_chart(own, scope, names, archs):
                 body.append(f"<figure>{picture}<figcaption>{escape(_caption(names))}</figcaption></figure>")
         body.append(table_html(best_table(own, scope)))
@@ -101,7 +102,7 @@ def _caption(names: Sequence[str]) -> str:
 
 def pareto_chart(records: Sequence[Record], scope: str, names: Sequence[str], archs: Sequence[str]) -> str:
     """Return the points by two measures, logarithmic, with the front; empty where fewer than two are known."""
-    known = _known(records, scope, names)
+    known = [(record, values) for record, values in _known(records, scope, names) if min(values) > 0]  # logarithms
     if len(known) < 2:
         return ""
     bottom = HEIGHT - BOTTOM

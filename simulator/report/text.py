@@ -78,5 +78,7 @@ def percent(value: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Return a factor such as "2.35x"."""
-    return NOT_MEASURED if value is None else f"{value:.2f}x"
+    """Return a factor such as "2.35x", a small one with two digits: "0.0028x"."""
+    if value is None:
+        return NOT_MEASURED
+    return f"{value:.2g}x" if 0 < value < 0.1 else f"{value:.2f}x"

@@ -29,7 +29,7 @@ from simulator.explore import Plan, Record, Store, Where, front, parse_axis, swe
 from simulator.explore.runner import WorkersLostError, run_tasks
 from simulator.explore.table import by_work, csv_text, objectives, rows_of, write_parquet
 from simulator.explore.work import Task
-from simulator.report.sweep_page import best, sweep_page
+from simulator.report.sweep_page import best, best_table, sweep_page
 from simulator.workload import ModelInfo, ReadRequest, Sequence, Workload
 from simulator.workload.reader import read_workload
 from simulator.workload.tensors import LayerTensors, TensorWriter
@@ -392,6 +392,31 @@ class TestTables:
             chosen = best(own, "attention")
             known = [values for record in own if (values := objectives(record, "attention")) is not None]
             assert [values for _, values in chosen] == sorted(known[index] for index in front(known))
+
+    def test_a_point_is_best_by_its_output_error_too(self, records: tuple[Record, ...]) -> None:
+        one = next(record for record in records if record.metrics is not None)
+        assert one.metrics is not None
+        errors = [0.5, 0.1, 0.1, None]
+        made = [
+            dataclasses.replace(
+                one,
+                arch=f"d{index}",
+                metrics=dataclasses.replace(
+                    one.metrics,
+                    area_mm2=1.0 + 0.1 * index,
+                    output_error=error,
+                    error_kind="dense" if error is None else "measured",
+                ),
+            )
+            for index, error in enumerate(errors)
+        ]
+        table = best_table(made, "attention")
+        assert [row[0] for row in table.rows] == ["d0", "d1", "d3"]  # of two that err alike the smaller one
+        assert table.note.endswith("time, energy, area, output error")
+        assert sweep_page(made).count("<svg") == 3  # with the errors against energy
+        unknown = dataclasses.replace(one.metrics, output_error=None, error_kind="not captured")
+        made.append(dataclasses.replace(one, metrics=unknown))
+        assert not best_table(made, "attention").note.endswith("error")
 
     def test_nothing_known_is_an_empty_page(self, records: tuple[Record, ...]) -> None:
         assert "<svg" not in sweep_page([record for record in records if record.metrics is None])

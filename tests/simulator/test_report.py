@@ -54,6 +54,7 @@ from simulator.result import EnergyItem, InputField, Result, StreamResult, Timel
         (percent(0.0001), "<0.1 %"),
         (percent(0.0), "0 %"),
         (ratio(2.345), "2.35x"),
+        (ratio(0.00284), "0.0028x"),
     ],
 )
 def test_numbers_as_text(shown: str, expected: str) -> None:
