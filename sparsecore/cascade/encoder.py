@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from simulator.workload.ir import ModelInfo
-from sparsecore.cascade.handle import Handle
+from sparsecore.cascade.handle import Handle, switch_attention
 from sparsecore.cascade.projections import NarrowProjections
 from sparsecore.cascade.rules import Rules
 from sparsecore.cascade.schedule import Schedule
@@ -51,7 +50,7 @@ class EncoderHandle(Handle):
         self._positions = _positions(self.body)
         self._narrow = NarrowProjections(layers, block, self.info.head_dim) if self.rules.narrows else None
         _register()
-        self._configs = _switch(self.body, config)
+        self._configs = switch_attention(self.body, config, _IMPLEMENTATION)
         self._hooks = [
             self.body.register_forward_pre_hook(self._begin, with_kwargs=True),
             layers[0].register_forward_pre_hook(self._enter, with_kwargs=True),
@@ -68,9 +67,6 @@ class EncoderHandle(Handle):
     def remove(self) -> None:
         """Give the model its own forward back; the handle keeps `last_run`. A second call does nothing."""
         super().remove()
-        for module, config in self._configs:
-            module.config = config
-        self._configs = []
         if self._narrow is not None:
             self._narrow.remove()
 
@@ -159,21 +155,6 @@ def _positions(body: nn.Module) -> int:
     if not isinstance(table, nn.Embedding):
         return 0
     return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-
-
-def _switch(body: nn.Module, config: Any) -> list[tuple[nn.Module, Any]]:
-    """Let `body` and its parts ask for our attention; returns what their configs were.
-
-    They get a config of their own, since another model may hold the same object.
-    """
-    own = copy.copy(config)
-    own._attn_implementation = _IMPLEMENTATION
-    parts: list[tuple[Any, Any]] = [
-        (module, config) for module in body.modules() if getattr(module, "config", None) is config
-    ]
-    for module, _ in parts:
-        module.config = own
-    return parts
 
 
 def _register() -> None:

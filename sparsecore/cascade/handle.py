@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Recorded: TypeAlias = CascadeState | CascadeCache
     Run: TypeAlias = CascadeRun | GenerationRun
 
-__all__ = ["Handle", "handle_of"]
+__all__ = ["Handle", "handle_of", "switch_attention"]
 
 
 def handle_of(model: nn.Module) -> Handle | None:
@@ -32,6 +33,21 @@ def handle_of(model: nn.Module) -> Handle | None:
             if isinstance(owner, Handle):
                 return owner
     return None
+
+
+def switch_attention(model: nn.Module, config: Any, name: str) -> list[tuple[nn.Module, Any]]:
+    """Let the parts of `model` that hold `config` ask for the attention `name`; returns them with what they held.
+
+    They get a config of their own, since another model may hold the same object.
+    """
+    own = copy.copy(config)
+    own._attn_implementation = name
+    parts: list[tuple[Any, Any]] = [
+        (module, config) for module in model.modules() if getattr(module, "config", None) is config
+    ]
+    for module, _ in parts:
+        module.config = own
+    return parts
 
 
 class Handle:
@@ -53,6 +69,7 @@ class Handle:
         self.info = model_info(model, self.body.config.model_type)  # type: ignore[union-attr, arg-type]
         self._last: Recorded | None = None
         self._hooks: list[Any] = []
+        self._configs: list[tuple[Any, Any]] = []
 
     @property
     def last_run(self) -> Any:
@@ -85,7 +102,9 @@ class Handle:
         """Give the model its own forward back; the handle keeps `last_run`. A second call does nothing."""
         for hook in self._hooks:
             hook.remove()
-        self._hooks = []
+        for module, config in self._configs:
+            module.config = config
+        self._hooks, self._configs = [], []
 
     def __enter__(self) -> Handle:
         return self

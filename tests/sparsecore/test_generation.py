@@ -124,3 +124,23 @@ def test_a_compiled_step_is_one_graph_and_reads_the_same(family: str) -> None:
         assert torch.equal(run(torch.compile(model, fullgraph=True, backend="aot_eager"), frozen=True), want)
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         assert graphs <= 2  # the first step has tensors of other strides
+
+
+def test_the_report_says_what_the_steps_read() -> None:
+    model = decoder("llama")
+    ids, mask = prompts()
+    schedule = cascade.Schedule(head_keep=(4, 2, 2, 1), value_keep=0.5, msb_bits=8, lsb_threshold=1.0, value_bits=8)
+    with cascade.apply(model, schedule) as handle:
+        with torch.no_grad():
+            model(ids, attention_mask=mask)
+        assert handle.report().startswith("0 steps of 3 sequences")
+        generate(model, ids, mask, 5)
+    run = handle.last_run
+    assert run.head_keep == 9 / 16
+    assert 9 / 16 <= run.kv_head_keep <= 7 / 8  # one head of a group is enough to read its keys
+    rows = run.counts[..., None] * run.heads
+    assert run.value_keep == pytest.approx(float((rows // 2).sum() / rows.sum()))
+    told = handle.report()
+    assert told.startswith("4 steps of 3 sequences")
+    assert "56.2%" in told
+    assert "100.0% of the queries" in told

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
 import torch
 from tiny_decoders import cache_argument, decoder, prompts
-from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralModel, StaticCache
+from transformers import (
+    DynamicCache,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralModel,
+    StaticCache,
+)
 
 from sparsecore import cascade
 from sparsecore.errors import InvalidValueError, ShapeError, UnsupportedError
@@ -43,6 +52,50 @@ def test_caches_of_others_are_refused() -> None:
 
 
 @torch.inference_mode()
+def test_a_cache_is_of_no_use_to_a_model_without_the_cascade() -> None:
+    model, other = decoder("gpt2"), decoder("gpt2")
+    name, (ids, _) = cache_argument(model), prompts(padded=False)
+    for mode in ("select", "evict"):
+        with cascade.apply(model, PRUNED, mode=mode) as handle:
+            cache = handle.cache()
+            model(ids, **{name: cache})
+            with pytest.raises(UnsupportedError, match="no cascade handle"):
+                other(ids[:, :1], **{name: cache})
+            model(ids[:, :1], **{name: cache})  # nothing happened to it
+        with pytest.raises(UnsupportedError, match="no cascade handle"):
+            model(ids[:, :1], **{name: cache})
+
+
+@torch.inference_mode()
+def test_models_that_share_a_config_do_not_meet() -> None:
+    ids, mask = prompts()
+    for kind, config in ((GPT2LMHeadModel, decoder("gpt2").config), (LlamaForCausalLM, decoder("llama").config)):
+        model, other = kind(config).eval(), kind(config).eval()
+        want = other.generate(ids, attention_mask=mask, max_new_tokens=4)
+        with cascade.apply(model, PRUNED):
+            assert torch.equal(other.generate(ids, attention_mask=mask, max_new_tokens=4), want)
+            with cascade.apply(other, cascade.Schedule()):
+                assert torch.equal(other.generate(ids, attention_mask=mask, max_new_tokens=4), want)
+        assert model.config is other.config is config
+        assert config._attn_implementation == "sdpa"
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("shrink", [False, True])
+def test_copies_and_pickles_generate_the_same(shrink: bool) -> None:
+    model, (ids, mask) = decoder("llama"), prompts()
+    with cascade.apply(model, PRUNED, shrink_prefill=shrink):
+        want = model.generate(ids, attention_mask=mask, max_new_tokens=4)
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(twin.generate(ids, attention_mask=mask, max_new_tokens=4), want)
+            handle = cascade.handle_of(twin)
+            assert handle is not None
+            assert handle.model is twin
+            handle.remove()
+            assert twin.config._attn_implementation == "sdpa"
+
+
+@torch.inference_mode()
 def test_calls_that_cannot_be_served_are_refused() -> None:
     model = decoder("gpt2")
     ids, mask = prompts()
@@ -74,11 +127,14 @@ def test_calls_that_cannot_be_served_are_refused() -> None:
         ({"interval": 0}, "interval is 0"),
         ({"value_mass": 2.0}, "value_mass is 2.0"),
         ({"heads": "shared"}, "heads is 'shared' for a decoder"),
+        ({"schedule": cascade.Schedule(msb_bits=5)}, "key_bits is 5"),
+        ({"schedule": cascade.Schedule(msb_bits=8, lsb_bits=2)}, "lsb_bits is 2 for a decoder"),
+        ({"schedule": cascade.Schedule(value_bits=12)}, "value_bits is 12"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], match: str) -> None:
     with pytest.raises(InvalidValueError, match=match):
-        cascade.apply(decoder("llama"), PRUNED, **options)
+        cascade.apply(decoder("llama"), **{"schedule": PRUNED, **options})
 
 
 def test_models_and_schedules_that_do_not_fit() -> None:

@@ -51,6 +51,7 @@ class CascadeCache(Cache):
         self.evicted = False
         self._since_eviction = self.settings.interval
         self._pass = steps.prefill
+        self._begun = False
         self.frozen = 0
         self._position = torch.zeros((), dtype=torch.int64)
         self.shrunk: Shrunk | None = None
@@ -73,6 +74,7 @@ class CascadeCache(Cache):
         InvalidValueError: another number of sequences than before, or more positions than the model has.
         ShapeError: a mask of another shape. UnsupportedError: padding behind the first pass.
         """
+        self._begun = True
         if self.frozen:
             self._begin_frozen(batch, fresh)
             return
@@ -100,6 +102,7 @@ class CascadeCache(Cache):
 
     def _end(self) -> None:
         """Count the positions of a pass: until its last layer, the model asks for the length before it."""
+        self._begun = False
         if self.frozen:
             self._position = self._position + 1
             return
@@ -182,7 +185,18 @@ class CascadeCache(Cache):
         return sum(layer.store.bytes() for layer in self.layers if layer.store is not None)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Pass on what transformers hands over: the attention function stores it, after it has made room."""
+        """Pass on what transformers hands over: the attention function stores it, after it has made room.
+
+        Raises
+        ------
+        UnsupportedError: a model without this cascade calls, whose attention would see nothing but the newest tokens.
+        """
+        if not self._begun:
+            raise UnsupportedError(
+                "the model that got this cache has no cascade handle",
+                where="cache",
+                expected="the model whose handle made it, before remove()",
+            )
         return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> Any:

@@ -15,11 +15,11 @@ from transformers.masking_utils import AttentionMaskInterface
 from sparsecore.cascade.generation.cache import CascadeCache
 from sparsecore.cascade.generation.settings import Settings
 from sparsecore.cascade.generation.shrink import shrink_hooks
-from sparsecore.cascade.handle import Handle
+from sparsecore.cascade.handle import Handle, switch_attention
 from sparsecore.cascade.schedule import Schedule
 from sparsecore.errors import InvalidValueError, UnsupportedError
 
-__all__ = ["ATTENTION", "GenerationHandle"]
+__all__ = ["ATTENTION", "GenerationHandle", "cache_argument"]
 
 ATTENTION = "sparsecore_cascade_cache"
 """The name under which the attention function is registered with transformers."""
@@ -45,7 +45,7 @@ def _attention(
     if cascade_cache is None:
         raise UnsupportedError(
             "a layer with cascade attention was called without the model around it",
-            hint="call the model that the handle was applied to; models that share its config need one of their own",
+            hint="call the model that the handle was applied to",
         )
     index: Any = module.layer_idx
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -58,6 +58,12 @@ def _mask(*args: Any, **kwargs: Any) -> None:
 
 AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, _mask)
+
+
+def cache_argument(body: nn.Module) -> str:
+    """Return what this release of transformers calls the cache that a decoder's forward takes."""
+    names = inspect.signature(body.forward).parameters
+    return next(name for name in _CACHES if name in names)
 
 
 class GenerationHandle(Handle):
@@ -77,20 +83,31 @@ class GenerationHandle(Handle):
         self.settings = Settings(schedule, self.info, **options)
         self._check_model()
         self._names = tuple(inspect.signature(self.body.forward).parameters)
-        self._argument = next(name for name in _CACHES if name in self._names)
+        self._argument = cache_argument(self.body)
         config: Any = self.body.config
         learned = config.model_type == "gpt2"  # a table; rotary positions have no last one
         self._positions: int | None = config.max_position_embeddings if learned else None
         self._use_cache: bool = config.use_cache
-        self._before: str = config._attn_implementation
         self._hooks = [self.body.register_forward_pre_hook(self._begin, with_kwargs=True)]
         if self.settings.shrink_prefill:
             self._hooks += shrink_hooks(model, _KEYWORD)
-        self._set_attention(ATTENTION)
+        self._configs = switch_attention(model, config, ATTENTION)
 
     def cache(self) -> CascadeCache:
         """Return an empty cache to pass to the model's forward or to `generate`; without one they make their own."""
         return CascadeCache(self.settings, self._positions)
+
+    def report(self) -> str:
+        """Say what the decoding steps of the last generation read, and how large its cache is."""
+        run = self.last_run
+        return (
+            f"{run.steps} steps of {len(run.prompts)} sequences; means over steps, layers and sequences:\n"
+            f"  tokens read   {run.token_keep:6.1%} of those seen\n"
+            f"  heads         {run.head_keep:6.1%}, of keys and values {run.kv_head_keep:.1%}\n"
+            f"  values        {run.value_keep:6.1%} of the tokens read\n"
+            f"  low bits      {float(run.low_share.mean()):6.1%} of the queries\n"
+            f"  cache         {run.cache_bytes / 1e6:.1f} MB"
+        )
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -101,16 +118,6 @@ class GenerationHandle(Handle):
             yield
         finally:
             self.settings = before
-
-    def remove(self) -> None:
-        """Give the model its own attention back; the handle keeps `last_run`. A second call does nothing."""
-        if self._hooks:
-            self._set_attention(self._before)
-        super().remove()
-
-    def _set_attention(self, name: str) -> None:
-        model: Any = self.model
-        model.set_attn_implementation(name)
 
     def _check_model(self) -> None:
         config: Any = self.body.config

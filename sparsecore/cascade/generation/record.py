@@ -73,6 +73,22 @@ class GenerationRun:
         return self.heads.view(*self.heads.shape[:3], self.model.kv_heads, -1).any(-1).sum(-1)
 
     @property
+    def head_keep(self) -> float:
+        """Mean share of the query heads that were computed; 1 where there were no steps."""
+        return float(self.head_counts.double().mean()) / self.model.heads if self.steps else 1.0
+
+    @property
+    def kv_head_keep(self) -> float:
+        """Mean share of the key heads that were read; 1 where there were no steps."""
+        return float(self.kv_head_counts.double().mean()) / self.model.kv_heads if self.steps else 1.0
+
+    @property
+    def value_keep(self) -> float:
+        """V rows multiplied over tokens read, of all heads that were computed; 1 where there were none."""
+        rows = int((self.counts[..., None] * self.heads).sum())
+        return int(self.values.sum(dtype=torch.int64)) / rows if rows else 1.0
+
+    @property
     def low_share(self) -> Tensor:
         """Share of each layer's queries (one a head that is left) that read the low bits, float64 [layers]."""
         return self.low.sum((0, 2, 3)).double() / self.heads.sum((0, 2, 3)).clamp(min=1)

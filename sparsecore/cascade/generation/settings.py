@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sparsecore.backends.reference.bitplane import LOW_BITS
 from sparsecore.cascade.importance import Importance
+from sparsecore.cascade.kv_store import KVFormat
 from sparsecore.cascade.plan import Plan
 from sparsecore.cascade.schedule import Schedule
 from sparsecore.cascade.selectors import Selector
@@ -68,6 +70,10 @@ class Settings:
                 where="apply",
                 hint='selector="accumulated"',
             )
+        high, low = self.schedule.msb_bits, self.schedule.lsb_bits
+        KVFormat(high, self.schedule.value_bits)  # names widths that a cache does not offer
+        if high is not None and low != LOW_BITS:
+            raise InvalidValueError(f"lsb_bits is {low} for a decoder", where="apply", expected=f"{LOW_BITS}")
         if self.shrink_prefill:  # nothing is known before the first layer of the prompt's pass
             self.schedule.check(self.info.layers, self.info.heads)
         plan = self.schedule.plan(self.info.layers, self.info.heads)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -94,13 +95,6 @@ def shrink_hooks(model: nn.Module, keyword: str) -> list[Any]:
     shrinker = _Shrinker(keyword, len(layers))
     hooks: list[Any] = []
     for index, layer in enumerate(layers):
-        hooks.append(layer.register_forward_pre_hook(_bound(shrinker.enter, index), with_kwargs=True))
-        hooks.append(layer.register_forward_hook(_bound(shrinker.leave, index), with_kwargs=True))
+        hooks.append(layer.register_forward_pre_hook(partial(shrinker.enter, index), with_kwargs=True))
+        hooks.append(layer.register_forward_hook(partial(shrinker.leave, index), with_kwargs=True))
     return hooks
-
-
-def _bound(method: Any, index: int) -> Any:
-    def hook(layer: nn.Module, *arguments: Any) -> Any:
-        return method(index, layer, *arguments)
-
-    return cast(Any, hook)
