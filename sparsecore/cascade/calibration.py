@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from sparsecore.cascade.entry import apply
 from sparsecore.cascade.schedule import Schedule
-from sparsecore.errors import InvalidValueError, UnknownNameError, nearest
+from sparsecore.errors import InvalidValueError, UnknownNameError, UnsupportedError, nearest
+from sparsecore.models.decoders import DECODERS
 
 __all__ = ["KNOBS", "Calibration", "Trial", "calibrate", "stages", "static_heads"]
 
@@ -90,7 +91,9 @@ def calibrate(
     turn: names in KNOBS. start: what the other fields are.
     agreement: of (unmodified output, output, inputs), 1 where they are the same; by default the mean cosine of the
         states averaged over the tokens that went through all layers, or for logits the share of equal largest ones.
-    run: how the model is called; by default model(**inputs). settings: selector, scores and others, as for `apply`.
+    run: how the model is called; by default model(**inputs). A decoder, which prunes while it generates, reads its last
+        tokens one by one: at most 32, and half of the shortest text.
+    settings: selector, scores and others, as for `apply`.
 
     Raises
     ------
@@ -150,12 +153,13 @@ def agreement_of(dense: Any, pruned: Any, inputs: Inputs) -> float:
     mask = inputs.get("attention_mask")
     states = getattr(dense, "last_hidden_state", None)
     if states is not None:
-        mask = torch.ones(states.shape[:2], device=states.device) if mask is None else mask
+        mask = torch.ones(states.shape[:2], device=states.device) if mask is None else mask[:, -states.shape[1] :]
         ours, theirs = (_pooled(out.last_hidden_state, getattr(out, "keep_mask", mask)) for out in (dense, pruned))
         return float(F.cosine_similarity(ours, theirs).mean())
     same = (dense.logits.argmax(-1) == pruned.logits.argmax(-1)).double()
     if mask is None or same.dim() != 2:
         return float(same.mean())
+    mask = mask[:, -same.shape[1] :]
     return float((same * mask).sum() / mask.sum())
 
 
@@ -207,7 +211,13 @@ def static_heads(
     """Return the heads of each layer that survive most often on `inputs` under `schedule`, ascending.
 
     A fixed list lets projections shrink, which a choice that differs between sequences does not.
+
+    Raises
+    ------
+    UnsupportedError: a decoder. InvalidValueError: no inputs.
     """
+    if _decodes(model):
+        raise UnsupportedError("a decoder takes no fixed list of heads", where="static_heads", expected="an encoder")
     survived, counts = None, None
     for one in inputs:
         with apply(model, schedule, **settings) as handle, torch.inference_mode():
@@ -223,7 +233,15 @@ def static_heads(
 
 
 def _call(model: nn.Module, inputs: Inputs) -> Any:
-    return model(**inputs)
+    if not _decodes(model):
+        return model(**inputs)
+    from sparsecore.cascade.generation.reading import read_by_token  # its cache derives from transformers' own
+
+    return read_by_token(model, inputs)
+
+
+def _decodes(model: nn.Module) -> bool:
+    return getattr(getattr(model, "config", None), "model_type", None) in DECODERS
 
 
 def _told(schedule: Schedule) -> str:

@@ -5,12 +5,14 @@ from itertools import pairwise
 import pytest
 import torch
 from tiny_bert import batch_of, tiny_bert
+from tiny_decoders import decoder, prompts
 from torch.nn import functional as F
 
 import sparsecore as sc
 from sparsecore.cascade import Schedule
 from sparsecore.cascade.calibration import KNOBS, agreement_of
-from sparsecore.errors import InvalidValueError, UnknownNameError
+from sparsecore.cascade.generation.reading import read_by_token
+from sparsecore.errors import InvalidValueError, UnknownNameError, UnsupportedError
 
 
 def test_the_schedule_found_holds_the_bar_and_is_the_cheapest_tried_of_its_knob(seed: int) -> None:
@@ -107,3 +109,22 @@ def test_bad_requests_are_refused(seed: int) -> None:
         sc.cascade.stages(model, inputs, keep=0.2, count=1)
     with pytest.raises(InvalidValueError, match="no calibration inputs"):
         sc.cascade.static_heads(model, [], Schedule(head_keep=0.7))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_decoder_is_calibrated_on_steps_that_prune(seed: int, family: str) -> None:
+    torch.manual_seed(seed)
+    model, (ids, mask) = decoder(family), prompts()
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    found = sc.cascade.calibrate(model, [inputs], bar=1.0, turn=("tokens",), selector="random")
+    assert any(trial.agreement < 1 for trial in found.trials)
+    with torch.inference_mode():
+        dense = model(ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits
+        with sc.cascade.apply(model, Schedule()) as handle:
+            read = read_by_token(model, inputs).logits
+    assert read.shape[1] == handle.last_run.steps == 6  # half of the shortest text
+    torch.testing.assert_close(read, dense[:, -6:], rtol=1e-3, atol=1e-3)
+    with pytest.raises(InvalidValueError, match="fewer than two tokens"):
+        sc.cascade.calibrate(model, [{"input_ids": ids[:, :1]}])
+    with pytest.raises(UnsupportedError, match="fixed list"):
+        sc.cascade.static_heads(model, [inputs], Schedule(head_keep=0.8))
