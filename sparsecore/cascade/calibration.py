@@ -251,6 +251,13 @@ def _told(schedule: Schedule) -> str:
 
 
 def _check(inputs: Sequence[Inputs], bar: float, turn: Sequence[str]) -> None:
+    given: Any = inputs
+    if isinstance(given, Mapping) or not all(isinstance(one, Mapping) for one in given):
+        raise InvalidValueError(
+            f"the calibration inputs are a {type(given).__name__}",
+            where="calibrate",
+            expected="a list of batches, each a mapping of keyword arguments",
+        )
     if not inputs:
         raise InvalidValueError("there are no calibration inputs", where="calibrate")
     if isinstance(bar, bool) or not isinstance(bar, int | float) or not 0 < bar <= 1:

@@ -92,8 +92,11 @@ class Schedule:
         Raises
         ------
         InvalidValueError: a list of another length, more heads than there are, or a mean that the untouched layers
-            alone exceed (the smallest possible one is named).
+            alone exceed (the smallest possible one is named); no layers or no heads.
         """
+        for name, size in (("layers", layers), ("heads", heads)):
+            if size < 1:
+                raise InvalidValueError(f"a model of {size} {name}", where="Schedule", expected="at least 1")
         return self._plan(layers, self.head_counts(heads, layers))
 
     def _plan(self, layers: int, heads: tuple[int, ...]) -> Plan:
@@ -111,10 +114,12 @@ class Schedule:
 
         Raises
         ------
-        InvalidValueError: as `check`, or a list of counts whose first is less than a length.
+        InvalidValueError: as `check`, or a list of counts whose first is less than a length; a length that is no count.
         """
         given = lengths.flatten().tolist() if isinstance(lengths, Tensor) else lengths
-        each = [given] if isinstance(given, int) else list(given)
+        each = list(given) if isinstance(given, Sequence) else [given]
+        for length in each:
+            _check_number(length, "a length")
         self.check(layers, heads)
         plan = self.plan(layers, heads)
         for length in each:

@@ -55,6 +55,7 @@ class CascadeState:
     def reset(self) -> None:
         """Forget the pass; `begin` does it too."""
         self.layer = 0
+        self._over = False
         self.length = 0  # L
         self.widths: tuple[int, ...] = ()  # slots of every layer
         self.ragged = False  # whether some slots hold padding
@@ -88,7 +89,7 @@ class CascadeState:
     def begin(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """Start a pass on embeddings [B, L, C] and return them in slots [B, n, C].
 
-        mask: bool [B, L], true where a position holds a token, in any pattern; None: everywhere.
+        mask: bool [B, L], true (or not 0) where a position holds a token, in any pattern; None: everywhere.
 
         Raises
         ------
@@ -98,6 +99,7 @@ class CascadeState:
         batch, self.length = hidden.shape[:2]
         if mask is not None and mask.shape != (batch, self.length):
             raise ShapeError(f"the mask is {list(mask.shape)}", where="mask", expected=f"[{batch}, {self.length}]")
+        mask = None if mask is None else mask.bool()
         lengths, longest = self._measure(hidden, mask)
         plan = self.rules.plan
         plan.check_whole(longest)
@@ -124,7 +126,12 @@ class CascadeState:
 
         q, k, v: [B, H, n, D], or [B, h, n, D] with the kept heads only. scale: default D ** -0.5.
         Returns a tensor of the shape of q.
+
+        Raises
+        ------
+        InvalidValueError: not between `begin` and `advance`, or a second time in a layer.
         """
+        self._check_turn(len(self._log) == self.layer)
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         rows = torch.arange(len(q), device=q.device)[:, None]
         pruned = self.head_ids is not None and q.shape[1] == self.rules.heads
@@ -152,8 +159,14 @@ class CascadeState:
 
         Returns the slots of the next layer [B, n', C]; after the last one [B, L, C]: every position with its state when
         it was pruned, zeros where there was no token.
+
+        Raises
+        ------
+        InvalidValueError: the layer has not attended, or the pass is over.
         """
+        self._check_turn(len(self._log) == self.layer + 1 and not self._over)
         if self.layer + 1 == self.rules.layers:
+            self._over = True
             return self._restore(hidden)
         heads = self.rules.plan.heads
         if heads[self.layer + 1] < heads[self.layer]:
@@ -195,6 +208,14 @@ class CascadeState:
         lengths = tuple(self.totals[0].tolist())
         survived = survived[:, : self.length].contiguous()
         return CascadeRun(self.rules.schedule, info, lengths, survived, heads_survived, values, low, self.rules.narrows)
+
+    def _check_turn(self, right: bool) -> None:
+        if not (right and self.widths):
+            raise InvalidValueError(
+                f"a call out of turn, with {len(self._log)} of {self.rules.layers} layers done",
+                where="CascadeState",
+                expected="begin() once a pass, then attend() and advance() once a layer",
+            )
 
     def _measure(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, int]:
         """Return the lengths of the sequences and how many slots the longest needs; notes what padding there is."""

@@ -112,6 +112,27 @@ def test_what_is_refused() -> None:
         state.begin(torch.zeros(1, 3, WIDTH), torch.ones(1, 4, dtype=torch.bool))
 
 
+def test_calls_out_of_turn_are_named() -> None:
+    layers, x = model_of(2), torch.randn(1, 3, WIDTH, dtype=torch.float64)
+    state = CascadeState.of(Schedule(token_keep=0.5), LAYERS, HEADS)
+    attention = next(part for part in layers.modules() if isinstance(part, CascadeAttention))
+    with pytest.raises(InvalidValueError, match="out of turn, with 0 of"):
+        attention(x, state)
+    with pytest.raises(InvalidValueError, match="out of turn"):
+        state.advance(x)
+    state.begin(x)
+    with pytest.raises(InvalidValueError, match="out of turn"):
+        state.advance(x)
+    attention(x, state)
+    with pytest.raises(InvalidValueError, match="out of turn, with 1 of"):
+        attention(x, state)
+    out = run(layers, x, state, torch.ones(1, 3))  # a mask of numbers
+    for late in (lambda: attention(x, state), lambda: state.advance(x)):
+        with pytest.raises(InvalidValueError, match=f"out of turn, with {LAYERS} of {LAYERS}"):
+            late()
+    assert torch.equal(out, run(layers, x, state, torch.ones(1, 3, dtype=torch.bool)))
+
+
 def test_a_sequence_without_tokens_gives_zeros() -> None:
     layers = model_of(3)
     x = torch.randn(2, 5, WIDTH, dtype=torch.float64)

@@ -99,6 +99,8 @@ def test_bad_requests_are_refused(seed: int) -> None:
     model, inputs = tiny_bert(seed), [batch_of(seed, (6,))]
     with pytest.raises(InvalidValueError, match="no calibration inputs"):
         sc.cascade.calibrate(model, [])
+    with pytest.raises(InvalidValueError, match="a list of batches"):
+        sc.cascade.calibrate(model, inputs[0])  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match="bar"):
         sc.cascade.calibrate(model, inputs, bar=1.5)
     with pytest.raises(UnknownNameError, match=", ".join(KNOBS)):

@@ -140,6 +140,12 @@ def test_resolve_gives_the_counts_of_every_sequence(seed: int) -> None:
     assert plan.counts(torch.tensor(lengths)).tolist() == [list(layer) for layer in found.tokens]
     with pytest.raises(InvalidValueError, match=r"more than 0\.167, the smallest possible mean"):
         Schedule(token_keep=0.1).resolve(10, layers=6, heads=12)
+    for lengths in (-1, [3, -2], "a", [2.5], None):
+        with pytest.raises(InvalidValueError, match="a length is"):
+            schedule.resolve(lengths, layers=6, heads=12)  # type: ignore[arg-type]
+    for layers, heads, what in ((0, 12, "0 layers"), (6, 0, "0 heads")):
+        with pytest.raises(InvalidValueError, match=what):
+            schedule.resolve(10, layers=layers, heads=heads)
 
 
 def test_lists_of_counts() -> None:
