@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 from simulator.comparison import Factors as Comparison
 from simulator.comparison import factors as compare
+from simulator.designs.energy_table import Replaced, replaced_constants
 from simulator.designs.iso import Equalised, equalised
 from simulator.designs.offline import with_decisions
 from simulator.designs.registry import Parameter, Resolved, make, resolve
@@ -46,6 +47,7 @@ def run(
     extrapolate: bool = False,
     iso: str | None = None,
     iso_set: Mapping[str, Any] | None = None,
+    energy_table: Sequence[str | os.PathLike[str]] = (),
     trace: str | os.PathLike[str] | None = None,
     dram_trace: str | os.PathLike[str] | None = None,
     timeline: bool = False,
@@ -68,6 +70,8 @@ def run(
         both. extrapolate: allow a node outside those for which the constants are published.
     iso: a design whose multipliers, bandwidth and SRAM this one gets, as far as its settings allow; the notes say what
         was changed and what is not equal. iso_set: settings of that design that differ, as `set`.
+    energy_table: files with Accelergy's tables of energies and areas (ERT, ART), which stand for constants of the
+        design, and sections `map` that say for which; the notes list what was not mapped.
     trace: write the timeline of the units to this file, for Perfetto. dram_trace: write the requests to the memory, for
         `simulate dram`; compressed if the name ends in .gz. timeline: keep what the units did in the longest attention
         op in the result. All three are of the event engine alone.
@@ -79,6 +83,7 @@ def run(
     FileMissingError, CorruptFileError, FormatVersionError: the saved workload, or as `read_workload` for a model.
     UnsupportedError: an op does not fit the design, or `strict` and something is not modelled; a fidelity that the
         design does not have, or whose formula cannot express an op; `trace` or `dram_trace` without the event engine.
+        or no entry of `energy_table` stands for a constant of the design (its other errors: as `read_tables`).
     MissingTensorsError: the workload was captured for other designs, and its Q, K and V were not kept.
     InvalidValueError: a node outside the published ones without `extrapolate`, `host` is not understood, or a seed
         below 0.
@@ -97,9 +102,11 @@ def run(
     roofline = parse_host(host)
     equal = equalised(arch, iso, set, iso_set, memory) if iso is not None else Equalised({}, ())
     set = {**(set or {}), **equal.changes}  # noqa: A001
+    table = replaced_constants(arch, energy_table, set, memory) if energy_table else Replaced({}, {}, ())
+    set |= table.changes  # noqa: A001
     asked = operating_point(set, node, vdd, clock_ghz, extrapolate)
     design, resolved = make(arch, {**set, **asked}, memory, seed)
-    resolved = resolved.explained(dict.fromkeys(equal.changes, f"--iso {iso}"))
+    resolved = resolved.explained({**dict.fromkeys(equal.changes, f"--iso {iso}"), **table.sources})
     design.use(fidelity)
     workload = with_decisions(workload, design.rule)
     ledger = Ledger(workload, design, roofline)
@@ -113,7 +120,7 @@ def run(
     if rescaled(asked, resolve(arch, set), resolved):
         native = native_run(workload, ledger, arch, set, memory, seed)
     result = _result(ledger, native, resolved, seed)
-    result = replace(result, notes=(*equal.notes, *result.notes))
+    result = replace(result, notes=(*equal.notes, *table.notes, *result.notes))
     return replace(result, timeline=timeline_of(design, longest)) if timeline else result
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "Archs",
     "Batch",
     "Config",
+    "EnergyTable",
     "Fidelity",
     "Generate",
     "Heads",
@@ -138,6 +139,13 @@ Heads = Annotated[int | None, typer.Option(help="Number of attention heads, for 
 SetDesign = Annotated[
     list[str],
     typer.Option("--set", help="Change a parameter: dram.channels=8, or of one design: spatten:dram.channels=8."),
+]
+EnergyTable = Annotated[
+    list[str],
+    typer.Option(
+        metavar="FILE",
+        help="Energies and areas from Accelergy's tables (ERT, ART) instead of the design's; repeat it for more files.",
+    ),
 ]
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Allow running code from a pickled model file.")]
 RequireMeasured = Annotated[

@@ -40,6 +40,7 @@ def run(
         bool, typer.Option("--extrapolate", help="Allow a node outside those of the published constants.")
     ] = False,
     iso: options.Iso = None,
+    energy_table: options.EnergyTable = [],  # noqa: B006
     json: Annotated[str | None, typer.Option(help="Write the results as JSON; - is stdout, instead of tables.")] = None,
     csv: Annotated[str | None, typer.Option(help="Write the results as CSV; - is stdout, as for --json.")] = None,
     html: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,
@@ -72,7 +73,7 @@ def run(
         options.refuse_assumptions(workload)
     chosen: dict[str, Any] = {"memory": memory, "host": host, "strict": strict, "seed": seed, "fidelity": fidelity}
     chosen |= {"node": node, "vdd": vdd, "clock_ghz": clock_ghz, "extrapolate": extrapolate}
-    chosen |= {"iso": iso, "iso_set": settings.get(iso or "")}
+    chosen |= {"iso": iso, "iso_set": settings.get(iso or ""), "energy_table": energy_table}
     chosen |= {"trace": trace, "dram_trace": dram_trace, "timeline": html is not None}
     results = [_simulate(workload, name, {**chosen, "set": settings[name]}, quiet) for name in arch]
     # Files first: a reader of stdout that stops early, such as `head`, costs none of them.

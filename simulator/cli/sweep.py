@@ -39,6 +39,7 @@ def sweep(
     ] = "sweep",
     set_: options.SetDesign = [],  # noqa: B006
     iso: options.Iso = None,
+    energy_table: options.EnergyTable = [],  # noqa: B006
     memory: options.Memory = None,
     host: options.Host = "none",
     fidelity: options.Fidelity = "event",
@@ -78,6 +79,10 @@ def sweep(
 
     _check_outputs(scope, csv, parquet, html)
     settings = options.parse_settings(set_, arch)
+    if energy_table:
+        from simulator.designs.energy_table import replaced_constants
+
+        settings = {n: s | replaced_constants(n, energy_table, s, memory).changes for n, s in settings.items()}
     rules = options.rules_of(arch, settings) if input is not None else ()
     request = ReadRequest(input, schedule, seq_len, batch, generate, config, heads, trust_pickle, rules=rules)
     plan = Plan(

@@ -20,11 +20,11 @@ from pydantic import Field, field_validator, model_validator
 
 from simulator.engine.event import Span
 from simulator.engine.resources import BANDWIDTH, Resource
-from simulator.errors import UnsupportedError
+from simulator.errors import ConfigError, UnsupportedError
 from simulator.memory import DramCounts, Memory, MemorySpec, Traffic, default_model, dram_energy, load_memory
 from simulator.memory.ideal import IDEAL, IdealMemory, IdealSpec
 from simulator.settings import Settings
-from simulator.tech import Area, Technology, TechnologySettings
+from simulator.tech import GIVEN, Area, Technology, TechnologySettings
 from simulator.workload.decisions import Decision
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp, Workload
 from simulator.workload.ops import Place
@@ -109,6 +109,10 @@ class Energy:
     def plain(pj: float, group: Literal["dram", "sram", "logic"], source: str, kind: Kind = "published") -> Energy:
         """Return an energy whose constant has one published value."""
         return Energy(pj, group, source, kind, pj, pj)
+
+    def assumed(self) -> Energy:
+        """Return the same with the kind of a constant that the user gave."""
+        return replace(self, kind="assumed")
 
     def __add__(self, other: Energy) -> Energy:
         pj, low, high = self.pj + other.pj, self.low_pj + other.low_pj, self.high_pj + other.high_pj
@@ -357,8 +361,12 @@ class Design(ABC):
 
     def energy(self, cost: Cost) -> dict[str, Energy]:
         """Return the energy of an op by component: the DRAM's parts and the design's own."""
+        found = self._dram_energy(cost) | self.on_chip_energy(cost)
+        return {name: energy.assumed() if GIVEN in energy.source else energy for name, energy in found.items()}
+
+    def _dram_energy(self, cost: Cost) -> dict[str, Energy]:
         if isinstance(self.memory_spec, IdealSpec):  # nothing is known about its energy
-            return self.on_chip_energy(cost)
+            return {}
         writes = sum(t.bursts for name, t in cost.traffic.items() if name in self.written_streams)
         counts = DramCounts(
             activations=sum(t.activations for t in cost.traffic.values()),
@@ -371,7 +379,23 @@ class Design(ABC):
             f"dram.{name}": Energy(part.energy_pj, "dram", part.source, part.kind, part.low_pj, part.high_pj)
             for name, part in dram_energy(self.memory_spec, counts, default_model(self.memory_spec)).items()
         }
-        return dram | self.on_chip_energy(cost)
+        return self._with_accesses(dram, counts)
+
+    def _with_accesses(self, dram: dict[str, Energy], counts: DramCounts) -> dict[str, Energy]:
+        """Return the same with the energies of a whole burst that the user gives, instead of what it consists of."""
+        read, write = (self.technology.given(f"dram.{name}", "pJ") for name in ("read", "write"))
+        if read is None and write is None:
+            return dram
+        if read is None or write is None:
+            raise ConfigError(
+                "dram.read and dram.write are given together or not at all",
+                where="technology.constants",
+                hint="map the action that is there to both",
+            )
+        pj = counts.reads * read.value + counts.writes * write.value
+        source = "; ".join(dict.fromkeys((read.source, write.source)))
+        kept = {name: e for name, e in dram.items() if name not in ("dram.activation", "dram.movement", "dram.io")}
+        return {"dram.access": Energy.plain(pj, "dram", source)} | kept
 
     def seconds(self, cycles: float) -> float:
         """Convert cycles of the design's clock."""

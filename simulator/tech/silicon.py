@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
@@ -55,7 +56,7 @@ class Silicon:
     technology: Technology = AS_PUBLISHED
 
     def _constant(self, name: str, unit: str) -> Constant:
-        supply = "sram" if name == "wire" else "logic"  # CACTI's devices drive the wires
+        supply: Literal["logic", "sram"] = "sram" if name == "wire" else "logic"  # CACTI's devices drive the wires
         return self.technology.constant(getattr(self.settings, name), f"silicon.{name}", unit, supply)
 
     def _logic(self, component: str, terms: Iterable[tuple[str, float]]) -> Area:
@@ -63,7 +64,7 @@ class Silicon:
         names = dict(terms)
         found = {name: self._constant(name, "um2") for name in names}
         here = sum(found[name].value * count for name, count in names.items())
-        original = Silicon(self.settings)
+        original = Silicon(self.settings, self.technology.unscaled())
         there = sum(original._constant(name, "um2").value * count for name, count in names.items())
         source = next((constant.source for constant in found.values()), "")
         kind: Kind = next((constant.kind for constant in found.values()), "published")
@@ -92,7 +93,8 @@ class Silicon:
     @staticmethod
     def sram(component: str, macro: SramMacro, count: float) -> Area:
         """Return count x the macro's area; part of a macro counts as that part."""
-        return Area(component, count * macro.area_mm2, macro.source, "published")
+        kind: Kind = "assumed" if "area" in dict(macro.given) else "published"
+        return Area(component, count * macro.area_mm2, macro.source_of("area"), kind)
 
     def leakage(self, areas: Iterable[Area]) -> Constant:
         """Return the leakage in mW of the logic in `areas`: density x area at the constants' own node."""

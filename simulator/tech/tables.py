@@ -38,7 +38,10 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class SramMacro:
-    """One SRAM macro: capacity in bytes, port width in bits, energy per access in pJ, leakage in mW, area in mm2."""
+    """One SRAM macro: capacity in bytes, port width in bits, energy per access in pJ, leakage in mW, area in mm2.
+
+    given: the sources of what the user gives instead of the table's, "read", "write" and "area".
+    """
 
     bytes: int
     bits: int
@@ -48,6 +51,12 @@ class SramMacro:
     source: str
     area_mm2: float = 0.0
     node_nm: float | None = None
+    given: tuple[tuple[str, str], ...] = ()
+
+    def source_of(self, *names: str) -> str:
+        """Return where some of "read", "write" and "area" come from."""
+        given = dict(self.given)
+        return "; ".join(dict.fromkeys(given.get(name, self.source) for name in names))
 
 
 class _Entry(Settings):

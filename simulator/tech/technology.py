@@ -4,21 +4,23 @@ Between two published nodes a value is interpolated geometrically: ln v is linea
 returned unless extrapolation is asked for, which continues the line through the two nearest nodes. A constant that is
 published for one node follows the ratio of the one it names (`scales_as`); SRAM macros follow CACTI's rows of the same
 size and port, never the factor of logic. With another supply V than the nominal one V0 of the node, energies are
-multiplied by (V / V0)^2 and leakage power by V / V0 (leakage current taken as constant: ours).
+multiplied by (V / V0)^2 and leakage power by V / V0 (leakage current taken as constant: ours). Constants that the user
+gives are of the user's node and supply: they are not rescaled.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from simulator.errors import InvalidValueError
+from simulator.errors import ConfigError, InvalidValueError
 from simulator.settings import Settings
+from simulator.tech.given import given_constant, note_asked
 from simulator.tech.tables import Constant, SramMacro, constant, sram_family, sram_macro
 
 __all__ = ["AS_PUBLISHED", "ScalingRule", "Technology", "TechnologySettings", "scaling_rules"]
@@ -28,11 +30,25 @@ Points = Sequence[tuple[float, float]]
 
 
 class TechnologySettings(Settings):
-    """Process node in nm and supply in V; None: those of the published constants."""
+    """Process node in nm and supply in V; None: those of the published constants.
+
+    constants: what the user gives instead of published ones, by name: "1.5 pJ from FILE: NAME".
+    """
 
     node_nm: float | None = Field(None, ge=0.1, le=1e4)
     vdd: float | None = Field(None, ge=1e-3, le=100)
     extrapolate: bool = False
+    constants: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("constants")
+    @classmethod
+    def _readable(cls, constants: dict[str, str]) -> dict[str, str]:
+        for text in constants.values():
+            given_constant(text)
+        return constants
+
+    def __hash__(self) -> int:  # of a Technology, which is a key; equality looks at the constants as well
+        return hash((self.node_nm, self.vdd, self.extrapolate, len(self.constants)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +68,56 @@ class Technology:
 
     settings: TechnologySettings
 
-    @lru_cache(maxsize=1024)  # noqa: B019 - few of these exist, and they are values
     def constant(self, reference: str, where: str = "", unit: str = "", supply: Supply = "logic") -> Constant:
-        """Return a constant of the tables at this node and supply; its interval is scaled with it.
+        """Return the constant that is given for `where`, or that of the tables at this node and supply.
+
+        The interval of a published one is scaled with it.
 
         Raises
         ------
         ConfigError: as `simulator.tech.constant`. InvalidValueError: the node is outside the published ones.
         """
+        return self.given(where, unit) or self._published(reference, where, unit, supply)
+
+    def given(self, name: str, unit: str) -> Constant | None:
+        """Return the constant that the user gives for a name; None: none.
+
+        Raises
+        ------
+        ConfigError: it is in another unit.
+        """
+        note_asked(name, unit)
+        text = self.settings.constants.get(name)
+        if text is None:
+            return None
+        found = given_constant(text)
+        if unit and found.unit != unit:
+            raise ConfigError(f"{name} is in {unit}", where=f"technology.constants, {name}", expected=f"not {text!r}")
+        return found
+
+    def unscaled(self) -> Technology:
+        """Return the published node and supply, with the same constants of the user's."""
+        return Technology(TechnologySettings(node_nm=None, vdd=None, constants=self.settings.constants))
+
+    @lru_cache(maxsize=1024)  # noqa: B019 - few of these exist, and they are values
+    def _published(self, reference: str, where: str, unit: str, supply: Supply) -> Constant:
         found = constant(reference, where, unit)
         factor = self._node_factor(reference, found) * self._supply_factor(found.unit, supply, _own_node(found))
         return found if factor == 1 else _scaled(found, factor, self._label())
 
-    @lru_cache(maxsize=1024)  # noqa: B019
     def macro(self, table: str, size: int, bits: int, where: str = "") -> SramMacro:
-        """Return the macro of `size` bytes with a `bits` wide port at this node and supply; raises as `constant`."""
+        """Return the macro of `size` bytes with a `bits` wide port at this node and supply; raises as `constant`.
+
+        What the user gives for `where`.read and .write (pJ of a port's width) and .area (um2 of a macro) stands instead
+        of the table's; without `where` nothing can be given.
+        """
+        found = self._published_macro(table, size, bits, where)
+        units = {"read": "pJ", "write": "pJ", "area": "um2"} if where else {}
+        given = {name: c for name, unit in units.items() if (c := self.given(f"{where}.{name}", unit)) is not None}
+        return _with_given(found, given) if given else found
+
+    @lru_cache(maxsize=1024)  # noqa: B019
+    def _published_macro(self, table: str, size: int, bits: int, where: str) -> SramMacro:
         found = sram_macro(table, size, bits, where)
         rows = [sram_macro(name, size, bits, where) for name in sram_family(table, where)]
         node = self.settings.node_nm or found.node_nm
@@ -126,6 +177,16 @@ class Technology:
 
 
 AS_PUBLISHED = Technology(TechnologySettings(node_nm=None, vdd=None))
+
+
+def _with_given(found: SramMacro, given: Mapping[str, Constant]) -> SramMacro:
+    values = {
+        "read_pj": given["read"].value if "read" in given else found.read_pj,
+        "write_pj": given["write"].value if "write" in given else found.write_pj,
+        "area_mm2": given["area"].value * 1e-6 if "area" in given else found.area_mm2,
+    }
+    sources = tuple((name, c.source) for name, c in given.items())
+    return replace(found, **values, given=sources)  # type: ignore[arg-type]
 
 
 def _own_node(found: Constant) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulator.settings import Settings
-from simulator.tech import AS_PUBLISHED, Technology
+from simulator.tech import AS_PUBLISHED, Constant, Technology
 
 __all__ = ["Arithmetic", "ArithmeticSettings"]
 
@@ -29,13 +29,16 @@ class Arithmetic:
     settings: ArithmeticSettings
     technology: Technology = AS_PUBLISHED
 
+    def _constant(self, name: str) -> Constant:
+        return self.technology.constant(getattr(self.settings, name), f"energy.{name}", "pJ")
+
     def _pj(self, name: str) -> float:
-        return self.technology.constant(getattr(self.settings, name), f"energy.{name}", "pJ").value
+        return self._constant(name).value
 
     @property
     def source(self) -> str:
         """Where the energies come from."""
-        return self.technology.constant(self.settings.multiply_8bit, "energy.multiply_8bit").source
+        return "; ".join(dict.fromkeys(self._constant(name).source for name in type(self.settings).model_fields))
 
     def add_pj(self, bits: int) -> float:
         """Energy of an addition or comparison: e_add(8) x bits / 8."""

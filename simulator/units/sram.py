@@ -52,7 +52,7 @@ class Sram:
     def macro(self) -> SramMacro:
         """The macro of the CACTI table that it is made of."""
         s = self.settings
-        return self.technology.macro(s.table, s.macro_bytes, s.port_bits, where="key macro_bytes, port_bits")
+        return self.technology.macro(s.table, s.macro_bytes, s.port_bits, where="sram")
 
     @property
     def macros(self) -> int:

@@ -79,8 +79,11 @@ class A3Silicon:
         if group == "logic":
             found = self.technology.constant(f"{TABLE}.{entry}", f"energy.{entry}", unit)
             return found.value, found.source
-        found = AS_PUBLISHED.constant(f"{TABLE}.{entry}", f"energy.{entry}", unit)
+        given = self.technology.given(f"energy.{entry}", unit)
+        if given is not None:
+            return given.value, given.source
+        found = AS_PUBLISHED.constant(f"{TABLE}.{entry}", unit=unit)
         field = {"pJ": "read_pj", "mW": "leakage_mw", "um2": "area_mm2"}[unit]
         native = Technology(TechnologySettings(node_nm=40.0, vdd=None))
-        here, there = (getattr(tech.macro(*MACRO, "sram"), field) for tech in (self.technology, native))
+        here, there = (getattr(tech.macro(*MACRO), field) for tech in (self.technology, native))
         return found.value * here / there, found.source

@@ -73,12 +73,15 @@ class OnChip:
 
         def buffer(name: str) -> Energy:
             written, read = (events.get(f"{name}_bits_{way}", 0.0) for way in ("written", "read"))
-            return Energy.plain(sram.write_pj(written) + sram.read_pj(read), "sram", sram.macro.source)
+            source = sram.macro.source_of("read", "write")
+            return Energy.plain(sram.write_pj(written) + sram.read_pj(read), "sram", source)
 
         return {
             "sram.key": buffer("key"),
             "sram.value": buffer("value"),
-            "sram.fetch_fifo": Energy.plain(passed * (fifo.read_pj + fifo.write_pj), "sram", fifo.source),
+            "sram.fetch_fifo": Energy.plain(
+                passed * (fifo.read_pj + fifo.write_pj), "sram", fifo.source_of("read", "write")
+            ),
         }
 
     def _standing(self, cost: Cost) -> dict[str, Energy]:

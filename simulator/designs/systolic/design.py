@@ -217,7 +217,7 @@ class Systolic(Design):
         return {
             "logic.array": unit("array", "macs", mac),
             "logic.softmax": unit("softmax", "probabilities", self.arithmetic.probability_pj()),
-            "sram.buffer": Energy.plain(access / s.port_bits, "sram", macro.source),
+            "sram.buffer": Energy.plain(access / s.port_bits, "sram", macro.source_of("read", "write")),
             "logic.idle_clocks": Energy.plain(idle * self.silicon.idle_register_pj(), "logic", register.source),
             "logic.leakage": Energy(leakage.value * time_ns, "logic", leakage.source, leakage.kind, low, high),
             "sram.leakage": Energy.plain(standing, "sram", macro.source),
