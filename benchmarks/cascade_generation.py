@@ -136,10 +136,10 @@ class Dense:
 class Pruned:
     """The same model with cascade pruning, its cache filled with as many rows."""
 
-    def __init__(self, model: Any, case: Case, mode: Any, rows: Rows) -> None:
+    def __init__(self, model: Any, case: Case, mode: Any, selector: str, rows: Rows) -> None:
         self.model, self.clock = model, Clock()
         model.set_attn_implementation("sdpa")
-        self.handle = cascade.apply(model, case.schedule, mode=mode)
+        self.handle = cascade.apply(model, case.schedule, selector=selector, mode=mode)
         self.cache: CascadeCache = self.handle.cache()
         self.cache.begin(case.batch, case.context, None, torch.device("cpu"))
         for layer in self.cache.layers:
@@ -168,6 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--modes", nargs="+", choices=("select", "evict"), default=["select", "evict"])
+    parser.add_argument("--selector", choices=("heavy", "accumulated"), default="heavy")
     parser.add_argument("--threads", type=int, nargs="+", default=[2])
     parser.add_argument("--out", type=Path, help="write the table as Markdown, too")
     options = parser.parse_args()
@@ -176,7 +177,7 @@ def main() -> None:
         for threads in options.threads:
             torch.set_num_threads(threads)
             for mode in options.modes:
-                lines.append(measure(CASES[name], mode, threads))
+                lines.append(measure(CASES[name], mode, threads, options.selector))
                 print(lines[-1], flush=True)
                 gc.collect()
     if options.out:
@@ -186,7 +187,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure(case: Case, mode: str, threads: int) -> str:
+def measure(case: Case, mode: str, threads: int, selector: str) -> str:
     """Return the row of one case and mode."""
     torch.manual_seed(0)
     with torch.device("cpu"):
@@ -199,7 +200,7 @@ def measure(case: Case, mode: str, threads: int) -> str:
     shape = (case.batch, heads, case.context, size)
 
     rows = tuple(torch.randn((1, *shape[1:])).to(torch.bfloat16).expand(shape) for _ in range(2))
-    dense, pruned = Dense(model, case, rows), Pruned(model, case, mode, rows)
+    dense, pruned = Dense(model, case, rows), Pruned(model, case, mode, selector, rows)
     times: dict[str, list[float]] = {"dense": [], "sdpa": [], "pruned": [], "dense step": [], "pruned step": []}
     for step in range(-1, case.steps):
         tokens = torch.randint(0, config.vocab_size, (case.batch, 1))

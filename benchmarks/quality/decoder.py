@@ -46,7 +46,8 @@ def token_cases(share: float, mode: str) -> Iterator[Case]:
     """Return every selector, and every importance option of the accumulated one, at one budget."""
     schedule = Schedule(token_keep=share)
     for option in OPTIONS:
-        yield Case(f"accumulated, {option}", share, schedule, {"scores": option, "mode": mode})
+        settings = {"selector": "accumulated", "scores": option, "mode": mode}
+        yield Case(f"accumulated, {option}", share, schedule, settings)
     for option in ("paper", "mean"):
         yield Case(f"heavy, {option}", share, schedule, {"selector": "heavy", "scores": option, "mode": mode})
     for seed in SEEDS:

@@ -27,7 +27,7 @@ def apply(
     model: nn.Module,
     schedule: Schedule,
     *,
-    selector: str | Selector = "accumulated",
+    selector: str | Selector | None = None,
     scores: str | Importance = "paper",
     heads: Heads = "each",
     mode: Mode = "select",
@@ -54,7 +54,9 @@ def apply(
 
     Parameters
     ----------
-    selector: which tokens go on: a name in `sparsecore.cascade.selectors.SELECTORS`, or a Selector.
+    selector: which tokens go on: a name in `sparsecore.cascade.selectors.SELECTORS`, or a Selector. None: "accumulated"
+        for an encoder and "heavy" for a decoder, where sums of attention alone lose the newest tokens (docs/cascade.md
+        has the figures of both).
     scores: how attention becomes importance: a name in `sparsecore.cascade.importance.OPTIONS`, or an Importance.
     heads: "each": every sequence keeps its own heads, and the attention of the others is skipped. "shared": a batch
         keeps the heads that matter most to all of it, so that the projections shrink too; a sequence may then keep
@@ -94,13 +96,15 @@ def apply(
     if kind in ENCODERS:
         if changed := [name for name, value in options.items() if value != signature(apply).parameters[name].default]:
             raise InvalidValueError(f"{', '.join(changed)} for an encoder", where="apply", expected="a decoder")
-        return EncoderHandle(model, schedule, selector=selector, scores=scores, head_choice=heads)
+        chosen = "accumulated" if selector is None else selector
+        return EncoderHandle(model, schedule, selector=chosen, scores=scores, head_choice=heads)
     if kind in DECODERS:
         from sparsecore.cascade.generation import GenerationHandle  # its cache derives from transformers' own
 
         if heads != "each":
             raise InvalidValueError(f"heads is {heads!r} for a decoder", where="apply", expected="'each'")
-        rules = {"selector": selector_of(selector), "importance": importance_of(scores)}
+        chosen = "heavy" if selector is None else selector
+        rules = {"selector": selector_of(chosen), "importance": importance_of(scores)}
         return GenerationHandle(model, schedule, **rules, **options)
     found = f"model type {kind!r}" if kind else "no Hugging Face config"
     raise UnsupportedError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sparsecore.cascade.generation.layer import CascadeLayer
     from sparsecore.cascade.generation.tokens import Tokens
 
-__all__ = ["Choice"]
+__all__ = ["Choice", "pick"]
 
 
 class Choice:
@@ -69,25 +69,10 @@ class Choice:
 
     def _pick(self, index: int, ids: Tensor | None, counts: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Choose among the first counts[b] of the tokens `ids` [B, n] (None: 0 ... width - 1): slots, and how many."""
-        tokens, keep, kept_width = self._tokens, self._plan.keep[index], self._plan.widths[index]
+        keep = self._plan.keep[index]
         if self._separate:
             keep = torch.minimum(keep, counts)
-        selector = tokens.settings.selector
-        if selector.name == "accumulated":
-            return ragged_topk(tokens.ranks(ids, width), counts, keep, kept_width), keep
-        if ids is None:
-            ids = torch.arange(width, device=counts.device).expand(len(counts), -1)
-        view = View(
-            importance=tokens.importance(ids, width),
-            positions=ids,
-            counts=counts,
-            keep=keep,
-            protected=tokens.protected.gather(1, ids),
-            layer=index,
-            layers=tokens.settings.info.layers,
-            width=kept_width,
-        )
-        return choose(selector, view), keep
+        return pick(self._tokens, index, ids, counts, width, keep, self._plan.widths[index]), keep
 
     def heads(self, index: int) -> Tensor | None:
         """Return the heads that layer `index` computes, bool [B, H]; None: all."""
@@ -99,3 +84,30 @@ class Choice:
             chosen = ragged_topk(ranks, torch.full_like(kept, total), kept, keep)
             self._heads = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, chosen, True)
         return self._heads
+
+
+def pick(
+    tokens: Tokens, index: int, ids: Tensor | None, counts: Tensor, width: int, keep: Tensor, kept_width: int
+) -> Tensor:
+    """Return the slots that layer `index` keeps by the selector that was asked for, int64 [B, kept_width], ascending.
+
+    Parameters
+    ----------
+    ids: int64 [B, width], the tokens in the slots; None: 0 ... width - 1. counts, keep: int64 [B], how many of them
+        count and how many are kept. kept_width: the largest `keep`.
+    """
+    selector = tokens.settings.selector
+    if selector.name == "accumulated":
+        return ragged_topk(tokens.ranks(ids, width), counts, keep, kept_width)
+    positions = torch.arange(width, device=counts.device).expand(len(counts), -1) if ids is None else ids
+    view = View(
+        importance=tokens.importance(ids, width),
+        positions=positions,
+        counts=counts,
+        keep=keep,
+        protected=tokens.protected[:, :width] if ids is None else tokens.protected.gather(1, ids),
+        layer=index,
+        layers=tokens.settings.info.layers,
+        width=kept_width,
+    )
+    return choose(selector, view)

@@ -11,7 +11,7 @@ from sparsecore.cascade.kv_store import KVFormat
 from sparsecore.cascade.plan import Plan
 from sparsecore.cascade.schedule import Schedule
 from sparsecore.cascade.selectors import Selector
-from sparsecore.cascade.selectors.accumulated import Accumulated
+from sparsecore.cascade.selectors.heavy import Heavy
 from sparsecore.errors import InvalidValueError, UnsupportedError
 from sparsecore.models.info import ModelInfo
 
@@ -52,7 +52,7 @@ class Settings:
     shrink_prefill: bool = False
     value_mass: float = 0.0
     group_values: bool = False
-    selector: Selector = field(default_factory=Accumulated)
+    selector: Selector = field(default_factory=Heavy)
     importance: Importance = field(default_factory=Importance)
     record: bool = False
     plan: Plan = field(init=False)
@@ -68,7 +68,7 @@ class Settings:
             raise UnsupportedError(
                 f"the selector {self.selector.name!r} needs more than a cache knows",
                 where="apply",
-                hint='selector="accumulated"',
+                hint='selector="heavy"',
             )
         high, low = self.schedule.msb_bits, self.schedule.lsb_bits
         KVFormat(high, self.schedule.value_bits)  # names widths that a cache does not offer

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sparsecore.cascade.generation.choice import pick
 from sparsecore.cascade.generation.counts import StepCounts
 from sparsecore.cascade.generation.prompt import Prompt, Shrunk
 from sparsecore.models.blocks import block_of, layers_of
-from sparsecore.ops import gather_rows, ragged_topk, scatter_rows_
+from sparsecore.ops import gather_rows, scatter_rows_
 
 if TYPE_CHECKING:
     from sparsecore.cascade.generation.cache import CascadeCache
@@ -72,7 +73,7 @@ def _drop(cache: CascadeCache, counts: StepCounts, index: int, hidden: Tensor) -
     batch, length = hidden.shape[:2]
     slots = torch.arange(length, device=hidden.device).repeat(batch, 1) if prompt.order is None else prompt.order
     keep, width = counts.keep[index], counts.widths[index]
-    chosen = ragged_topk(tokens.ranks(prompt.ids, prompt.width), prompt.counts, keep, width)
+    chosen = pick(tokens, index, prompt.ids, prompt.counts, prompt.width, keep, width)
     if cache.shrunk is None:
         columns = slots
         cache.shrunk = Shrunk(columns, hidden.clone())
