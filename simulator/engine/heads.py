@@ -126,8 +126,9 @@ def heads_estimate(
     """Return the cycles of an op by closed forms, those of its DRAM, and its traffic.
 
     A head takes load + prepare + chain, the chain the largest sum of a module and, of one query, the other modules
-    once; with one buffer heads follow each other, with more the larger of reading and working hides the other. With
-    several units the fullest one has a share of the heads, and the DRAM serves all.
+    once; with one buffer heads follow each other, each read while the one before is written, with more the larger of
+    moving and working hides the other. With several units the fullest one has a share of the heads, and the DRAM serves
+    all.
     """
     traffic: dict[str, Traffic] = {}
     total = moved = first = 0.0
@@ -138,12 +139,12 @@ def heads_estimate(
         work = head.prepare + _chain_estimate(head.cycles)
         start += head.size
         moved += load + written
-        total += load + work if buffers == 1 else max((load + written) / units, work)
+        total += load + written + work if buffers == 1 else max((load + written) / units, work)
         first = first or load
     if not heads:
         return 0, 0, traffic
     fullest = -(-len(heads) // units) / len(heads)
-    total = max(total * fullest, moved) + written + dram.idle_write + (first if buffers > 1 else 0.0)
+    total = max(total * fullest, moved) + dram.idle_write + (first + written if buffers > 1 else 0.0)
     cycles = round(dram.refreshed(total) if moved > 0.5 * total else total)
     return cycles, min(round(moved), cycles), traffic
 
