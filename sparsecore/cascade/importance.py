@@ -77,8 +77,10 @@ def importance_of(given: str | Importance) -> Importance:
 
     Raises
     ------
-    UnknownNameError: no such option.
+    UnknownNameError: no such option. InvalidValueError: neither a name nor an Importance.
     """
+    if not isinstance(given, str | Importance):
+        raise InvalidValueError(f"scores is a {type(given).__name__}", expected="a name or an Importance")
     return given if isinstance(given, Importance) else Importance(given)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from sparsecore.cascade.importance import Importance, importance_of
 from sparsecore.cascade.plan import Plan
@@ -92,7 +93,12 @@ class Rules:
         return self.shared or self.fixed is not None
 
 
-def _checked(given: Sequence[Sequence[int]], layers: int, heads: int) -> tuple[tuple[int, ...], ...]:
+def _checked(given: Any, layers: int, heads: int) -> tuple[tuple[int, ...], ...]:
+    lists = isinstance(given, Sequence) and all(isinstance(kept, Sequence) for kept in given)
+    if not lists or not all(isinstance(head, int) for kept in given for head in kept):
+        raise InvalidValueError(
+            f"heads is {given!r}", where="heads", expected="'each', 'shared', or a list of heads for every layer"
+        )
     if len(given) != layers:
         raise InvalidValueError(f"heads lists {len(given)} layers", where="heads", expected=f"{layers} layers")
     fixed = tuple(tuple(sorted(set(kept))) for kept in given)

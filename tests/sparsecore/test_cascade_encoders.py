@@ -200,6 +200,8 @@ def test_wrong_heads_are_named(seed: int) -> None:
     whole = list(range(6))
     for heads, message in (
         ("both", "'each', 'shared'"),
+        (None, "heads is None"),
+        ([["a"]] * 4, "a list of heads for every layer"),
         ([whole] * 3, "4 layers"),
         ([whole, whole, [0, 6], [0]], r"heads\[2\]"),
         ([whole, [0, 1], [1, 2], [1]], r"heads\[2\] has \[2\]"),

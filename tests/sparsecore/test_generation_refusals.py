@@ -126,6 +126,8 @@ def test_calls_that_cannot_be_served_are_refused() -> None:
         ({"mode": "drop"}, "mode is 'drop'"),
         ({"interval": 0}, "interval is 0"),
         ({"value_mass": 2.0}, "value_mass is 2.0"),
+        ({"value_mass": "half"}, "value_mass is 'half'"),
+        ({"scores": 3}, "scores is a int"),
         ({"heads": "shared"}, "heads is 'shared' for a decoder"),
         ({"schedule": cascade.Schedule(msb_bits=5)}, "key_bits is 5"),
         ({"schedule": cascade.Schedule(msb_bits=8, lsb_bits=2)}, "lsb_bits is 2 for a decoder"),

@@ -62,7 +62,7 @@ class Settings:
             raise InvalidValueError(f"mode is {self.mode!r}", where="apply", expected=" or ".join(MODES))
         if isinstance(self.interval, bool) or not isinstance(self.interval, int) or self.interval < 1:
             raise InvalidValueError(f"interval is {self.interval!r}", where="apply", expected="a whole number from 1")
-        if not 0 <= self.value_mass <= 1:
+        if not isinstance(self.value_mass, int | float) or not 0 <= self.value_mass <= 1:
             raise InvalidValueError(f"value_mass is {self.value_mass!r}", where="apply", expected="a number in [0, 1]")
         if not self.selector.generates:
             raise UnsupportedError(
