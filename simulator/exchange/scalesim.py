@@ -17,9 +17,11 @@ __all__ = ["HOW", "TOPOLOGY", "differences", "files", "key", "place"]
 
 TOPOLOGY, CONFIG, LAYOUT = "topology.csv", "scale.cfg", "layout.csv"
 HOW = (
-    f"python -m scalesim.scale -i gemm -t {TOPOLOGY} -c {CONFIG} -l {LAYOUT} -p results",
-    "with scalesim 3.0.0 and numpy below 2. A line of COMPUTE_REPORT.csv is of one product: the workload does it as "
-    "often as the counts of layers.csv that name it add up to.",
+    'python -c "from scalesim.scale_sim import scalesim; '
+    f"scalesim(True, True, '{CONFIG}', '{TOPOLOGY}', '{LAYOUT}', True).run_scale('results')\"",
+    "with scalesim 3.0.0 and numpy below 2; its own command writes traces of every cycle as well. A line of "
+    "COMPUTE_REPORT.csv is of one product: the workload does it as often as the counts of layers.csv that name it add "
+    "up to.",
 )
 _LAYOUT_FIELDS = 22  # of a line of the layout; read, and without effect where no custom layout is asked for
 _CONFIG = """[general]

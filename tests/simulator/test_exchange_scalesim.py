@@ -71,9 +71,9 @@ def interpreter() -> str | None:
 
 
 def scalesim_cycles(python: str, folder: Path) -> list[int]:
-    names = {"t": "topology.csv", "c": "scale.cfg", "l": "layout.csv", "p": "results", "i": "gemm", "s": "N"}
-    given = [part for flag, value in names.items() for part in (f"-{flag}", value)]
-    subprocess.run([python, "-m", "scalesim.scale", *given], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    page = (folder / "README.md").read_text()
+    code = next(line for line in page.splitlines() if "python -c" in line).partition('"')[2].rpartition('"')[0]
+    subprocess.run([python, "-c", code], check=True, cwd=folder, stdout=subprocess.DEVNULL)
     with (folder / "results" / "run" / "COMPUTE_REPORT.csv").open(newline="") as file:
         return [int(float(row["Total Cycles"])) for row in csv.DictReader(file, skipinitialspace=True)]
 
