@@ -227,6 +227,9 @@ def _notes(ledger: Ledger) -> tuple[str, ...]:
     notes = list(ledger.workload.notes)
     if not design.prunes and design.rule is not None:
         notes.append("the design decides about keys by its own rule, in the attention of the model with nothing pruned")
+        decided, kind, source = ledger.open_choices.get("decisions", ("", "measured", ""))
+        if kind != "measured":
+            notes.append(f"{decided}: {kind}; {source}")
     elif not design.prunes:
         notes.append("the design does not prune: attention and linear layers are run in their dense form")
     remarks = list(ledger.remarks)

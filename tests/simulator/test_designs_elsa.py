@@ -101,7 +101,15 @@ def test_a_query_takes_the_slowest_of_four() -> None:
     result = machine.cost(op, None, 0)
     assert result.busy_cycles["attention"] == 512 * math.ceil(round(0.4 * 512) / 4)
     assert machine.hashing(op) == 768 * 512 // 256
-    assert useful(result) == dict.fromkeys(("key", "value", "query", "output"), 512 * 72)
+    assert useful(result) == {**dict.fromkeys(("key", "value", "query", "output"), 512 * 72), "key_hash": 0}
+
+
+def test_a_generated_token_reads_the_hashes_of_the_keys_before() -> None:
+    op = attention(300, 1, heads=2, phase="generate")
+    for name, read in (("elsa", 2 * 299 * math.ceil((64 + 9) / 8)), ("elsa-base", 0)):
+        machine = design(name)
+        assert useful(machine.cost(op, None, 0))["key_hash"] == read
+        assert machine.hashing(op) == (3 if read else 0)
 
 
 def test_energy_and_area_are_those_of_the_table() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from attention_ops import attention, cost, design, useful
 
+import simulator
 from simulator.designs.offline import decide_layer
 from simulator.designs.sanger.decide import SangerRule, packed_rows
 from simulator.errors import UnsupportedError
@@ -116,6 +117,13 @@ def test_power_and_area_are_the_published_ones() -> None:
     small = design("sanger", array__rows=8)  # an eighth of the elements
     assert small.on_chip_energy(made)["logic.chip"].pj == pytest.approx(2760 * made.cycles / 0.5 / 8)
     assert small.areas()[0].mm2 == pytest.approx(16.9 / 8)
+
+
+def test_what_stands_in_for_a_capture_is_said() -> None:
+    result = simulator.run("bert-base", "sanger", fidelity="analytical")
+    assert any(
+        note.startswith("0.242 of the keys scored") and "published; not captured" in note for note in result.notes
+    )
 
 
 def test_what_does_not_fit_says_what_would() -> None:

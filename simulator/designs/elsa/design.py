@@ -1,7 +1,8 @@
 """ELSA as a machine: hashes, candidate selectors, attention modules and dividers, one query after the other.
 
 A query takes max(D (a + b + c) / m_h, n / (P_a P_c), c / P_a, D / m_o) cycles (T. J. Ham et al., ISCA 2021, section
-IV); before the first one the keys of a head are hashed, n D (a + b + c) / m_h cycles.
+IV); before the first one the keys of a head are hashed, n D (a + b + c) / m_h cycles. Of a generated token only its own
+key is: hashes and norms of those before, of all heads, do not fit on the chip and are read beside K (ours).
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Elsa(HeadDesign):
     settings: ElsaSettings
     folder = Path(__file__).parent
     modules = ("hash", "selection", "attention", "division")
-    streams = ("key", "value", "query", "output")
+    streams = ("key", "value", "query", "key_hash", "output")
     resources: ClassVar[dict[str, Resource]] = {
         MULTIPLIERS: Resource(("attention_modules",), times=("size.head_dim",), factor=2),
         SRAM: Resource(("size.keys",), times=("buffers", "size.head_dim"), factor=4 * 9 / 8),  # Q, K, V, output; 9 bits
@@ -110,6 +111,8 @@ class Elsa(HeadDesign):
             candidates = made.candidates[group].ravel()
             cycles, prepare = self.cycles(op.keys, candidates, op.head_dim), self.hashing(op)
             read = {"key": op.keys * row, "value": op.keys * row, "query": len(candidates) * row}
+            if op.phase == "generate" and self.settings.approximation:  # made in the steps before, and kept in DRAM
+                read["key_hash"] = (op.keys - 1) * row_bytes(op.head_dim + self.settings.element_bits, 1)
             heads.append(HeadWork(read, len(candidates) * result, prepare, cycles))
             events.update(dict(zip(self.modules, map(float, cycles.sum(axis=1)))))
             events["hash"] += prepare
