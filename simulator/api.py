@@ -22,6 +22,7 @@ from simulator.engine.technology import area_items, native_run, operating_point,
 from simulator.engine.watch import LongestOp, SpanWatch, recorded, timeline_of
 from simulator.errors import InvalidValueError, UnknownNameError, UnsupportedError, nearest
 from simulator.result import InputField, Result
+from simulator.workload.decisions import OF_THE_RUN
 from simulator.workload.describe import describe
 from simulator.workload.ir import Workload
 from simulator.workload.reader import read_workload
@@ -232,6 +233,8 @@ def _notes(ledger: Ledger) -> tuple[str, ...]:
             notes.append(f"{decided}: {kind}; {source}")
     elif not design.prunes:
         notes.append("the design does not prune: attention and linear layers are run in their dense form")
+    elif design.rule is None and ledger.workload.decided(OF_THE_RUN):
+        notes.append("in the output error the queries and heads that the run pruned count as zeros")
     remarks = list(ledger.remarks)
     notes += remarks[:MOST_REMARKS]
     if len(remarks) > MOST_REMARKS:
@@ -240,6 +243,8 @@ def _notes(ledger: Ledger) -> tuple[str, ...]:
     if dram:
         low, high = (sum(getattr(energy, end) for energy in dram) * 1e-12 for end in ("low_pj", "high_pj"))
         notes.append(f"DRAM energy between {low:.4g} and {high:.4g} J over the spread of the published constants")
+    if design.area_note and design.areas():
+        notes.append(f"area: {design.area_note}")
     notes.append("sequences run one after the other; so do the ops, each starting with all DRAM rows closed")
     if design.fidelity == "analytical":
         notes.append("times by closed forms: no event and no DRAM is simulated")

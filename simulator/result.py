@@ -246,8 +246,9 @@ class Result:
     both in 1e9 per second; None where the design does not say.
     timeline: what the units did in one op, where that was asked for.
     area: the parts of the design. technology: node, supply and clock, as simulated and as the design has them.
-    output_error: |output - dense| / |dense| of the attention by the design's own rule, root mean square over its ops;
-    None where no Q, K and V were captured. error_kind: "measured", on how many ops, "not captured", or "dense".
+    output_error: |output - dense| / |dense| of the attention by the design's own rule or the run's pruning, root mean
+    square over its ops; None where no Q, K and V were captured. error_kind: "measured", on how many ops, "not
+    captured", or "dense".
     resources: what `--iso` makes equal, as far as the design says: multipliers, bandwidth_gbps, sram_bytes.
     """
 

@@ -52,8 +52,9 @@ def capture(
     sequence are given, they are split by sequence.
 
     `designs` decide about the model with nothing pruned, from its real Q, K and V in every layer; with a cascade handle
-    that is a second run, without it. One layer of one batch is in memory at a time. A decoder without a handle is
-    described by its sizes, and generates greedily.
+    that is a second run, without it, and what the first one kept is compared with dense on the same Q, K and V
+    (`simulator.designs.pruned_run`): the output error of SpAtten. One layer of one batch is in memory at a time. A
+    decoder without a handle is described by its sizes, and generates greedily.
 
     Parameters
     ----------
@@ -104,12 +105,13 @@ def _captured(model: nn.Module, inputs: Inputs, bits: BitWidths | None, sink: Te
     calls = batches(inputs)
     with evaluating(model):
         for args, kwargs in calls:
-            first, body_call = len(parts.sequences), _BodyCall(model, family)
+            first, ops, body_call = len(parts.sequences), len(parts.attention), _BodyCall(model, family)
             with recorder, body_call:
                 model(*args, **kwargs)
             parts.add(body_call.mask, recorder, alone=len(calls) == 1)
             if sink is not None:
-                sink.begin(body_call.mask, body_call.mask.sum(1).tolist(), first)
+                pruned = parts.attention[ops:] if parts.handle is not None else ()
+                sink.begin(body_call.mask, body_call.mask.sum(1).tolist(), first, pruned, parts.arrays)
                 with without_cascade(model), AttentionTap(model, sink.take):
                     model(*args, **kwargs)
     return parts.workload([*parts.notes, *recorder.notes])

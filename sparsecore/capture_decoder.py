@@ -62,11 +62,15 @@ def capture_decoder(
     with evaluating(model):
         for prompt in _prompts(inputs):
             ids, run = _generated(model, prompt, generate)
-            if sink is not None:
-                with without_cascade(model):
-                    _show(model, ids, len(prompt), len(found), sink)
             built = build(info, schedule, len(prompt), 1, generate, patterns=patterns)
-            found.append(built if run is None else measured(built, run, f"sequence{len(found)}"))
+            if run is not None:
+                built = measured(built, run, f"sequence{len(found)}")
+            if sink is not None:
+                pruned = [] if run is None else [replace(op, sequence=len(found)) for op in built.attention]
+                sink.begin(torch.ones((1, len(ids)), dtype=torch.bool), [len(prompt)], len(found), pruned, built.arrays)
+                with without_cascade(model), AttentionTap(model, sink.take):
+                    body_of(model)(input_ids=ids[None], use_cache=False)
+            found.append(built)
     parts = [_of_sequence(workload, index) for index, workload in enumerate(found)]
     return replace(
         found[0],
@@ -152,12 +156,6 @@ def _continued(model: Any, prompt: Tensor, count: int, made: int) -> Tensor:
     )
     generated: Tensor = ids[0]
     return generated
-
-
-def _show(model: nn.Module, ids: Tensor, prompt: int, index: int, sink: TensorSink) -> None:
-    sink.begin(torch.ones((1, len(ids)), dtype=torch.bool), [prompt], index)
-    with AttentionTap(model, sink.take):
-        body_of(model)(input_ids=ids[None], use_cache=False)
 
 
 def _known_bits(op: AttentionOp) -> dict[str, Kind]:

@@ -1,10 +1,10 @@
-"""Q, K and V of a model with nothing pruned, layer by layer, and what the rules of designs decide from them."""
+"""Q, K and V of a model with nothing pruned, layer by layer, and what designs and a pruned run decide about them."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from simulator.designs.decision import Rule
 from simulator.designs.offline import decide_layer
-from simulator.workload import Decision, Workload
+from simulator.designs.pruned_run import decide_run
+from simulator.workload import AttentionOp, Decision, Workload
+from simulator.workload.ir import IntArray
 from simulator.workload.tensors import LayerTensors, TensorWriter
 from sparsecore.cascade.handle import Handle, handle_of
 from sparsecore.errors import UnsupportedError
@@ -131,7 +133,8 @@ class TensorSink:
     Parameters
     ----------
     mask: bool [B, L], which positions hold a token. prompts: tokens of each sequence before generated ones.
-    first: number of the batch's first sequence. decisions: of all rules so far. layers: seen of this batch.
+    first: number of the batch's first sequence. pruned: the ops of its pruned run, by sequence and layer; arrays: what
+        they name. decisions: of all rules so far, and of the run itself. layers: seen of this batch.
     """
 
     rules: Sequence[Rule]
@@ -139,12 +142,25 @@ class TensorSink:
     mask: Tensor = field(default_factory=lambda: torch.zeros((0, 0), dtype=torch.bool))
     prompts: Sequence[int] = ()
     first: int = 0
+    pruned: Mapping[tuple[int, int], Sequence[AttentionOp]] = field(default_factory=dict)
+    arrays: Mapping[str, IntArray] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     layers: int = 0
 
-    def begin(self, mask: Tensor, prompts: Sequence[int], first: int) -> None:
-        """Take the next batch."""
+    def begin(
+        self,
+        mask: Tensor,
+        prompts: Sequence[int],
+        first: int,
+        pruned: Iterable[AttentionOp] = (),
+        arrays: Mapping[str, IntArray] | None = None,
+    ) -> None:
+        """Take the next batch; `pruned`: the attention ops of its run with a cascade handle, and the arrays of ids."""
         self.mask, self.prompts, self.first = mask, prompts, first
+        grouped: dict[tuple[int, int], list[AttentionOp]] = {}
+        for op in (op for op in pruned if op.context):  # rules decide nothing about a sequence without tokens
+            grouped.setdefault((op.sequence, op.layer), []).append(op)
+        self.pruned, self.arrays = grouped, arrays or {}
 
     def take(self, layer: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> None:
         """Take one layer of the batch; see `AttentionTap`."""
@@ -156,6 +172,9 @@ class TensorSink:
                 self.writer.add(self.first + row, layer, tensors)
             for rule in self.rules:
                 self.decisions.extend(decide_layer(rule, tensors, self.first + row, layer, prompt))
+            for op in self.pruned.get((self.first + row, layer), ()):
+                ids = self.arrays[op.key_ids] if op.key_ids is not None else None
+                self.decisions.append(decide_run(op, ids, tensors))
 
     def finish(self, workload: Workload) -> Workload:
         """Return `workload` with the decisions, and with the tensors if they are kept."""

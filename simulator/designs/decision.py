@@ -8,7 +8,7 @@ what was decided for an op in `Design.decision(op)`. Everything here is numpy: n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,8 +25,10 @@ __all__ = [
     "HeadChoice",
     "Rule",
     "choose",
+    "compared",
     "decide",
     "exact_attention",
+    "softmax",
     "uniform",
 ]
 
@@ -121,27 +123,31 @@ class Rule(ABC):
 
 def exact_attention(q: Floats, k: Floats, v: Floats, scale: float, visible: Bools | None) -> Floats:
     """Return softmax(scale q k^T) v in float64, [queries, Dv]; zeros for a query that sees no key."""
-    scores = scale * (q.astype(np.float64) @ k.T.astype(np.float64))
-    if visible is not None:
-        scores = np.where(visible, scores, -np.inf)
-    if not scores.size:
-        return np.zeros((q.shape[0], v.shape[1]))
-    largest = scores.max(axis=1, keepdims=True)
+    shares = softmax(scale * (q.astype(np.float64) @ k.T.astype(np.float64)), visible)
+    return np.asarray(shares @ v.astype(np.float64))
+
+
+def softmax(scores: Floats, among: Bools | None) -> npt.NDArray[np.float64]:
+    """Return the shares of the keys of `among` (None: all), [queries, keys]; zeros for a query without any."""
+    if among is not None:
+        scores = np.where(among, scores, -np.inf)
+    largest = scores.max(axis=1, initial=-np.inf, keepdims=True)
     shares = np.exp(scores - np.where(np.isfinite(largest), largest, 0.0))
     total = shares.sum(axis=1, keepdims=True)
-    return np.asarray(shares @ v.astype(np.float64) / np.where(total > 0, total, 1.0))
+    return np.asarray(shares / np.where(total > 0, total, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What a rule decided for all heads and queries of some tensors, before it is a decision about an op.
+    """What was decided for all heads and queries of some tensors, before it is a decision about an op.
 
     Parameters
     ----------
-    choices: by head. missed, whole: float64 [queries], squared norms of (output - dense) and of dense, over all heads.
+    rule: its name. choices: by head.
+    missed, whole: float64 [queries], squared norms of (output - dense) and of dense, over all heads.
     """
 
-    rule: Rule
+    rule: str
     choices: tuple[HeadChoice, ...]
     missed: npt.NDArray[np.float64]
     whole: npt.NDArray[np.float64]
@@ -154,7 +160,7 @@ class Chosen:
         extra = self.choices[0].extra if self.choices else ()
         missed, whole = float(self.missed[queries].sum()), float(self.whole[queries].sum())
         return Decision(
-            rule=self.rule.name,
+            rule=self.rule,
             layer=layer,
             sequence=sequence,
             phase=phase,
@@ -170,19 +176,24 @@ class Chosen:
 
 
 def choose(rule: Rule, tensors: AttentionTensors) -> Chosen:
-    """Run `rule` head by head, and compare its output with exact attention.
+    """Run `rule` head by head, and compare its output with exact attention; raises as `compared`."""
+    scale, visible = tensors.scale, tensors.visible
+    return compared(rule.name, tensors, lambda head: rule.decide(*tensors.head(head), scale, visible))
+
+
+def compared(rule: str, tensors: AttentionTensors, choice_of: Callable[[int], HeadChoice]) -> Chosen:
+    """Compare what `choice_of` chose for each head, by the rule of that name, with exact attention.
 
     Raises
     ------
-    InvalidValueError: the rule answers in other shapes, or chose a key that is not visible.
+    InvalidValueError: it answers in other shapes, or chose a key that is not visible.
     """
     heads, queries, _ = tensors.q.shape
     choices, missed, whole = [], np.zeros(queries), np.zeros(queries)
     for head in range(heads):
-        q, k, v = tensors.head(head)
-        choice = rule.decide(q, k, v, tensors.scale, tensors.visible)
-        _check(rule, choice, (queries, k.shape[0]), tensors.visible)
-        dense = exact_attention(q, k, v, tensors.scale, tensors.visible)
+        choice = choice_of(head)
+        _check(rule, choice, (queries, tensors.k.shape[1]), tensors.visible)
+        dense = exact_attention(*tensors.head(head), tensors.scale, tensors.visible)
         missed += np.square(choice.output - dense).sum(axis=1)
         whole += np.square(dense).sum(axis=1)
         choices.append(choice)
@@ -220,9 +231,9 @@ def _rows(counts: list[Ints], queries: int) -> npt.NDArray[np.int32]:
     return np.array(counts, dtype=np.int32).reshape(len(counts), queries)
 
 
-def _check(rule: Rule, choice: HeadChoice, shape: tuple[int, int], visible: Bools | None) -> None:
+def _check(rule: str, choice: HeadChoice, shape: tuple[int, int], visible: Bools | None) -> None:
     for name, mask in (("scored", choice.scored), ("kept", choice.kept)):
         if mask.shape != shape:
-            raise InvalidValueError(f"{rule.name} answers {name} {mask.shape}", expected=f"[queries, keys] = {shape}")
+            raise InvalidValueError(f"{rule} answers {name} {mask.shape}", expected=f"[queries, keys] = {shape}")
         if visible is not None and bool((mask & ~visible).any()):
-            raise InvalidValueError(f"{rule.name} chose a key that the query may not see", where=name)
+            raise InvalidValueError(f"{rule} chose a key that the query may not see", where=name)

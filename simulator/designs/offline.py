@@ -11,7 +11,7 @@ from simulator.workload.decisions import Decision
 from simulator.workload.ir import Workload
 from simulator.workload.tensors import LayerTensors, opened
 
-__all__ = ["decide_layer", "decided_offline", "with_decisions"]
+__all__ = ["decide_layer", "decided_offline", "part_of", "with_decisions"]
 
 
 def decide_layer(rule: Rule, tensors: LayerTensors, sequence: int, layer: int, prompt: int) -> Iterator[Decision]:
@@ -22,18 +22,19 @@ def decide_layer(rule: Rule, tensors: LayerTensors, sequence: int, layer: int, p
     """
     total = tensors.q.shape[1]
     if prompt:
-        yield decide(rule, (layer, sequence, "summarise", 0), _part(tensors, slice(0, prompt), prompt))
+        yield decide(rule, (layer, sequence, "summarise", 0), part_of(tensors, slice(0, prompt), prompt))
     if rule.single_queries and total > prompt:
-        together = choose(rule, _part(tensors, slice(prompt, total), total))
+        together = choose(rule, part_of(tensors, slice(prompt, total), total))
         for step in range(total - prompt):
             yield together.decision((layer, sequence, "generate", step), slice(step, step + 1))
         return
     for step in range(total - prompt):
-        part = _part(tensors, slice(prompt + step, prompt + step + 1), prompt + step + 1)
+        part = part_of(tensors, slice(prompt + step, prompt + step + 1), prompt + step + 1)
         yield decide(rule, (layer, sequence, "generate", step), part)
 
 
-def _part(tensors: LayerTensors, queries: slice, keys: int) -> AttentionTensors:
+def part_of(tensors: LayerTensors, queries: slice, keys: int) -> AttentionTensors:
+    """Return what some queries of a layer have to do with its first `keys` keys."""
     k, v = tensors.k[:, :keys], tensors.v[:, :keys]
     return AttentionTensors(tensors.q[:, queries], k, v, tensors.scale, tensors.seen(queries, keys))
 

@@ -11,6 +11,7 @@ from simulator.engine.host import Host
 from simulator.engine.interface import Cost, Design, Energy, Op, Rows, UnitCycles
 from simulator.memory import MemorySpec, Traffic
 from simulator.result import EnergyItem, LayerResult, ScopeResult, StreamResult, UnitResult, UnmodelledItem
+from simulator.workload.decisions import OF_THE_RUN
 from simulator.workload.ir import AttentionOp, Kind, LinearOp, OtherOp, Workload
 
 __all__ = ["SCOPES", "Ledger", "Observer", "bottleneck"]
@@ -268,10 +269,10 @@ class Ledger:
 
     def output_error(self) -> tuple[float | None, str]:
         """Return the root mean square of the decisions' errors, one an op, and how it is known (see `Result`)."""
-        rule, ops = self.design.rule, {op.place for op in self.executed.attention}
-        if rule is None:
-            return None, "not captured" if self.design.prunes else "dense"
-        made = self.workload.decided(rule.name)
+        design, ops = self.design, {op.place for op in self.executed.attention}
+        if design.rule is None and not design.prunes:
+            return None, "dense"
+        made = self.workload.decided(design.rule.name if design.rule is not None else OF_THE_RUN)
         found = [error for place in ops if place in made and (error := made[place].output_error) is not None]
         if not found:
             return None, "not captured"

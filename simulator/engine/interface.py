@@ -191,6 +191,7 @@ class Design(ABC):
     written_streams: ClassVar[frozenset[str]]
     energy_units: ClassVar[dict[str, tuple[str, ...]]]  # components of the energy by the unit that spends them
     prunes: ClassVar[bool] = True  # False: ops come in their dense form
+    area_note: ClassVar[str] = ""  # what `areas` leaves out
     fidelities: ClassVar[tuple[Fidelity, ...]] = ("event",)  # those that it has; `estimate` serves the other ones
     resources: ClassVar[Mapping[str, Resource]] = {}  # multipliers, sram_bytes: the settings that say how much of it
 

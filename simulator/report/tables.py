@@ -225,8 +225,7 @@ def _area(result: Result) -> DataTable:
     ]
     if rows:
         rows.append(("total", area(total), "", ""))
-    note = "bottom-up; control, clock tree and wiring are not counted" if rows else ""
-    return DataTable("Area", ("unit", "area", "share", "source"), tuple(rows), note, "lrrl", brief=3)
+    return DataTable("Area", ("unit", "area", "share", "source"), tuple(rows), align="lrrl", brief=3)
 
 
 def _sources(items: Iterable[AreaItem]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -51,6 +51,8 @@ class Area:
 @dataclass(frozen=True, slots=True)
 class Silicon:
     """The constants at one technology."""
+
+    area_note: ClassVar[str] = "bottom-up; control, clock tree and wiring are not counted"
 
     settings: SiliconSettings
     technology: Technology = AS_PUBLISHED

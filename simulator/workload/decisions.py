@@ -2,7 +2,8 @@
 
 SpAtten's decisions are in the ops themselves, as the model really prunes by them. Other designs decide in every layer
 anew, from the Q, K and V of the model with nothing pruned: a workload holds the decisions of as many rules as were
-asked for, each beside the op that it is about (docs/workload.md, "Decisions").
+asked for, each beside the op that it is about (docs/workload.md, "Decisions"). What the ops themselves keep, applied to
+the same Q, K and V, is the decision `OF_THE_RUN`: no machine reads it, it tells how far a pruned run is from dense.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import numpy.typing as npt
 
 from simulator.workload.ops import Kind, Phase, Place, require
 
-__all__ = ["Counts", "Decision"]
+__all__ = ["OF_THE_RUN", "Counts", "Decision"]
 
 Counts = npt.NDArray[np.int32]
+OF_THE_RUN = "spatten: the run's own"
+"""The rule of decisions that restate what the ops of a pruned run keep."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.errors import InvalidValueError
-from simulator.workload.decisions import Decision
+from simulator.workload.decisions import OF_THE_RUN, Decision
 from simulator.workload.ops import KINDS, AttentionOp, Kind, LinearOp, OtherOp, Phase, Place
 from simulator.workload.ops import require as _require
 from simulator.workload.tensors import TensorsFile
@@ -196,6 +196,7 @@ class Workload:
             other=tuple(self._dense_other(op) for op in self.other),
             arrays={},
             schedule=f"{self.schedule}, pruning off",
+            decisions=tuple(made for made in self.decisions if made.rule != OF_THE_RUN),
         )
 
     def _all_tokens(self, op: LinearOp | OtherOp, now: int) -> int:

@@ -23,3 +23,11 @@ def test_design_runs_a_built_in_model(arch: str) -> None:
         assert scope.time_s
         assert scope.time_s > 0
         assert scope.operations_dense == workload.operations("attention")
+
+
+def test_only_areas_that_are_added_up_say_what_they_leave_out() -> None:
+    workload = read_workload("bert-base", ReadRequest(seq_len=8))
+    for arch, added_up in (("spatten", True), ("systolic", True), ("a3", False), ("elsa", False), ("sanger", False)):
+        result = simulator.run(workload, arch, fidelity="analytical")
+        assert result.area
+        assert any("clock tree" in note for note in result.notes) == added_up

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.designs.a3.decide import quantised
-from simulator.designs.decision import Bools, Floats, HeadChoice, Rule
+from simulator.designs.decision import Bools, Floats, HeadChoice, Rule, softmax
 
 __all__ = ["ElsaRule", "hash_multiplies", "kronecker_factors"]
 
@@ -70,7 +70,7 @@ class ElsaRule(Rule):
             kept = seen & (estimate >= self._threshold(q9, scores, scale, seen, largest) * largest)
             none = seen.any(axis=1) & ~kept.any(axis=1)
             kept[none, estimate[none].argmax(axis=1)] = True
-        return HeadChoice(kept, kept, _softmax(scale * scores, kept) @ v9)
+        return HeadChoice(kept, kept, softmax(scale * scores, kept) @ v9)
 
     def _estimate(self, q: Floats, k: Floats, norms: Floats) -> Vector:
         """Return the estimated scores over the norm of the query, [queries, keys]."""
@@ -86,20 +86,11 @@ class ElsaRule(Rule):
     def _threshold(self, q: Floats, scores: Floats, scale: float, seen: Bools, largest: Vector) -> float:
         """Return t; 0 where no query has a key of so large a probability, or all are zero."""
         least = self.approximation / np.maximum(seen.sum(axis=1, keepdims=True), 1)
-        wanted = seen & (_softmax(scale * scores, seen) > least)
+        wanted = seen & (softmax(scale * scores, seen) > least)
         lengths = np.linalg.norm(q, axis=1, keepdims=True) * largest
         similarity = np.where(wanted, scores / np.where(lengths > 0, lengths, 1.0), np.inf).min(axis=1)
         found = similarity[np.isfinite(similarity)]
         return float(found.mean()) if len(found) else 0.0
-
-
-def _softmax(scores: Floats, among: Bools) -> Vector:
-    """Return the shares of the keys of `among`, zeros for a query without any."""
-    scores = np.where(among, scores, -np.inf)
-    largest = scores.max(axis=1, initial=-np.inf, keepdims=True)
-    shares = np.exp(scores - np.where(np.isfinite(largest), largest, 0.0))
-    total = shares.sum(axis=1, keepdims=True)
-    return np.asarray(shares / np.where(total > 0, total, 1.0))
 
 
 def kronecker_factors(size: int) -> tuple[int, int, int]:

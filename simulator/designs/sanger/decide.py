@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from simulator.designs.decision import Bools, Floats, HeadChoice, Rule
+from simulator.designs.decision import Bools, Floats, HeadChoice, Rule, softmax
 
 __all__ = ["SangerRule", "packed_rows"]
 
@@ -52,12 +52,12 @@ class SangerRule(Rule):
         extra: "array_rows", rows of a block, at its first query.
         """
         seen = np.ones((len(q), len(k)), bool) if visible is None else visible
-        predicted = _softmax(scale * (self._rounded(q) @ self._rounded(k).T), seen)
+        predicted = softmax(scale * (self._rounded(q) @ self._rounded(k).T), seen)
         kept = seen & (predicted >= self.threshold)
         none = seen.any(axis=1) & ~kept.any(axis=1)
         if none.any():
             kept[none, np.where(seen, predicted, -1.0)[none].argmax(axis=1)] = True
-        shares = _softmax(scale * (q.astype(np.float64) @ k.T.astype(np.float64)), kept)
+        shares = softmax(scale * (q.astype(np.float64) @ k.T.astype(np.float64)), kept)
         return HeadChoice(kept, kept, shares @ v.astype(np.float64), {"array_rows": self.array_rows(kept)})
 
     def array_rows(self, kept: Bools) -> npt.NDArray[np.int32]:
@@ -86,11 +86,3 @@ def packed_rows(counts: npt.NDArray[np.integer], width: int) -> int:
         first += 1
         rows += 1
     return rows
-
-
-def _softmax(scores: npt.NDArray[np.float64], among: Bools) -> npt.NDArray[np.float64]:
-    scores = np.where(among, scores, -np.inf)
-    largest = scores.max(axis=1, initial=-np.inf, keepdims=True)
-    shares = np.exp(scores - np.where(np.isfinite(largest), largest, 0.0))
-    total = shares.sum(axis=1, keepdims=True)
-    return np.asarray(shares / np.where(total > 0, total, 1.0))

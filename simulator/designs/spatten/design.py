@@ -27,7 +27,7 @@ from simulator.engine.resources import MULTIPLIERS, SRAM, Resource
 from simulator.errors import UnsupportedError
 from simulator.memory import Traffic
 from simulator.memory.stream import StreamTimer
-from simulator.tech import Area
+from simulator.tech import Area, Silicon
 from simulator.units import Fetcher
 from simulator.workload.ir import AttentionOp, Kind, LinearOp
 
@@ -41,6 +41,7 @@ class SpAtten(Design):
     folder = Path(__file__).parent
     streams = STREAMS
     written_streams = frozenset(("output", "new_key_value", LINEAR_WRITES))
+    area_note = Silicon.area_note
     fidelities = ("event", "analytical", "authors")
     resources: ClassVar[dict[str, Resource]] = {
         MULTIPLIERS: Resource(("array.multipliers",), factor=2),  # Q x K and prob x V

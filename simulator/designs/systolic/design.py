@@ -41,6 +41,7 @@ class Systolic(Design):
         "softmax": ("logic.softmax",),
     }
     prunes = False
+    area_note = Silicon.area_note
     fidelities = ("event", "analytical")
     resources: ClassVar[dict[str, Resource]] = {
         MULTIPLIERS: Resource(("array.rows", "array.columns")),
