@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from simulator.config import Document
 from simulator.errors import ConfigError
 
-__all__ = ["Settings", "changed", "merged"]
+__all__ = ["Settings", "changed", "merged", "with_exponent"]
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-1 for text
 
@@ -21,6 +21,11 @@ class Settings(BaseModel):
     """Base of every settings model: unknown keys are errors, values are not converted, nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def with_exponent(value: Any) -> Any:
+    """Return the number that a text such as "1e-1" is meant to be; anything else as it is."""
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,8 +58,7 @@ def changed(document: Document, changes: Mapping[str, Any]) -> Document:
                 value = yaml.safe_load(value)
             except yaml.YAMLError as error:
                 raise ConfigError(f"the value of {key} is not readable: {value!r}", where="--set") from error
-            if isinstance(value, str) and _EXPONENT.fullmatch(value):
-                value = float(value)
+            value = with_exponent(value)
         for part in reversed(parts):
             value = {part: value}
         data = merged(data, value)

@@ -12,13 +12,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from simulator.config import Document, load_yaml, validate
 from simulator.errors import ConfigError, FormatVersionError, InvalidValueError, nearest
-from simulator.settings import Settings
+from simulator.settings import Settings, with_exponent
 
 __all__ = ["Entry", "ReferenceTables", "Target", "read_tables"]
 
@@ -29,6 +29,9 @@ _UNITS = {  # factor to pJ or um2
 }
 
 
+_Number = Annotated[float, BeforeValidator(with_exponent), Field(ge=0)]
+
+
 class _Theirs(Settings):
     """What Accelergy writes may have more keys than we read."""
 
@@ -37,7 +40,7 @@ class _Theirs(Settings):
 
 class _Action(_Theirs):
     name: str
-    energy: float = Field(ge=0)
+    energy: _Number
 
 
 class _Energies(_Theirs):
@@ -47,7 +50,7 @@ class _Energies(_Theirs):
 
 class _Area(_Theirs):
     name: str
-    area: float = Field(ge=0)
+    area: _Number
 
 
 class _Ert(_Theirs):

@@ -149,6 +149,13 @@ def test_units_arguments_ranges_and_versions(tmp_path: Path) -> None:
     assert tables.named("x.read") == tables.named("read.c") == []
 
 
+def test_numbers_with_an_exponent(tmp_path: Path) -> None:
+    """YAML 1.1 reads 1e-05 as text."""
+    path = tmp_path / "e.yaml"
+    path.write_text("ERT: {version: 0.4, tables: [{name: a, actions: [{name: b, energy: 1e-05}]}]}")
+    assert read_tables([path]).entries["a.b"].value == 1e-5
+
+
 GOOD: Energies = {"top.sram": {"read": 1.0}}
 
 
