@@ -73,9 +73,11 @@ def capture(
     ------
     UnsupportedError: another kind of model, or a call that cannot be described (`sparsecore.models.call`); attention
         that designs cannot decide about (`sparsecore.capture_tensors`).
-    InvalidValueError: no inputs, another number of texts than of sequences, or `generate` for an encoder.
+    InvalidValueError: no inputs, another number of texts than of sequences, or `generate` for an encoder or no count.
     UnknownNameError: no such design.
     """
+    if isinstance(generate, bool) or not isinstance(generate, int) or generate < 0:
+        raise InvalidValueError(f"generate is {generate!r}", where="capture", expected="a whole number of tokens")
     with tensor_sink(designs, keep_tensors) as sink:
         if is_decoder(model):
             workload = capture_decoder(model, inputs, generate, sink, bits)

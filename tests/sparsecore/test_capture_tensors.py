@@ -189,6 +189,9 @@ def test_what_cannot_be_captured_is_named(tmp_path: Path, seed: int) -> None:
         sc.capture(model, batch, designs=["a4"])
     with pytest.raises(InvalidValueError, match="generates nothing"):
         sc.capture(model, batch, generate=3)
+    for wrong in (-1, 2.5, True):
+        with pytest.raises(InvalidValueError, match="generate is"):
+            sc.capture(gpt2(seed), torch.ones((1, 3), dtype=torch.long), generate=wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match="at most 40 positions"):
         sc.capture(gpt2(seed), torch.ones((1, 38), dtype=torch.long), generate=3)
     with pytest.raises(InvalidValueError, match="no tokens"):

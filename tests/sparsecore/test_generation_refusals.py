@@ -117,6 +117,10 @@ def test_calls_that_cannot_be_served_are_refused() -> None:
         padding = torch.cat([mask, torch.zeros(3, 1, dtype=torch.int64)], dim=1)
         with pytest.raises(UnsupportedError, match="padding behind"):
             model(ids[:, :1], attention_mask=padding, **{name: cache})
+        hiding = torch.cat([mask, torch.ones(3, 1, dtype=torch.int64)], dim=1)
+        hiding[1, 4] = 0
+        with pytest.raises(UnsupportedError, match="does not show the tokens"):
+            model(ids[:, :1], attention_mask=hiding, **{name: cache})
     assert model(ids).logits.isfinite().all()  # removed without a trace
 
 

@@ -72,7 +72,8 @@ class CascadeCache(Cache):
         Raises
         ------
         InvalidValueError: another number of sequences than before, or more positions than the model has.
-        ShapeError: a mask of another shape. UnsupportedError: padding behind the first pass.
+        ShapeError: a mask of another shape. UnsupportedError: padding behind the first pass, or a mask that shows other
+            tokens than passed through.
         """
         self._begun = True
         if self.frozen:
@@ -123,7 +124,14 @@ class CascadeCache(Cache):
             raise InvalidValueError(f"{batch} sequences for a cache of {len(self.seen)}", where="cache")
         if mask is not None and not bool(mask[:, -fresh:].all()):
             raise UnsupportedError("padding behind the first pass", where="attention_mask", hint="pad on the left")
-        self.seen = [seen + fresh for seen in self.seen]
+        seen = [before + fresh for before in self.seen]
+        if mask is not None and mask.count_nonzero(1).tolist() != seen:
+            raise UnsupportedError(
+                "the mask does not show the tokens that the cache holds",
+                where="attention_mask",
+                expected=f"{seen} tokens",
+            )
+        self.seen = seen
         self.tokens.reserve(max(self.seen, default=0))
         if fresh > 1:
             self.prompts = list(self.seen)
