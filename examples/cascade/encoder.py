@@ -34,7 +34,7 @@ def compare_texts(console: Console) -> Section:
     print_table(table, console)
     console.print(f"the last passage:\n{handle.report()}\n")
     pictures = [_picture(pruned, handle, corpus, corpus.short[i], sentence_svg) for i in SHOWN_SENTENCES]
-    pictures += [_picture(pruned, handle, corpus, corpus.passages[i], passage_svg) for i in SHOWN_PASSAGES]
+    pictures += [_picture(pruned, handle, corpus, corpus.passages[i], _passage) for i in SHOWN_PASSAGES]
     asked = (
         f"all-MiniLM-L6-v2, fp32. Asked for: {SCHEDULE.token_keep:.0%} of the tokens and {SCHEDULE.head_keep:.0%} of "
         f"the heads, as means over {handle.info.layers} layers."
@@ -74,3 +74,8 @@ def _picture(model: nn.Module, handle: sc.cascade.Handle, corpus: Corpus, text: 
     tokens = corpus.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
     svg: str = draw(tokens, run.survived[0].tolist(), run.model.layers)
     return svg
+
+
+def _passage(tokens: list[str], survived: list[int], layers: int) -> str:
+    notes = [f"{count} of {layers} layers" for count in survived]
+    return passage_svg(tokens, [count / layers for count in survived], notes)
