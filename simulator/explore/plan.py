@@ -80,17 +80,18 @@ class Plan:
         names = [axis.key for axis in self.axes_of(arch)]
         if twice := [name for name in names if names.count(name) > 1]:
             raise InvalidValueError(f"{twice[0]} is varied twice for {arch}", where="--vary", hint="one list of values")
+        for axis in self.axes_of(arch):
+            if axis.key == "fidelity" and (unknown := set(axis.values) - set(get_args(Fidelity))):
+                raise UnknownNameError(f"no fidelity named {min(map(str, unknown))!r}", where="--vary fidelity")
         for name in names:
             option = "--" + name.replace("_", "-")
             if name in self._fixed(arch):
                 raise ConfigError(f"{name} is varied and fixed", where=f"--vary {name} and --set {name}")
-            if name in WORKLOAD_KEYS and getattr(self.request, name) != getattr(ReadRequest(), name):
+            asked = name in WORKLOAD_KEYS and getattr(self.request, name) != getattr(ReadRequest(), name)
+            if asked or (name == "fidelity" and self.fidelity != "event") or (name == "seed" and self.seed):
                 raise ConfigError(f"{name} is varied and fixed", where=f"--vary {name} and {option}")
         if "memory" in names and (self.memory is not None or "dram.standard" in names):
             raise ConfigError("the memory is given twice", where="--vary memory", hint="one of memory, dram.standard")
-        for axis in self.axes_of(arch):
-            if axis.key == "fidelity" and (unknown := set(axis.values) - set(get_args(Fidelity))):
-                raise UnknownNameError(f"no fidelity named {min(map(str, unknown))!r}", where="--vary fidelity")
 
     @cached_property
     def _equal(self) -> dict[str, dict[str, Any]]:

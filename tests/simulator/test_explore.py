@@ -441,6 +441,11 @@ class TestCommand:
         [
             ((SHORT,), "nothing varies"),
             ((SHORT, "--vary", "topk.parallelism="), "value is missing"),
+            (
+                (SHORT, "--vary", "fidelity=event,analytical", "--fidelity", "analytical"),
+                "fidelity is varied and fixed",
+            ),
+            ((SHORT, "--vary", "seed=1,2", "--seed", "3"), "seed is varied and fixed"),
             ((SHORT, "--vary", "sram.bytes=1,2"), "none of the 2 points has a result"),
             ((SHORT, "--vary", "seed=1,2", "--parquet", "-"), "only CSV goes to stdout"),
             ((SHORT, "--vary", "seed=1,2", "--fidelity", "exact"), "no fidelity"),
