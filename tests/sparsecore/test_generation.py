@@ -67,6 +67,20 @@ def test_pruning_equals_a_dense_run_with_a_mask(family: str, mode: str, selector
     _check_choices(oracle, heavy=selector is None)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_prompt_that_shrinks_equals_a_dense_run_with_a_mask(family: str, mode: str) -> None:
+    model = decoder(family)
+    ids, mask = prompts()
+    schedule = cascade.Schedule(token_keep=(1.0, 0.7, 0.5, 0.4), head_keep=0.8, sink=2, recent=1)
+    how: dict[str, Any] = {"interval": 3, "scores": "mean", "shrink_prefill": True, "record": True}
+    with cascade.apply(model, schedule, mode=mode, **how) as handle:
+        got = generate(model, ids, mask)
+    run = handle.last_run
+    assert [len(layer[1]) for layer in run.prompt_ids] == [20, 14, 10, 8]
+    assert torch.equal(Oracle(model, run, mask).generate(ids, 12), got)
+
+
 def _check_choices(oracle: Oracle, heavy: bool) -> None:
     """Whatever a layer read ranked at least as high as what it could have read instead, and the counts are right."""
     run = oracle.run

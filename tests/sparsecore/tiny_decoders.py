@@ -110,7 +110,9 @@ class Oracle:
         seen = torch.zeros((len(q), 1, queries, keys), dtype=torch.bool)
         heads = torch.ones((len(q), q.shape[1]), dtype=torch.bool)
         if self.step < 0:
-            seen |= self.mask[:, None, None, :] & torch.ones((queries, keys), dtype=torch.bool).tril()
+            for row in range(len(q)):
+                seen[row, :, :, self.run.prompt_ids[module.layer_idx][row] + self.starts[row]] = True
+            seen &= torch.ones((queries, keys), dtype=torch.bool).tril()
         else:
             if module.layer_idx == 0:
                 self.before.append([])
