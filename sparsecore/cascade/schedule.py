@@ -110,7 +110,8 @@ class Schedule:
     def resolve(self, lengths: int | Sequence[int] | Tensor, *, layers: int, heads: int) -> Counts:
         """Return what every layer computes of sequences of `lengths` tokens, at least 1 (0 for an empty sequence).
 
-        Counts are rounded down and never below the protected tokens, so that a mean is missed by less than one token.
+        Counts are rounded down, which misses a mean by less than one token, and never below the protected tokens, which
+        lifts it where these are many of a short sequence: `Counts.token_keep` says what comes out.
 
         Raises
         ------
