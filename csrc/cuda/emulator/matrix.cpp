@@ -6,7 +6,7 @@ namespace sparsecore::cuda::emulator {
 
 namespace {
 
-constexpr int kRows = 16, kColumns = 8, kDepth = 16, kSparseDepth = 32;
+constexpr int kRows = 16, kColumns = 8, kDepth = 16;
 
 struct Load {
     std::uint32_t* tile;
@@ -26,51 +26,49 @@ float b_element(void* const* lanes, int row, int column, bool brain) {
     return number(half_word(product(lanes, lane).b[row / 8], row % 2), brain);
 }
 
-// The products of one result are exact in double, and their sum is rounded once; hardware keeps fewer bits of it.
-template <class A>
-void add_products(void* const* lanes, int depth, bool brain, A&& a) {
-    for (int row = 0; row < kRows; ++row) {
-        for (int column = 0; column < kColumns; ++column) {
-            double sum = 0.0;
-            for (int k = 0; k < depth; ++k) sum += static_cast<double>(a[row][k]) * b_element(lanes, k, column, brain);
-            const Product& owner = product(lanes, row % 8 * 4 + column / 2);
-            float& d = owner.d[row / 8 * 2 + column % 2];
-            d = static_cast<float>(d + sum);
+// The 16 elements of a row of A that are there, and the row of B that each of them meets.
+struct RowOfA {
+    float value[kDepth];
+    int place[kDepth];
+};
+
+// The products of one result are exact in double, and their sum is rounded once; hardware keeps fewer bits of it. A pruned
+// element multiplies nothing, not a zero: an infinity in B must not become NaN.
+void add_products(void* const* lanes, int row, const RowOfA& a, bool brain) {
+    for (int column = 0; column < kColumns; ++column) {
+        double sum = 0.0;
+        for (int i = 0; i < kDepth; ++i) {
+            sum += static_cast<double>(a.value[i]) * b_element(lanes, a.place[i], column, brain);
         }
+        float& d = product(lanes, row % 8 * 4 + column / 2).d[row / 8 * 2 + column % 2];
+        d = static_cast<float>(d + sum);
     }
 }
 
 void run_dense(void* const* lanes, std::uint64_t brain) {
-    float a[kRows][kDepth];
     for (int row = 0; row < kRows; ++row) {
-        for (int k = 0; k < kDepth; ++k) a[row][k] = a_element(lanes, row, k, brain != 0);
+        RowOfA a;
+        for (int i = 0; i < kDepth; ++i) {
+            a.value[i] = a_element(lanes, row, i, brain != 0);
+            a.place[i] = i;
+        }
+        add_products(lanes, row, a, brain != 0);
     }
-    add_products(lanes, kDepth, brain != 0, a);
 }
 
-// A pruned element multiplies nothing, not a zero: an infinity in B must not become NaN.
 void run_sparse(void* const* lanes, std::uint64_t detail) {
     const bool brain = (detail & 1) != 0;
     const int selector = static_cast<int>(detail >> 1);
     for (int row = 0; row < kRows; ++row) {
-        float kept[kDepth];
-        int place[kDepth];
+        RowOfA a;
         for (int i = 0; i < kDepth; ++i) {
             const int lane = row % 8 * 4 + selector * 2 + i / 8;
             const std::uint32_t metadata = half_word(product(lanes, lane).metadata, row / 8);
-            place[i] = kept_place(metadata, i % 8) + i / 8 * 16;
-            kept[i] = a_element(lanes, row, i, brain);
+            a.value[i] = a_element(lanes, row, i, brain);
+            a.place[i] = kept_place(metadata, i % 8) + i / 8 * 16;
         }
-        for (int column = 0; column < kColumns; ++column) {
-            double sum = 0.0;
-            for (int i = 0; i < kDepth; ++i) {
-                sum += static_cast<double>(kept[i]) * b_element(lanes, place[i], column, brain);
-            }
-            float& d = product(lanes, row % 8 * 4 + column / 2).d[row / 8 * 2 + column % 2];
-            d = static_cast<float>(d + sum);
-        }
+        add_products(lanes, row, a, brain);
     }
-    static_assert(kSparseDepth == 2 * kDepth);
 }
 
 }  // namespace
