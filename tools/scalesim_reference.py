@@ -17,41 +17,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from simulator.exchange.scalesim import configuration
+
 Gemm = tuple[int, int, int]  # M x K times K x N
 _DRIVER = (
     "import sys; from scalesim.scale_sim import scalesim; "
     "scalesim(True, False, sys.argv[1], sys.argv[2], sys.argv[3], True).run_scale(sys.argv[4])"
 )
-_CONFIG = """[general]
-run_name = run
-[architecture_presets]
-ArrayHeight = {rows}
-ArrayWidth = {columns}
-IfmapSramSzkB = 16384
-FilterSramSzkB = 16384
-OfmapSramSzkB = 16384
-IfmapOffset = 0
-FilterOffset = 100000000
-OfmapOffset = 200000000
-Dataflow = {dataflow}
-Bandwidth = 10
-ReadRequestBuffer = 32
-WriteRequestBuffer = 32
-[layout]
-IfmapCustomLayout = False
-IfmapSRAMBankBandwidth = 10
-IfmapSRAMBankNum = 10
-IfmapSRAMBankPort = 2
-FilterCustomLayout = False
-FilterSRAMBankBandwidth = 10
-FilterSRAMBankNum = 10
-FilterSRAMBankPort = 2
-[sparsity]
-SparsitySupport = False
-[run_presets]
-InterfaceBandwidth = CALC
-UseRamulatorTrace = False
-"""
+_SRAM_KIB = 16384  # of each operand: whatever is drawn fits
 # Beside random ones: one product for each way of not filling an array, vectors, and layers of BERT-base and GPT-2.
 _FIXED: list[tuple[int, int, Gemm]] = [
     (1, 1, (2, 3, 2)),
@@ -87,7 +60,7 @@ def total_cycles(python: str, rows: int, columns: int, dataflow: str, gemms: Seq
     """Return SCALE-Sim's "Total Cycles" of each product."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "array.cfg").write_text(_CONFIG.format(rows=rows, columns=columns, dataflow=dataflow))
+        (folder / "array.cfg").write_text(configuration(rows, columns, dataflow, _SRAM_KIB))
         lines = [f"p{i},{m},{n},{k},\n" for i, (m, k, n) in enumerate(gemms)]
         (folder / "products.csv").write_text("Layer,M,N,K,\n" + "".join(lines))
         layout = [f"p{i}," + "1," * 22 + "\n" for i in range(len(gemms))]

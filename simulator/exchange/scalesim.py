@@ -13,7 +13,7 @@ from collections.abc import Hashable, Sequence
 from simulator.designs.systolic import Systolic
 from simulator.exchange.products import Grouped, Product
 
-__all__ = ["HOW", "TOPOLOGY", "differences", "files", "key", "place"]
+__all__ = ["HOW", "TOPOLOGY", "configuration", "differences", "files", "key", "place"]
 
 TOPOLOGY, CONFIG, LAYOUT = "topology.csv", "scale.cfg", "layout.csv"
 HOW = (
@@ -25,7 +25,7 @@ HOW = (
 )
 _LAYOUT_FIELDS = 22  # of a line of the layout; read, and without effect where no custom layout is asked for
 _CONFIG = """[general]
-run_name = {name}
+run_name = run
 [architecture_presets]
 ArrayHeight = {rows}
 ArrayWidth = {columns}
@@ -66,6 +66,11 @@ def place(index: int, product: Product) -> str:
     return f"{TOPOLOGY}, line {index + 2}"
 
 
+def configuration(rows: int, columns: int, dataflow: str, kib: int) -> str:
+    """Return the text of a configuration: an array, its dataflow (ws, os, is), and KiB of each of the three SRAMs."""
+    return _CONFIG.format(rows=rows, columns=columns, dataflow=dataflow, kib=kib)
+
+
 def files(found: Sequence[Grouped], design: Systolic) -> dict[str, str]:
     """Return the topology, a layout (which it asks for and does not use) and the configuration."""
     array = design.array
@@ -75,7 +80,7 @@ def files(found: Sequence[Grouped], design: Systolic) -> dict[str, str]:
     return {
         TOPOLOGY: "\n".join(["Layer,M,N,K,", *lines]) + "\n",
         LAYOUT: "\n".join(["Layer,", *layout]) + "\n",
-        CONFIG: _CONFIG.format(name="run", rows=array.rows, columns=array.columns, dataflow=array.dataflow, kib=kib),
+        CONFIG: configuration(array.rows, array.columns, array.dataflow, kib),
     }
 
 
