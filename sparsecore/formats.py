@@ -162,10 +162,19 @@ def dense_dtype(dtype: torch.dtype) -> torch.dtype:
 def pack(dense: Tensor, pattern: Pattern | str, dtype: torch.dtype | None = None) -> StoredWeight:
     """Return the stored form of `dense` [rows, cols], which must satisfy `pattern`, with values of `dtype`.
 
-    dtype: default that of `dense`; torch.int8 quantises. Raises PatternError where a group of N:M has too many
-    non-zeros, ShapeError or DtypeError for other tensors, InvalidValueError where a value to quantise is not finite.
+    dtype: default that of `dense`; torch.int8 quantises. A semi-structured tensor of torch stands for the matrix that
+    it was made from (see `sparsecore.semi_structured`).
+
+    Raises PatternError where a group of N:M has too many non-zeros, ShapeError or DtypeError for other tensors,
+    InvalidValueError where a value to quantise is not finite.
     """
     pattern = parse(pattern)
+    if type(dense) not in (Tensor, torch.nn.Parameter):
+        from sparsecore import semi_structured  # it makes stored weights of this module
+
+        if semi_structured.is_semi_structured(dense):
+            stored = semi_structured.to_stored(dense, pattern)
+            return stored if dtype in (None, stored.dtype) else stored.to(dtype=dtype)
     if dense.dim() != 2:
         raise ShapeError(
             f"a weight has {dense.dim()} dimensions: {tuple(dense.shape)}", expected="[out_features, in_features]"

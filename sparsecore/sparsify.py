@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, predict, token_grid
-from sparsecore.errors import InvalidValueError, PatternError, ShapeError
+from sparsecore.errors import InvalidValueError, NamedError, PatternError, ShapeError
 from sparsecore.formats import find_pattern
 from sparsecore.huggingface import attach
 from sparsecore.inputs import Inputs
@@ -21,6 +21,7 @@ from sparsecore.nn.sparse_experts import follows_convention
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import Pattern, parse
 from sparsecore.report import Row, dense_row, keep_rows, values_name
+from sparsecore.semi_structured import is_semi_structured, natural_pattern
 from sparsecore.survey import FilterFn, Found, survey
 from sparsecore.trial import Pair, observed_tokens, time_pairs
 
@@ -42,7 +43,8 @@ def sparsify(
     """Replace in place every nn.Linear, transformers Conv1D and fused-experts parameter that pays; return `model`.
 
     A layer is packed only if at no number of tokens looked at it is below `min_ratio` of the speed of the dense layer;
-    all others stay as they are, with the reason in `sparsecore.report(model)`. Nothing is printed.
+    all others stay as they are, with the reason in `sparsecore.report(model)`. Nothing is printed. A weight that is a
+    semi-structured tensor of torch is packed in any case.
 
     inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a list of such batches. The model runs
         once on them, and every layer is timed both ways, in turns, at the token counts that it saw and at steps of 8
@@ -70,6 +72,8 @@ def sparsify(
     waiting: list[Candidate] = []
     pending = deque(survey(model, filter_fn))
     _refuse_root(model, pending)
+    pending, converted = _convert(model, pending, values)
+    rows.extend(converted)
     while pending:
         # Taken out one by one, so that a dense weight is freed as soon as it is replaced.
         found = pending.popleft()
@@ -156,6 +160,28 @@ def _refuse_root(model: nn.Module, found: Iterable[Found]) -> None:
             expected="a module that contains layers",
             hint="SparseLinear.from_dense(layer, pattern)",
         )
+
+
+def _convert(model: nn.Module, pending: deque[Found], dtype: torch.dtype | None) -> tuple[deque[Found], list[Row]]:
+    """Replace the layers whose weights are semi-structured tensors; return what is left, and the rows of these.
+
+    Their weights are packed already, for kernels of torch that run on a GPU only: there is no dense form to compare.
+    """
+    left: deque[Found] = deque()
+    rows: list[Row] = []
+    for found in pending:
+        if found.reason or not is_semi_structured(found.weight):
+            left.append(found)
+            continue
+        try:
+            layer = SparseLinear.from_dense(found.module, natural_pattern(found.weight.dtype), dtype)
+        except NamedError as error:
+            rows.append(dense_row(found.name, found.kind, error.what, found.dense_bytes, found.density))
+            continue
+        _set(model, found.module_name, layer)
+        said = (layer.pattern.name, found.density, found.dense_bytes, layer.held_bytes, (), values_name([layer]))
+        rows.append(Row(found.name, found.kind, True, "it was a semi-structured tensor of torch", *said))
+    return left, rows
 
 
 def _pack(found: Found, wanted: Pattern | None, dtype: torch.dtype | None) -> Candidate | str:
@@ -262,6 +288,10 @@ def _replace(model: nn.Module, name: str, parts: list[Candidate], keep_dense: bo
             ranges = _dense_ranges(part.ratios)
             for layer in part.layers if ranges else ():
                 layer.keep_dense_copy(ranges)
+    _set(model, name, new)
+
+
+def _set(model: nn.Module, name: str, new: nn.Module) -> None:
     parent, _, last = name.rpartition(".")
     model.get_submodule(parent)._modules[last] = new
 

@@ -17,6 +17,7 @@ from sparsecore.formats import DTYPES
 from sparsecore.models import expert_layout, is_conv1d
 from sparsecore.nn import SparseExperts, SparseLinear
 from sparsecore.nn.sparse_experts import expert_slices
+from sparsecore.semi_structured import is_semi_structured
 
 __all__ = ["ON_META", "FilterFn", "Found", "survey"]
 
@@ -69,6 +70,8 @@ class Found:
     @property
     def density(self) -> float:
         """Non-zeros over all elements; 1 where nothing can be read, as on the meta device."""
+        if is_semi_structured(self.weight):
+            return 0.5
         if not _readable(self.weight) or not self.weight.numel():
             return 1.0
         return int(torch.count_nonzero(self.weight.detach())) / self.weight.numel()
@@ -160,6 +163,8 @@ def _tensor_reason(weight: Tensor) -> str:
         return ON_META
     if weight.dtype not in DTYPES:
         return f"weights of {weight.dtype} are not supported"
+    if is_semi_structured(weight):
+        return ""
     if type(weight) is not nn.Parameter:
         return f"its weight is a {type(weight).__name__}"
     if weight.device.type != "cpu":

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from sparsecore.errors import ShapeError, UnsupportedError
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import NM
+from sparsecore.semi_structured import is_semi_structured
 
 __all__ = ["SemiStructuredTensor", "to_sparse_semi_structured"]
 
@@ -27,6 +28,8 @@ def to_sparse_semi_structured(
 ) -> SemiStructuredTensor:
     """Pack a 2:4 matrix [rows, cols] of fp32, fp16 or bf16; rows and cols may be any numbers.
 
+    One of torch's own semi-structured tensors is packed as it is (see `sparsecore.semi_structured`).
+
     transposed, alg_id: accepted as torch accepts them; they mean nothing here.
 
     Raises ShapeError unless the tensor is a matrix, PatternError where four neighbours hold three values or more.
@@ -35,7 +38,10 @@ def to_sparse_semi_structured(
         raise ShapeError(
             f"the tensor is {list(original_tensor.shape)}", where="original_tensor", expected="[rows, cols]"
         )
-    return SemiStructuredTensor(PackedWeight.from_dense(original_tensor.detach().contiguous(), NM(2, 4)))
+    plain = original_tensor.detach()
+    return SemiStructuredTensor(
+        PackedWeight.from_dense(plain if is_semi_structured(plain) else plain.contiguous(), NM(2, 4))
+    )
 
 
 class SemiStructuredTensor(Tensor):

@@ -18,6 +18,7 @@ from sparsecore.nn.state_dict import split_state
 from sparsecore.nn.weights import density, moved, named_for, retyped
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import Pattern, parse
+from sparsecore.semi_structured import is_semi_structured
 
 __all__ = ["SparseLinear"]
 
@@ -109,6 +110,8 @@ class SparseLinear(nn.Module):
     ) -> SparseLinear:
         """Pack an nn.Linear or a transformers Conv1D whose weight satisfies `pattern`.
 
+        The weight may be a semi-structured tensor of torch (see `sparsecore.semi_structured`).
+
         `dtype`: element type of the new layer (float32, float16, bfloat16); default: that of `linear`. torch.int8
         quantises the weight, and the bias and x keep the type of `linear`. The bias parameter is shared with `linear`
         unless its type changes. `weight_grad=True` keeps a dense leaf beside the
@@ -129,14 +132,17 @@ class SparseLinear(nn.Module):
         bias = cast("nn.Parameter | None", linear.bias)
         require_value_dtype(dtype or weight.dtype)
         kind = weight.dtype if dtype in (None, torch.int8) else dtype
-        dense = (weight.t() if transposed else weight).to(kind).contiguous()
+        dense = weight.t() if transposed else weight
+        if not is_semi_structured(dense):
+            dense = dense.to(kind).contiguous()
         if bias is not None and bias.dtype != kind:
             bias = nn.Parameter(bias.detach().to(kind), requires_grad=bias.requires_grad)
-        packed = PackedWeight.from_dense(dense, parse(pattern), dtype)
+        packed = PackedWeight.from_dense(dense, parse(pattern), dtype or kind)
         layer = cls.from_packed(packed, bias, transposed=transposed)
         if weight_grad:
             # Registered past __setattr__, which the read-only property `weight` would stop.
-            layer._parameters["weight"] = nn.Parameter(weight.to(kind).clone())
+            leaf = packed.to_dense().to(kind) if is_semi_structured(weight) else weight.to(kind).clone()
+            layer._parameters["weight"] = nn.Parameter(leaf)
         return layer.train(linear.training)
 
     # What the layer looks like -------------------------------------------------------------------------------------
@@ -305,7 +311,8 @@ class SparseLinear(nn.Module):
                 f"the loaded weight is {list(dense.shape)}", where="weight", expected=str(list(self.weight_shape))
             )
         quantised = torch.int8 if self.weight_dtype is torch.int8 else None
-        return pack(self._oriented(dense).contiguous(), self.pattern, quantised)
+        matrix = self._oriented(dense)
+        return pack(matrix if is_semi_structured(matrix) else matrix.contiguous(), self.pattern, quantised)
 
     def _take(self, stored: StoredWeight, local_metadata: dict[str, Any]) -> None:
         """Hold a loaded weight: in this layer's type and device, or in its own where `assign=True` was asked for."""

@@ -11,7 +11,7 @@ from sparsecore.backends.reference.bits import pack_bits, unpack_bits
 from sparsecore.errors import IndexTableError, PatternError
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
-__all__ = ["code_bits", "count_in_blocks", "keep_mask", "pack", "unpack", "uses_codes", "validate"]
+__all__ = ["code_bits", "count_in_blocks", "keep_mask", "pack", "parts_of", "unpack", "uses_codes", "validate"]
 
 
 def code_bits(m: int) -> int:
@@ -30,20 +30,25 @@ def pack(dense: Tensor, pattern: Pattern) -> dict[str, Tensor]:
     Raises PatternError where the weight does not satisfy the pattern.
     """
     dense = dense.detach()
-    rows, _ = dense.shape
     if isinstance(pattern, Block):
         return _pack_blocks(dense, pattern)
     mask = pattern.mask(dense)
-    if isinstance(pattern, NM):
-        compressed = dense[mask].reshape(rows, pattern.kept_per_row(dense.shape[1]))
-        if not uses_codes(pattern):
-            return {"compressed": compressed, "bitmask": pack_bits(mask)}
-        columns = mask.nonzero()[:, 1].reshape(compressed.shape)
-        width = code_bits(pattern.m)
-        bits = (columns % pattern.m).unsqueeze(-1) >> torch.arange(width, device=dense.device) & 1
-        return {"compressed": compressed, "codes": pack_bits(bits.reshape(rows, compressed.shape[1] * width).bool())}
-    counts = mask.sum(1)
-    return {"compressed": dense[mask], "bitmask": pack_bits(mask), "row_offsets": counts.cumsum(0) - counts}
+    return parts_of(dense[mask], mask, pattern)
+
+
+def parts_of(values: Tensor, mask: Tensor, pattern: NM | Unstructured) -> dict[str, Tensor]:
+    """`pack` where it is known what is kept: the positions `mask` [rows, cols], and their values row by row."""
+    if isinstance(pattern, Unstructured):
+        counts = mask.sum(1)
+        return {"compressed": values, "bitmask": pack_bits(mask), "row_offsets": counts.cumsum(0) - counts}
+    compressed = values.reshape(mask.shape[0], pattern.kept_per_row(mask.shape[1]))
+    if not uses_codes(pattern):
+        return {"compressed": compressed, "bitmask": pack_bits(mask)}
+    columns = mask.nonzero()[:, 1].reshape(compressed.shape)
+    width = code_bits(pattern.m)
+    bits = (columns % pattern.m).unsqueeze(-1) >> torch.arange(width, device=mask.device) & 1
+    codes = bits.reshape(mask.shape[0], compressed.shape[1] * width).bool()
+    return {"compressed": compressed, "codes": pack_bits(codes)}
 
 
 def unpack(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> Tensor:
