@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,3 +28,13 @@ def build(sanitizers: str, target: str) -> Path:
         f"-DSPARSECORE_SANITIZE={sanitizers}", "-DSPARSECORE_EMULATE_TILES=ON")  # fmt: skip
     run("cmake", "--build", folder, "--target", target, "--parallel", "2")
     return folder / "tests" / "cpp" / target
+
+
+def build_module(target: str) -> Path:
+    """Build a Python module that only tests use, for this interpreter, and return its file."""
+    folder = ROOT / "build" / "modules"
+    generator = ("-G", "Ninja") if shutil.which("ninja") else ()
+    run("cmake", "-S", ROOT, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=Release", "-DSPARSECORE_CUDA=OFF",
+        "-DCMAKE_CXX_FLAGS_RELEASE=-O1", f"-DPython_EXECUTABLE={sys.executable}")  # fmt: skip
+    run("cmake", "--build", folder, "--target", target, "--parallel", "2")
+    return next((folder / "csrc" / "bindings").glob(f"{target}.*.so"))

@@ -10,7 +10,12 @@ from cpp_build import build, run
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake on PATH")
 @pytest.mark.parametrize(
-    ("sanitizers", "target"), [("address,undefined", "sparsecore_tests"), ("thread", "sparsecore_pool_tests")]
+    ("sanitizers", "target"),
+    [
+        ("address,undefined", "sparsecore_tests"),
+        ("address,undefined", "sparsecore_cuda_tests"),
+        ("thread", "sparsecore_pool_tests"),
+    ],
 )
 def test_cpp_tests_pass_under_sanitizers(sanitizers: str, target: str, seed: int) -> None:
     executable = build(sanitizers, target)

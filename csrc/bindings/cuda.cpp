@@ -1,10 +1,8 @@
+// CUDA without launches: what there is, and the layouts of weights, which are made on the host.
 #include <pybind11/stl.h>
-
-#include <optional>
 
 #include "bindings/bind.h"
 #include "bindings/span_caster.h"
-#include "cpu/common/linear_prepare.h"
 #include "cuda/nm_linear/nm_linear.h"
 #include "cuda/runtime/runtime.h"
 
@@ -52,13 +50,6 @@ void to_stored(const Span& resident, int64_t cols, int64_t n, int64_t m, const S
     cuda::nm_resident_to_stored(resident, stored_nm(cols, n, m, compressed, positions, codes));
 }
 
-void linear(const Span& x, const Span& resident, int64_t n, int64_t m, const std::optional<Span>& bias, const Span& out,
-            const std::string& activation, uint64_t stream) {
-    const cuda::NmLinearCall call = cuda::nm_linear_call(x, resident, n, m, bias ? &*bias : nullptr, out,
-                                                         cpu::parse_activation(activation));
-    cuda::nm_linear_launch(call, x.dtype, stream);
-}
-
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -68,9 +59,6 @@ void bind_cuda(py::module_& m) {
           ReleaseGil(), "Validate a stored N:M weight (host memory) and lay it out for the device, still on the host.");
     m.def("cuda_nm_resident_to_stored", &to_stored, "resident"_a, "cols"_a, "n"_a, "m"_a, "compressed"_a, "positions"_a,
           "codes"_a, ReleaseGil());
-    m.def("cuda_nm_linear", &linear, "x"_a, "resident"_a, "n"_a, "m"_a, "bias"_a.none(true), "out"_a, "activation"_a,
-          "stream"_a, ReleaseGil(),
-          "Queue out = activation(x W^T + bias) on a CUDA stream; all spans hold device pointers.");
 }
 
 }  // namespace sparsecore::bindings

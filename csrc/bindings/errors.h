@@ -20,4 +20,15 @@ inline void raise_error(const core::Error& error, const char* module) {
     }
 }
 
+// For the module being made: csrc errors become those of sparsecore.errors.
+inline void translate_errors() {
+    pybind11::register_local_exception_translator([](std::exception_ptr pointer) {
+        try {
+            if (pointer) std::rethrow_exception(pointer);
+        } catch (const core::Error& error) {
+            raise_error(error, "sparsecore.errors");
+        }
+    });
+}
+
 }  // namespace sparsecore::bindings

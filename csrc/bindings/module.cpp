@@ -1,17 +1,11 @@
 #include "bindings/bind.h"
+#include "bindings/cuda_launch.h"
 #include "bindings/errors.h"
 
 PYBIND11_MODULE(_core, m) {
-    namespace py = pybind11;
     namespace bindings = sparsecore::bindings;
     m.doc() = "Kernels and formats of sparsecore. Tensors cross as spans: (pointer, bytes, shape, strides, dtype).";
-    py::register_local_exception_translator([](std::exception_ptr pointer) {
-        try {
-            if (pointer) std::rethrow_exception(pointer);
-        } catch (const sparsecore::core::Error& error) {
-            bindings::raise_error(error, "sparsecore.errors");
-        }
-    });
+    bindings::translate_errors();
     bindings::bind_core(m);
     bindings::bind_formats(m);
     bindings::bind_nm(m);
@@ -21,5 +15,8 @@ PYBIND11_MODULE(_core, m) {
     bindings::bind_rows(m);
     bindings::bind_decode(m);
     bindings::bind_cuda(m);
+#if SPARSECORE_WITH_CUDA
+    bindings::bind_cuda_launches(m);
+#endif
     bindings::bind_limits(m);
 }

@@ -8,70 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cpp_build import ROOT, build, run
+from faults import FAULTS, Fault
 
-TWO_FOUR = "cuda/nm_linear/two_four"
 TRIES = 4  # shapes are random: not every one has a last tile that is not full
-
-
-@dataclass(frozen=True)
-class Fault:
-    """`right` in `source` becomes `wrong`; `tests`: part of the names of those that must fail."""
-
-    name: str
-    source: str
-    tests: str
-    right: str
-    wrong: str = ""
-
-
-_DECODE, _GEMM, _HOPPER = "cuda_two_four_decode", "cuda_two_four_gemm", "cuda_two_four_hopper"
-_LAYOUT = f"{TWO_FOUR}/layout.cpp"
-
-
-def _decode(name: str, right: str, wrong: str = "") -> Fault:
-    return Fault(f"decode: {name}", f"{TWO_FOUR}/sm80_decode.h", _DECODE, right, wrong)
-
-
-def _gemm(name: str, right: str, wrong: str = "") -> Fault:
-    return Fault(f"sm80: {name}", f"{TWO_FOUR}/sm80_gemm.h", _GEMM, right, wrong)
-
-
-def _hopper(name: str, right: str, wrong: str = "") -> Fault:
-    return Fault(f"sm90: {name}", f"{TWO_FOUR}/sm90_gemm.h", _HOPPER, right, wrong)
-
-
-FAULTS = (
-    Fault("layout: column halves exchanged", _LAYOUT, _DECODE, "half * 2 + column / 8", "half * 2 + 1 - column / 8"),
-    Fault("layout: row halves exchanged", _LAYOUT, _GEMM, "lower * 16", "(1 - lower) * 16"),
-    _decode("sums read before they are there", "        block_barrier();\n        for (int i", "        for (int i"),
-    _decode("row guard dropped", "row >= a.rows || ", ""),
-    _decode("metadata of the other half", "multiply_sparse<T, 1>", "multiply_sparse<T, 0>"),
-    _decode("one warp's sums left out", "w < kDecodeWarps", "w < kDecodeWarps - 1"),
-    _gemm("copies not waited for", "wait_copies<kGemmStages - 2>();"),
-    _gemm("no barrier before a stage is read", "block_barrier();  // this stage", "// this stage"),
-    _gemm("a stage refilled while it is read", "fetch(tile + kGemmStages - 1)", "fetch(tile + kGemmStages)"),
-    _gemm("token guard dropped", "token < a.tokens ? a.cols - column : 0", "a.cols - column"),
-    _gemm("row tiles not clamped", "row_tile < a.row_tiles ? row_tile : a.row_tiles - 1", "row_tile"),
-    _gemm("accumulators transposed", "[lower * 2 + right]", "[right * 2 + lower]"),
-    _gemm("a lane misses a collective", "            load_matrix_x4(", "            if (lane != 31) load_matrix_x4("),
-    _gemm("staged results not waited for", "block_barrier();\n        write_pairs", "write_pairs"),
-    _hopper("a stage filled before it is free", "if (round > 0) wait_phase", "if (false) wait_phase"),
-    _hopper("wrong parity of a free stage", "(round - 1) % 2", "round % 2"),
-    _hopper("a tile not waited for", "    wait_phase(&shared.full", "    if (false) wait_phase(&shared.full"),
-    _hopper("wrong number of announced bytes", "sizeof shared.x[stage])", "sizeof shared.x[stage] / 2)"),
-    _hopper("wrong step within a tile", "&shared.x[stage][0][32]", "&shared.x[stage][0][16]"),
-    _hopper("products not waited for", "    wait_products<1>(sums);\n"),
-    _hopper("wrong number of arrivals", "empty[stage], kSm90ConsumerWarps", "empty[stage], kSm90ConsumerWarps + 1"),
-    _hopper("metadata of the other half", "<T, kTokens, 1>(sums, weights", "<T, kTokens, 0>(sums, weights"),
-    _hopper("accumulator of another row", "lower * 2 + i % 2", "(1 - lower) * 2 + i % 2"),
-    _hopper("weights replaced while they are multiplied", "tile, even, sums);\n        if (tile > 0) odd",
-            "tile, even, sums);\n        even = load_weights(a, row_tile, tile + 2);\n        if (tile > 0) odd"),
-)  # fmt: skip
 
 
 def _compile(*command: str | Path) -> None:
@@ -79,30 +24,45 @@ def _compile(*command: str | Path) -> None:
     run(compiler, "-std=c++17", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *command)
 
 
-def _tests_with(fault: Fault, place: Path) -> Path:
+def _tests_with(fault: Fault, built: Path, place: Path) -> Path:
     """Compile the tests against a copy of the sources with the fault in it, and link the sanitized build's rest."""
-    built = build("address,undefined", "sparsecore_tests").parents[2]
     text = (ROOT / "csrc" / fault.source).read_text()
     assert fault.right in text, f"{fault.source} has no {fault.right!r}: the fault must follow the kernel"
     copy = place / fault.source
     copy.parent.mkdir(parents=True)
     copy.write_text(text.replace(fault.right, fault.wrong))
     changed = [copy] if copy.suffix == ".cpp" else []
+    launches = [ROOT / "csrc" / launch for launch in fault.launches]
     program = place / "tests"
     _compile(
-        f"-I{place}", f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests' / 'cpp'}", ROOT / "tests" / "cpp" / "test_cuda.cpp",
-        *changed, *built.rglob("main.cpp.o"),
-        "-Wl,--start-group", *built.rglob("*.a"), "-Wl,--end-group", "-ldl", "-lpthread",
+        f"-I{place}", f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests' / 'cpp'}",
+        "-x", "c++", ROOT / "tests" / "cpp" / fault.file, *changed, *launches, "-x", "none",
+        *built.rglob("main.cpp.o"), "-Wl,--start-group", *built.rglob("*.a"), "-Wl,--end-group", "-ldl", "-lpthread",
         "-o", program,
     )  # fmt: skip
     return program
 
 
+def _is_found(fault: Fault, built: Path, place: Path) -> bool:
+    program = _tests_with(fault, built, place)
+    runs = (subprocess.run([program, fault.tests], capture_output=True, check=False) for _ in range(TRIES))
+    return any(run.returncode != 0 for run in runs)
+
+
+@pytest.fixture(scope="session")
+def found(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[bool]]]:
+    """Whether the tests find a fault, by its name: all that were chosen are compiled and run on every core."""
+    built = build("address,undefined", "sparsecore_cuda_tests").parents[2]
+    chosen = [item.callspec.params["fault"] for item in request.session.items if "fault" in item.fixturenames]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        places = {fault.name: tmp_path_factory.mktemp("fault") for fault in chosen}
+        yield {fault.name: pool.submit(_is_found, fault, built, places[fault.name]) for fault in chosen}
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake on PATH")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_planted_faults_are_found(fault: Fault, tmp_path: Path) -> None:
-    program = _tests_with(fault, tmp_path)
-    for _ in range(TRIES):
-        if subprocess.run([program, fault.tests], capture_output=True, check=False).returncode != 0:
-            return
-    pytest.fail(f"no test of {fault.tests} found this fault in {TRIES} runs: {fault.name}")
+def test_planted_faults_are_found(fault: Fault, found: dict[str, Future[bool]]) -> None:
+    assert found[fault.name].result(), f"no test of {fault.tests} found this fault in {TRIES} runs: {fault.name}"

@@ -7,13 +7,11 @@ namespace sparsecore::cuda {
 
 namespace {
 
-constexpr std::int64_t kMaxGridY = 65535;
-
 template <class T, int kTokens>
 void launch_general(const NmLinearArgs& args, std::uint64_t stream) {
     const std::int64_t tiles = (args.tokens + kTokens - 1) / kTokens;
-    const dim3 grid(static_cast<unsigned>((args.rows + kWarpsPerBlock - 1) / kWarpsPerBlock),
-                    static_cast<unsigned>(tiles < kMaxGridY ? tiles : kMaxGridY));
+    const Grid grid{static_cast<unsigned>((args.rows + kWarpsPerBlock - 1) / kWarpsPerBlock),
+                    at_most_grid_y(tiles)};
     launch("cuda_nm_linear", nm_linear_kernel<T, kTokens>, grid, kWarpsPerBlock * kWarpSize, 0, stream, args);
 }
 
@@ -37,17 +35,9 @@ void launch_call(const NmLinearArgs& args, core::DType dtype, std::uint64_t stre
     }
 }
 
-// The major compute capability of the current device.
-int capability() {
-    int device = 0, major = 0;
-    check(cudaGetDevice(&device), "cuda_nm_linear");
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cuda_nm_linear");
-    return major;
-}
-
 void launch_call(const TwoFourArgs& args, core::DType dtype, std::uint64_t stream) {
     if (args.tokens == 0 || args.rows == 0) return;
-    if (fits_sm90(args) && capability() == 9) {
+    if (fits_sm90(args) && capability() == 90) {
         if (dtype == core::DType::F16) return two_four_launch_sm90_f16(args, stream);
         return two_four_launch_sm90_bf16(args, stream);
     }

@@ -1,46 +1,76 @@
-// Launching a kernel and telling what went wrong; for .cu files.
+// Launching a kernel and telling what went wrong; for .cu files, which name no other part of the CUDA runtime. They have two builds
+// as the kernels have: under nvcc launch() queues on a stream, under a host compiler it runs the kernel by the emulator.
 #pragma once
 
-#include <cuda_runtime.h>
-
+#include <cstddef>
 #include <cstdint>
-#include <string>
 
-#include "core/error.h"
+#include "cuda/runtime/status.h"
 
 namespace sparsecore::cuda {
 
-// Throws the named error for a status: where it happened, CUDA's own words, what to do.
+// Blocks of a launch.
+struct Grid {
+    unsigned x = 1, y = 1, z = 1;
+};
+
+// A grid's y or z for `count` blocks: at most what the hardware takes; the kernel loops over the rest.
+inline unsigned at_most_grid_y(std::int64_t count) {
+    constexpr std::int64_t kMost = 65535;
+    return static_cast<unsigned>(count < kMost ? count : kMost);
+}
+
+// Of the current device: compute capability times ten (80, 89, 90, ...), and streaming multiprocessors.
+int capability();
+int multiprocessors();
+
+}  // namespace sparsecore::cuda
+
+#if defined(__CUDACC__)
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+namespace sparsecore::cuda {
+
+static_assert(kSuccess == cudaSuccess && kMemoryAllocation == cudaErrorMemoryAllocation &&
+              kInsufficientDriver == cudaErrorInsufficientDriver && kNoDevice == cudaErrorNoDevice &&
+              kNoKernelImageForDevice == cudaErrorNoKernelImageForDevice && kLaunchFailure == cudaErrorLaunchFailure);
+
 inline void check(cudaError_t status, const char* where) {
     if (status == cudaSuccess) return;
-    const std::string words = std::string(cudaGetErrorName(status)) + ": " + cudaGetErrorString(status);
-    switch (status) {
-        case cudaErrorNoDevice:
-        case cudaErrorInsufficientDriver:
-            throw core::Error("UnsupportedError", words, where, "a CUDA driver of the toolkit's release or later",
-                              "update the driver, or use tensors on the CPU");
-        case cudaErrorNoKernelImageForDevice:
-            throw core::Error("UnsupportedError", words, where, "compute capability 8.0 or later",
-                              "use a build for this GPU, or tensors on the CPU");
-        case cudaErrorMemoryAllocation:
-            throw core::Error("UnsupportedError", words, where, "free device memory", "free tensors or use fewer tokens");
-        default:
-            throw core::Error("UnsupportedError", "a CUDA call failed: " + words, where, "",
-                              "an error of an earlier kernel may show up here: repeat with CUDA_LAUNCH_BLOCKING=1");
-    }
+    throw_status(status, std::string(cudaGetErrorName(status)) + ": " + cudaGetErrorString(status), where);
 }
 
 // Queues kernel<<<grid, threads, shared>>>(arguments) and checks the launch. Errors of earlier, foreign calls are not told as ours.
 template <class Kernel, class... Arguments>
-void launch(const char* where, Kernel kernel, dim3 grid, unsigned threads, std::size_t shared, std::uint64_t stream,
+void launch(const char* where, Kernel kernel, Grid grid, unsigned threads, std::size_t shared, std::uint64_t stream,
             const Arguments&... arguments) {
     constexpr std::size_t kWithoutAsking = 48 * 1024;
     cudaGetLastError();
     if (shared > kWithoutAsking) {
         check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), where);
     }
-    kernel<<<grid, threads, shared, reinterpret_cast<cudaStream_t>(stream)>>>(arguments...);
+    kernel<<<dim3(grid.x, grid.y, grid.z), threads, shared, reinterpret_cast<cudaStream_t>(stream)>>>(arguments...);
     check(cudaGetLastError(), where);
 }
 
 }  // namespace sparsecore::cuda
+
+#else
+
+#include "cuda/emulator/device.h"
+
+namespace sparsecore::cuda {
+
+template <class Kernel, class... Arguments>
+void launch(const char* where, Kernel kernel, Grid grid, unsigned threads, std::size_t shared, std::uint64_t,
+            const Arguments&... arguments) {
+    emulator::begin_launch(where);
+    emulator::launch({{grid.x, grid.y, grid.z}, threads, shared}, emulator::device().schedule, [&] { kernel(arguments...); });
+}
+
+}  // namespace sparsecore::cuda
+
+#endif

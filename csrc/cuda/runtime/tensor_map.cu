@@ -23,10 +23,10 @@ Encode find_encoder() {
 
 }  // namespace
 
-CUtensorMap matrix_map(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, int box_rows) {
+TensorMap matrix_map(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, int box_rows) {
     static const Encode encode = find_encoder();
     constexpr cuuint32_t kBoxColumns = 64;  // 128 bytes
-    CUtensorMap map{};
+    TensorMap map{};
     const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
     const cuuint64_t strides[] = {static_cast<cuuint64_t>(row_stride) * 2};
     const cuuint32_t box[] = {kBoxColumns, static_cast<cuuint32_t>(box_rows)}, steps[] = {1, 1};

@@ -1,15 +1,15 @@
-// Tensor maps for tile copies; for .cu files.
+// Tensor maps for tile copies; for .cu files. The emulator has its own.
 #pragma once
 
-#include <cuda.h>
-
 #include <cstdint>
+
+#include "cuda/ptx/tma.h"
 
 namespace sparsecore::cuda {
 
 // A matrix of 16-bit elements in device memory: rows of `columns` consecutive elements, row_stride (a multiple of 8) apart,
 // from a multiple of 16 bytes on. Boxes of box_rows (at most 256) x 64 elements land in the 128-byte swizzle, zeros outside the matrix.
 // The driver's encoder is fetched, not linked. UnsupportedError without a driver that has it.
-CUtensorMap matrix_map(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, int box_rows);
+TensorMap matrix_map(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, int box_rows);
 
 }  // namespace sparsecore::cuda

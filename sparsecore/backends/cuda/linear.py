@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from sparsecore import resident
+from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import linear as reference
 from sparsecore.backends.reference.linear import packed_grad_input, require_dtype
-from sparsecore.native import core, span
+from sparsecore.native import span
 
 __all__ = ["packed_grad_input", "packed_linear"]
 
@@ -32,14 +32,14 @@ def packed_linear(
     out = x.new_empty((*x.shape[:-1], rows))
     count = math.prod(x.shape[:-1])
     tokens = x.reshape(count, cols)
-    with torch.cuda.device(x.device):
-        core.cuda_nm_linear(
+    with device.current(x):
+        device.module().cuda_nm_linear(
             span(tokens),
             weight.span,
             *weight.pattern.sizes,
             None if bias is None else span(bias),
             span(out.view(count, rows)),
             activation,
-            torch.cuda.current_stream().cuda_stream,
+            device.stream(x),
         )
     return out

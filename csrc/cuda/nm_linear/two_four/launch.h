@@ -8,15 +8,10 @@
 
 namespace sparsecore::cuda {
 
-inline unsigned grid_y(std::int64_t blocks) {
-    constexpr std::int64_t kMost = 65535;
-    return static_cast<unsigned>(blocks < kMost ? blocks : kMost);
-}
-
 template <class T, int kTokenTiles>
 void launch_decode(const TwoFourArgs& a, std::uint64_t stream) {
     constexpr int kTokens = kTokenTiles * kDecodeTokens;
-    const dim3 grid(static_cast<unsigned>(a.row_tiles), grid_y((a.tokens + kTokens - 1) / kTokens));
+    const Grid grid{static_cast<unsigned>(a.row_tiles), at_most_grid_y((a.tokens + kTokens - 1) / kTokens)};
     launch("cuda_nm_linear", sm80_two_four_decode<T, kTokenTiles>, grid, kDecodeThreads,
            sizeof(DecodeShared<kTokenTiles>), stream, a);
 }
@@ -25,8 +20,8 @@ template <class T>
 void launch_two_four(const TwoFourArgs& a, std::uint64_t stream) {
     if (a.tokens <= kDecodeTokens) return launch_decode<T, 1>(a, stream);
     if (a.tokens <= kMostDecodeTokens) return launch_decode<T, 2>(a, stream);
-    const dim3 grid(static_cast<unsigned>((a.rows + kGemmRows - 1) / kGemmRows),
-                    grid_y((a.tokens + kGemmTokens - 1) / kGemmTokens));
+    const Grid grid{static_cast<unsigned>((a.rows + kGemmRows - 1) / kGemmRows),
+                    at_most_grid_y((a.tokens + kGemmTokens - 1) / kGemmTokens)};
     launch("cuda_nm_linear", sm80_two_four_gemm<T>, grid, kGemmThreads, sizeof(GemmShared), stream, a);
 }
 

@@ -11,8 +11,8 @@ namespace sparsecore::cuda {
 template <class T, int kTokens>
 void launch_sm90_tokens(const TwoFourArgs& a, std::uint64_t stream) {
     const TensorMap map = matrix_map(a.x, a.tokens, a.cols, a.x_token_stride, kTokens);
-    const dim3 grid(static_cast<unsigned>((a.rows + kSm90Rows - 1) / kSm90Rows),
-                    static_cast<unsigned>((a.tokens + kTokens - 1) / kTokens));
+    const Grid grid{static_cast<unsigned>((a.rows + kSm90Rows - 1) / kSm90Rows),
+                    static_cast<unsigned>((a.tokens + kTokens - 1) / kTokens)};
     launch("cuda_nm_linear", sm90_two_four_gemm<T, kTokens>, grid, kSm90Threads, sizeof(Sm90Shared<kTokens>), stream, a, map);
 }
 

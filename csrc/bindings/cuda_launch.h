@@ -1,0 +1,14 @@
+// Functions that launch kernels: one a family. In `_core` where it is built with CUDA, and in the emulated module of the tests.
+#pragma once
+
+#include "bindings/bind.h"
+
+namespace sparsecore::bindings {
+
+void bind_cuda_nm(pybind11::module_& m);
+
+inline void bind_cuda_launches(pybind11::module_& m) {
+    bind_cuda_nm(m);
+}
+
+}  // namespace sparsecore::bindings

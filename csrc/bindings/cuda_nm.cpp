@@ -1,0 +1,33 @@
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "bindings/cuda_launch.h"
+#include "bindings/span_caster.h"
+#include "cpu/common/linear_prepare.h"
+#include "cuda/nm_linear/nm_linear.h"
+
+namespace sparsecore::bindings {
+
+namespace py = pybind11;
+using namespace py::literals;
+using core::Span;
+
+namespace {
+
+void linear(const Span& x, const Span& resident, int64_t n, int64_t m, const std::optional<Span>& bias, const Span& out,
+            const std::string& activation, uint64_t stream) {
+    const cuda::NmLinearCall call = cuda::nm_linear_call(x, resident, n, m, bias ? &*bias : nullptr, out,
+                                                         cpu::parse_activation(activation));
+    cuda::nm_linear_launch(call, x.dtype, stream);
+}
+
+}  // namespace
+
+void bind_cuda_nm(py::module_& m) {
+    m.def("cuda_nm_linear", &linear, "x"_a, "resident"_a, "n"_a, "m"_a, "bias"_a.none(true), "out"_a, "activation"_a,
+          "stream"_a, ReleaseGil(),
+          "Queue out = activation(x W^T + bias) on a CUDA stream; all spans hold device pointers.");
+}
+
+}  // namespace sparsecore::bindings

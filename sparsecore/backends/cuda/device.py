@@ -1,0 +1,68 @@
+"""The compiled CUDA functions, and the stream they queue on.
+
+Tests may put the emulator in the GPU's place: `emulate` loads a module with the same functions that run the kernels on
+the host, to which CPU tensors are device tensors.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sparsecore.errors import UnsupportedError
+from sparsecore.native import core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["available", "current", "emulate", "module", "stream"]
+
+_emulated: list[Any] = []  # the last one is in the place of a GPU
+
+
+def module() -> Any:
+    """The module whose `cuda_*` functions launch kernels. Raises UnsupportedError where this build has none."""
+    if _emulated:
+        return _emulated[-1]
+    if not hasattr(core, "cuda_nm_linear"):
+        raise UnsupportedError(
+            "this build has no CUDA kernels",
+            where="sparsecore._core",
+            expected="a build with nvcc",
+            hint="build with SPARSECORE_CUDA=ON, or use tensors on the CPU",
+        )
+    return core
+
+
+def available() -> bool:
+    """Whether kernels can be launched: by this build on this machine, or by the emulator."""
+    return bool(_emulated) or bool(core.cuda_info()["available"])
+
+
+def stream(tensor: torch.Tensor) -> int:
+    """Handle of the current CUDA stream of the tensor's device; 0 for the emulator."""
+    return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
+
+
+def current(tensor: torch.Tensor) -> AbstractContextManager[Any]:
+    """Make the tensor's device the current one."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+@contextmanager
+def emulate(path: Path) -> Iterator[Any]:
+    """Run launches by the emulated module at `path` (the build's target _cuda_emulated) and give that module."""
+    spec = spec_from_file_location("_cuda_emulated", path)
+    if spec is None or spec.loader is None:
+        raise UnsupportedError(f"not a compiled module: {path}", expected="the build's _cuda_emulated")
+    loaded = module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    _emulated.append(loaded)
+    try:
+        yield loaded
+    finally:
+        _emulated.remove(loaded)

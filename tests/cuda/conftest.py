@@ -1,0 +1,48 @@
+"""The device of the CUDA tests: a GPU where there is one, the emulator otherwise."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from cpp_build import build_module
+
+from sparsecore.backends.cuda import device as cuda_device
+from sparsecore.native import core
+
+HAS_GPU = torch.cuda.is_available() and bool(core.cuda_info()["available"])
+
+
+@pytest.fixture(scope="session")
+def emulated_module() -> Iterator[Any]:
+    """The compiled CUDA functions on the emulator, in place for the session's launches on host tensors."""
+    with cuda_device.emulate(build_module("_cuda_emulated")) as module:
+        yield module
+
+
+def _become(module: Any, capability: int) -> None:
+    """Make the emulated device one of this architecture, with a schedule drawn at random."""
+    module.set_device(capability, 4)
+    module.set_schedule(random.randrange(module.SCHEDULES))
+
+
+@pytest.fixture(params=[80, 90], ids=["sm_80", "sm_90"])
+def emulated(request: pytest.FixtureRequest, emulated_module: Any) -> Any:
+    """The emulated module as a device of either architecture; for what no GPU can show."""
+    _become(emulated_module, request.param)
+    return emulated_module
+
+
+@pytest.fixture(params=["gpu"] if HAS_GPU else [80, 90])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where the tensors of a test lie: a GPU, or the host with the emulator as a device of either architecture.
+
+    Tests call the functions of `sparsecore.backends.cuda`, which take either.
+    """
+    if request.param == "gpu":
+        return torch.device("cuda")
+    _become(request.getfixturevalue("emulated_module"), request.param)
+    return torch.device("cpu")

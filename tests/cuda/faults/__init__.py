@@ -1,0 +1,10 @@
+"""Faults to plant in copies of the CUDA kernels: one module a family, all of them in FAULTS."""
+
+from __future__ import annotations
+
+from faults import two_four
+from faults.fault import Fault
+
+__all__ = ["FAULTS", "Fault"]
+
+FAULTS = (*two_four.FAULTS,)

@@ -1,0 +1,45 @@
+"""N:M linear layers on the device, through the back end's own function, against the product in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from weights import generator, random_weight
+
+from sparsecore import resident
+from sparsecore.backends.cuda import linear as cuda
+from sparsecore.formats import pack
+from sparsecore.patterns import NM
+
+
+def _close(got: torch.Tensor, expected: torch.Tensor) -> None:
+    step = torch.finfo(got.dtype).eps
+    bound = step * (1 + expected.abs()) * 4 if got.dtype.itemsize == 2 else 1e-4 * (1 + expected.abs())
+    assert ((got.cpu().double() - expected).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), NM(5, 16)], ids=str)
+def test_nm_linear(pattern, dtype, device, seed):
+    torch.manual_seed(seed)
+    rows, cols = int(torch.randint(1, 70, ())), int(torch.randint(1, 200, ()))
+    for tokens in (0, 1, 2, 17):
+        dense = random_weight(rows, cols, pattern, generator(seed), dtype)
+        stored = pack(dense, pattern)
+        packed = resident.make(stored, "cuda").to(device)
+        x, bias = torch.randn(tokens, cols, dtype=dtype), torch.randn(rows, dtype=dtype)
+        got = cuda.packed_linear(
+            x.to(device), packed, bias.to(device), "relu", ("nm", rows, cols, pattern.n, pattern.m)
+        )
+        _close(got, torch.relu(x.double() @ dense.double().T + bias.double()))
+
+
+def test_the_emulated_device_runs_the_kernel_of_its_architecture(emulated, seed):
+    torch.manual_seed(seed)
+    x = torch.randn(32, 128, dtype=torch.bfloat16)
+    dense = random_weight(40, 128, NM(2, 4), generator(seed), torch.bfloat16)
+    stored = pack(dense, NM(2, 4))
+    before = emulated.launches()
+    got = cuda.packed_linear(x, resident.make(stored, "cuda"), None, "none", ("nm", 40, 128, 2, 4))
+    assert emulated.launches() == before + 1
+    _close(got, x.double() @ dense.double().T)
