@@ -6,14 +6,8 @@
 namespace sparsecore::cuda {
 
 // The values of cudaError_t that have advice of their own; launch.h checks that they are CUDA's.
-enum Status : int {
-    kSuccess = 0,
-    kMemoryAllocation = 2,
-    kInsufficientDriver = 35,
-    kNoDevice = 100,
-    kNoKernelImageForDevice = 209,
-    kLaunchFailure = 719,
-};
+inline constexpr int kSuccess = 0, kMemoryAllocation = 2, kInsufficientDriver = 35, kNoDevice = 100,
+                     kNoKernelImageForDevice = 209, kLaunchFailure = 719;
 
 // Throws the named error of a status that is not kSuccess: CUDA's own words, where it happened, what to do.
 void throw_status(int status, const std::string& words, const char* where);

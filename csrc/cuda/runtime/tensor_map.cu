@@ -1,5 +1,6 @@
 #include "cuda/runtime/tensor_map.h"
 
+#include "core/error.h"
 #include "cuda/runtime/launch.h"
 
 namespace sparsecore::cuda {
