@@ -1,9 +1,10 @@
-"""Measures the calibration of this machine: both forms of one reference layer, in turns, for every kind of pattern."""
+"""Measures the calibration of this machine or a GPU: both forms of a reference layer, in turns, for every pattern."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 
 import torch
@@ -11,13 +12,17 @@ from torch import Tensor, nn
 
 import sparsecore
 from sparsecore.calibration import DENSE, Calibration, Entry, FormSpeed
+from sparsecore.gpu import describe_gpu
 from sparsecore.machine import describe
 from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 from sparsecore.samples import cold_copies, dense_layer, packed_copies, random_weight
-from sparsecore.timing import interleaved, median_ratio
+from sparsecore.timing import clock_of, interleaved, median_ratio
 
-__all__ = ["CASES", "DTYPES", "calibrate"]
+__all__ = ["CASES", "DTYPES", "GPU_CASES", "GPU_DTYPES", "calibrate"]
+
+Cases = Sequence[tuple[Pattern, tuple[float, ...]]]
+Progress = Callable[[str], None]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
 """Types of packed values; int8 is measured with activations in fp32 against a dense fp32 layer."""
@@ -28,41 +33,67 @@ CASES: tuple[tuple[Pattern, tuple[float, ...]], ...] = (
     (Unstructured(), (0.5, 0.25, 0.1, 0.05)),
     *((Block(r, c), (0.5, 0.1)) for r, c in ((32, 32), (16, 16), (64, 64), (16, 1), (1, 16), (4, 1), (4, 4))),
 )
-_SHAPE = (1024, 1536)
-_TOKENS = (1, 8, 32, 128, 512)
-_POINT_S, _STREAM_S, _LEAST, _SLOW_S = 0.015, 0.06, 3, 0.1
+GPU_DTYPES = (torch.bfloat16, torch.float16)
+"""As `DTYPES`, for a GPU."""
+GPU_CASES: Cases = (
+    *((NM(n, m), (n / m,)) for n, m in ((2, 4), (1, 4), (2, 8), (1, 8), (3, 8))),
+    (Unstructured(), (0.5, 0.25, 0.1)),
+    *((Block(side, side), (0.5, 0.1)) for side in (64, 32, 128, 16)),
+)
+"""As `CASES`, for a GPU."""
 
-Progress = Callable[[str], None]
-Cases = Sequence[tuple[Pattern, tuple[float, ...]]]
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What is measured on a device: the sizes [out, in] of the layer and the token counts."""
+
+    shape: tuple[int, int]
+    tokens: tuple[int, ...]
+
+
+_LAYERS = {
+    "cpu": _Layer((1024, 1536), (1, 8, 32, 128, 512)),
+    # So large that the work outlasts the queueing of a call.
+    "cuda": _Layer((4096, 8192), (1, 8, 16, 32, 128, 512, 4096)),
+}
+_POINT_S, _STREAM_S, _LEAST, _SLOW_S = 0.015, 0.06, 3, 0.1
 
 
 def calibrate(
-    progress: Progress = lambda text: None, cases: Cases | None = None, dtypes: Sequence[torch.dtype] | None = None
+    progress: Progress = lambda text: None,
+    cases: Cases | None = None,
+    dtypes: Sequence[torch.dtype] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Calibration:
-    """Measure this machine with the instruction set and the number of threads in use; about half a minute.
+    """Measure `device`: this machine with the instruction set and the threads in use, half a minute, or a CUDA device.
 
-    `progress` is called with the name of each case before it is measured. cases, dtypes: all, or fewer of them.
+    `progress` is called with the name of each case before it is measured. cases, dtypes: all, or fewer of them. Raises
+    CudaError for a CUDA device whose kernels cannot run.
     """
-    machine = describe()
+    device = torch.device(device)
+    on_gpu = device.type == "cuda"
+    place = describe_gpu(device.index or 0) if on_gpu else describe()
     entries: list[Entry] = []
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for dtype in DTYPES if dtypes is None else dtypes:
-            entries.extend(_Reference(dtype, generator).measure(CASES if cases is None else cases, progress))
-    versions = (machine.torch, sparsecore.__version__)
-    return Calibration(machine.kind, machine.isa, machine.threads, *versions, tuple(entries))
+        for dtype in dtypes or (GPU_DTYPES if on_gpu else DTYPES):
+            reference = _Reference(dtype, generator, device, _LAYERS[device.type])
+            entries.extend(reference.measure(cases or (GPU_CASES if on_gpu else CASES), progress))
+    versions = (place.torch, sparsecore.__version__)
+    return Calibration(place.kind, place.isa, place.threads, *versions, tuple(entries))
 
 
 class _Reference:
     """The dense layer of one type, its inputs, and all times of it: the packed layers are measured against it."""
 
-    def __init__(self, dtype: torch.dtype, generator: torch.Generator) -> None:
-        self.values, self.generator = dtype, generator
+    def __init__(self, dtype: torch.dtype, generator: torch.Generator, device: torch.device, layer: _Layer) -> None:
+        self.values, self.generator, self.device, self.layer = dtype, generator, device, layer
+        self.clock, self.overlaps = clock_of(device), device.type == "cuda"
         self.dtype = torch.float32 if dtype is torch.int8 else dtype
-        self.dense = dense_layer(torch.ones(_SHAPE, dtype=self.dtype))
-        self.call = _call_seconds(dense_layer(torch.ones(16, 16, dtype=self.dtype)), self.dtype)
-        self.inputs = {tokens: torch.ones(tokens, _SHAPE[1], dtype=self.dtype) for tokens in _TOKENS}
-        self.times: dict[int, list[float]] = {tokens: [] for tokens in _TOKENS}
+        self.dense = dense_layer(self._random(layer.shape, Unstructured(), 1.0))
+        self.call = self._call_seconds(dense_layer(self._random((16, 16), Unstructured(), 1.0)))
+        self.inputs = {tokens: self._random((tokens, layer.shape[1]), Unstructured(), 1.0) for tokens in layer.tokens}
+        self.times: dict[int, list[float]] = {tokens: [] for tokens in layer.tokens}
         self.streams: list[float] = []
 
     def measure(self, cases: Cases, progress: Progress) -> Iterator[Entry]:
@@ -70,25 +101,43 @@ class _Reference:
         found: list[tuple[str, float, float, dict[int, float]]] = []
         streams: dict[str, float] = {}
         # One for all patterns: what a call costs outside its kernel does not depend on them.
-        call = min(_call_seconds(self._packed(pattern, 0.5, (16, 16)), self.dtype) for pattern, _ in cases)
+        call = min(self._call_seconds(self._packed(pattern, 0.5, (16, 16))) for pattern, _ in cases)
         for pattern, densities in cases:
             for density in densities:
                 progress(f"{name} {pattern.name} {density:g}")
-                layer = self._packed(pattern, density, _SHAPE)
+                layer = self._packed(pattern, density, self.layer.shape)
                 if pattern.kind not in streams:
                     streams[pattern.kind] = self._stream(layer, call)
                 found.append((pattern.name, density, streams[pattern.kind], self._ratios(layer)))
         dense = {tokens: statistics.median(times) for tokens, times in self.times.items() if times}
         if self.values is self.dtype:
             stream = statistics.median(self.streams)
-            yield Entry(DENSE, name, 1.0, FormSpeed(self.call, stream, _costs(dense, self.call)))
+            yield Entry(DENSE, name, 1.0, self._speed(dense, self.call, stream))
         for form, density, stream, ratios in found:
             seconds = {tokens: dense[tokens] * ratio for tokens, ratio in ratios.items()}
-            yield Entry(form, name, density, FormSpeed(call, stream, _costs(seconds, call)))
+            yield Entry(form, name, density, self._speed(seconds, call, stream))
+
+    def _random(self, shape: tuple[int, int], pattern: Pattern, density: float) -> Tensor:
+        # A GPU multiplies equal numbers faster than it ever would others: less switches, and it clocks higher.
+        return random_weight(shape, pattern, density, self.dtype, self.generator).to(self.device)
 
     def _packed(self, pattern: Pattern, density: float, shape: tuple[int, int]) -> SparseLinear:
         weight = random_weight(shape, pattern, density, self.dtype, self.generator)
-        return SparseLinear.from_dense(dense_layer(weight), pattern, self.values)
+        return SparseLinear.from_dense(dense_layer(weight), pattern, self.values).to(self.device)
+
+    def _speed(self, seconds: dict[int, float], call_s: float, stream: float) -> FormSpeed:
+        positions = self.layer.shape[0] * self.layer.shape[1]
+        costs = tuple((t, self._beyond(s, call_s) / (t * positions)) for t, s in seconds.items())
+        return FormSpeed(call_s, stream, costs, self.overlaps)
+
+    def _beyond(self, seconds: float, call_s: float) -> float:
+        """What a call takes beyond its fixed cost; noise must not make that nothing."""
+        return seconds if self.overlaps else max(seconds - call_s, 0.05 * seconds)
+
+    def _call_seconds(self, tiny: nn.Module) -> float:
+        x = torch.ones(1, 16, dtype=self.dtype, device=self.device)
+        times = interleaved({"tiny": lambda: tiny(x)}, rounds=200, least=50, budget_s=0.004, clock=self.clock)
+        return statistics.median(times["tiny"])
 
     def _ratios(self, layer: nn.Module) -> dict[int, float]:
         """Packed time over dense time at each number of tokens, medians of pairs that take turns.
@@ -98,7 +147,7 @@ class _Reference:
         ratios: dict[int, float] = {}
         for tokens, x in self.inputs.items():
             calls = {"dense": lambda x=x: self.dense(x), "packed": lambda x=x: layer(x)}
-            times = interleaved(calls, rounds=400, least=_LEAST, budget_s=_POINT_S)
+            times = interleaved(calls, rounds=400, least=_LEAST, budget_s=_POINT_S, clock=self.clock)
             self.times[tokens].extend(times["dense"])
             ratios[tokens] = median_ratio(times["packed"], times["dense"])
             if statistics.median(times["packed"]) > _SLOW_S:
@@ -113,23 +162,6 @@ class _Reference:
         dense = cycle([dense_layer(self.dense.weight.detach().clone()) for _ in range(count)])
         packed = cycle(packed_copies(layer, count))
         calls: dict[str, Callable[[], Tensor]] = {"dense": lambda: next(dense)(x), "packed": lambda: next(packed)(x)}
-        times = interleaved(calls, rounds=4 * count, least=_LEAST, budget_s=_STREAM_S)
-        self.streams.append(dense_bytes / _beyond(statistics.median(times["dense"]), self.call))
-        return layer.held_bytes / _beyond(statistics.median(times["packed"]), call_s)
-
-
-def _costs(seconds: dict[int, float], call_s: float) -> tuple[tuple[int, float], ...]:
-    """Seconds a position and token, what the call itself takes left out."""
-    positions = _SHAPE[0] * _SHAPE[1]
-    return tuple((t, _beyond(s, call_s) / (t * positions)) for t, s in seconds.items())
-
-
-def _beyond(seconds: float, call_s: float) -> float:
-    """What a call takes beyond its fixed cost; noise must not make that nothing."""
-    return max(seconds - call_s, 0.05 * seconds)
-
-
-def _call_seconds(tiny: nn.Module, dtype: torch.dtype) -> float:
-    x = torch.ones(1, 16, dtype=dtype)
-    times = interleaved({"tiny": lambda: tiny(x)}, rounds=200, least=50, budget_s=0.004)
-    return statistics.median(times["tiny"])
+        times = interleaved(calls, rounds=4 * count, least=_LEAST, budget_s=_STREAM_S, clock=self.clock)
+        self.streams.append(dense_bytes / self._beyond(statistics.median(times["dense"]), self.call))
+        return layer.held_bytes / self._beyond(statistics.median(times["packed"]), call_s)

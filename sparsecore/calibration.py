@@ -1,6 +1,7 @@
 """Calibrated speeds of both forms of a layer: what they are, where they are kept, which of them hold here.
 
-    time(T) = call + max(bytes / stream, T positions cost(T))
+    time(T) = call + max(bytes / stream, T positions cost(T))          on a CPU
+    time(T) = max(call, bytes / stream, T positions cost(T))           on a GPU, which works while the host queues calls
 
     T          tokens of a call                   positions  out_features x in_features
     bytes      what the form holds for the weight: every call reads it once
@@ -31,26 +32,44 @@ import torch
 import sparsecore
 from simulator.files import read_json, write_atomic
 from sparsecore.errors import CorruptFileError
+from sparsecore.gpu import Gpu
 from sparsecore.machine import Machine, describe
 from sparsecore.patterns import Pattern, parse
 
-__all__ = ["DENSE", "Calibration", "Entry", "FormSpeed", "applicable", "path_of", "read", "shipped", "stale", "write"]
+__all__ = [
+    "CUDA",
+    "DENSE",
+    "Calibration",
+    "Entry",
+    "FormSpeed",
+    "applicable",
+    "path_of",
+    "read",
+    "shipped",
+    "stale",
+    "write",
+]
 
-DENSE = "dense"
+DENSE, CUDA = "dense", "cuda"
 _FORMAT = "1.0"
 _REMEDY = "delete it, or run `sparsecore doctor --calibrate`"
 _SHIPPED = Path(__file__).parent / "data" / "calibration.json"
+_GPUS = Path(__file__).parent / "data" / "gpu"  # one file for each kind of GPU, as `doctor --calibrate` writes it
 # How much of a shipped ratio is believed: on the kind of machine that it was measured on, and on another one.
 _SAME_KIND, _OTHER_KIND = 0.95, 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class FormSpeed:
-    """Calibrated speed of one form; costs: (tokens, seconds a position and token) in ascending order of tokens."""
+    """Calibrated speed of one form; costs: (tokens, seconds a position and token) in ascending order of tokens.
+
+    overlaps: whether the fixed cost of a call passes while the one before still runs, as on a GPU.
+    """
 
     call_s: float
     stream: float
     costs: tuple[tuple[int, float], ...]
+    overlaps: bool = False
 
     def cost(self, tokens: int) -> float:
         """Seconds a position and token at `tokens`."""
@@ -63,7 +82,8 @@ class FormSpeed:
 
     def seconds(self, tokens: int, positions: int, held_bytes: int) -> float:
         """Time of one call by the formula above."""
-        return self.call_s + max(held_bytes / self.stream, tokens * positions * self.cost(tokens))
+        work = max(held_bytes / self.stream, tokens * positions * self.cost(tokens))
+        return max(self.call_s, work) if self.overlaps else self.call_s + work
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +100,8 @@ class Entry:
 class Calibration:
     """Speeds measured on one machine.
 
-    kind, isa, threads: of the machine. torch_version, version: of torch and of sparsecore.
+    kind, isa, threads: of the machine; of a GPU the isa is "cuda" and threads 1. torch_version, version: of torch and
+        of sparsecore.
     source: where it comes from, in words. trust: what a predicted ratio is multiplied by.
     """
 
@@ -92,6 +113,11 @@ class Calibration:
     entries: tuple[Entry, ...]
     source: str = "measured on this machine"
     trust: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Name of the machine that it holds on: `Machine.key`, or `Gpu.key`."""
+        return self.kind if self.isa == CUDA else f"{self.kind}-{self.threads}t"
 
     def dense(self, dtype: torch.dtype) -> FormSpeed | None:
         """Speed of the dense form; None where it is not known."""
@@ -129,7 +155,7 @@ def _at_density(entries: Sequence[Entry], density: float) -> FormSpeed:
 def _mixed(low: FormSpeed, high: FormSpeed, share: float, scale: float) -> FormSpeed:
     tokens = [t for t, _ in low.costs]
     costs = tuple((t, scale * ((1 - share) * low.cost(t) + share * high.cost(t))) for t in tokens)
-    return FormSpeed(max(low.call_s, high.call_s), min(low.stream, high.stream), costs)
+    return FormSpeed(max(low.call_s, high.call_s), min(low.stream, high.stream), costs, low.overlaps)
 
 
 def _slowest(speeds: Sequence[FormSpeed]) -> FormSpeed:
@@ -138,21 +164,22 @@ def _slowest(speeds: Sequence[FormSpeed]) -> FormSpeed:
         max(speed.call_s for speed in speeds),
         min(speed.stream for speed in speeds),
         tuple((t, max(speed.cost(t) for speed in speeds)) for t in tokens),
+        speeds[0].overlaps,
     )
 
 
-def path_of(machine: Machine) -> Path:
+def path_of(machine: Machine | Gpu) -> Path:
     """File of the user's calibration of `machine`, under $XDG_CACHE_HOME or ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "sparsecore" / "calibration" / f"{machine.key}.json"
 
 
-def applicable(machine: Machine | None = None) -> Calibration | None:
+def applicable(machine: Machine | Gpu | None = None) -> Calibration | None:
     """The calibration that holds on `machine`, by default this one: the user's, else the nearest shipped one.
 
     A file of other versions of torch or sparsecore is passed over. A shipped one of another kind of machine or number
-    of threads is trusted less; for an instruction set without one there is none. Raises CorruptFileError for a damaged
-    file of the user.
+    of threads is trusted less; for an instruction set without one, and a GPU of another name, there is none. Raises
+    CorruptFileError for a damaged file of the user.
     """
     machine = machine or describe()
     path = path_of(machine)
@@ -167,10 +194,10 @@ def applicable(machine: Machine | None = None) -> Calibration | None:
     return _nearest_shipped(machine.kind, machine.isa, machine.threads)
 
 
-def stale(calibration: Calibration, machine: Machine) -> str:
+def stale(calibration: Calibration, machine: Machine | Gpu) -> str:
     """Why a calibration no longer holds on `machine`; empty where it does."""
     for name, then, now in (
-        ("machine", f"{calibration.kind}-{calibration.threads}t", machine.key),
+        ("machine", calibration.key, machine.key),
         ("torch", calibration.torch_version, machine.torch),
         ("sparsecore", calibration.version, sparsecore.__version__),
     ):
@@ -187,6 +214,9 @@ def _read_cached(path: Path, changed: int) -> Calibration:
 
 @cache
 def _nearest_shipped(kind: str, isa: str, threads: int) -> Calibration | None:
+    if isa == CUDA:
+        table = _GPUS / f"{kind}.json"
+        return replace(read(table), trust=_SAME_KIND) if table.exists() else None
     same_isa = [c for c in shipped() if c.isa == isa]
     if not same_isa:
         return None
@@ -197,7 +227,7 @@ def _nearest_shipped(kind: str, isa: str, threads: int) -> Calibration | None:
 
 @cache
 def shipped() -> tuple[Calibration, ...]:
-    """The calibrations in the package; each says where it was measured."""
+    """The calibrations of CPUs in the package; each says where it was measured."""
     data = read_json(_SHIPPED)
     return tuple(_from_dict(one, str(_SHIPPED)) for one in data["calibrations"])
 
@@ -249,7 +279,7 @@ def _from_dict(data: dict[str, Any], where: str) -> Calibration:
             threads=int(_positive(data["threads"])),
             torch_version=_text(data["torch_version"]),
             version=_text(data["version"]),
-            entries=tuple(_entry(one) for one in data["entries"]),
+            entries=tuple(_entry(one, data["isa"] == CUDA) for one in data["entries"]),
             source=_text(data["source"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -262,7 +292,7 @@ def _from_dict(data: dict[str, Any], where: str) -> Calibration:
         ) from error
 
 
-def _entry(one: dict[str, Any]) -> Entry:
+def _entry(one: dict[str, Any], overlaps: bool) -> Entry:
     costs = tuple((int(tokens), _positive(ps) / 1e12) for tokens, ps in one["cost_ps"].items())
     if not costs or list(costs) != sorted(costs) or costs[0][0] < 1:
         raise ValueError("the token counts of a cost do not ascend from 1 on")
@@ -272,7 +302,7 @@ def _entry(one: dict[str, Any]) -> Entry:
     density = _positive(one["density"])
     if density > 1:
         raise ValueError(f"density {density}")
-    speed = FormSpeed(_positive(one["call_ns"]) / 1e9, _positive(one["stream_gb_s"]) * 1e9, costs)
+    speed = FormSpeed(_positive(one["call_ns"]) / 1e9, _positive(one["stream_gb_s"]) * 1e9, costs, overlaps)
     return Entry(form, _text(one["dtype"]), density, speed)
 
 

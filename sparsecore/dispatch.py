@@ -9,35 +9,51 @@ from typing import Literal
 
 import torch
 
-from sparsecore.calibration import applicable
+from sparsecore.backends.cuda.routes import route
+from sparsecore.calibration import Calibration, applicable
+from sparsecore.gpu import describe_gpu
+from sparsecore.gpu_model import GpuModel
 from sparsecore.patterns import Pattern
-from sparsecore.timing import interleaved, median_ratio
+from sparsecore.timing import clock_of, interleaved, median_ratio
 
-__all__ = ["ACCEPTED", "LayerCost", "Ratio", "interleaved_ratio", "predict", "token_grid"]
+__all__ = [
+    "ACCEPTED",
+    "LayerCost",
+    "Ratio",
+    "expansion_seconds",
+    "interleaved_ratio",
+    "predict",
+    "speeds",
+    "token_grid",
+]
 
 ACCEPTED = 0.97
 """Smallest speed of the packed form, as a share of the dense form, at which a layer is packed."""
 
 _PAIRS = (3, 400)
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
     """Time of the dense form over time of the packed form at one number of tokens: above 1, packed is faster.
 
-    "unknown": nothing is known to predict it from; the ratio is 0.
+    "unknown": nothing is known to predict it from; the ratio is 0. expansion_s: seconds of the packed form's time that
+    go into writing the weight out, predicted; 0 where it is multiplied as it is.
     """
 
     tokens: int
     ratio: float
     kind: Literal["measured", "predicted", "unknown"]
+    expansion_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
     """What the model needs to know of one layer: its sizes in both forms.
 
-    dtype: of activations and dense weight. packed_dtype: of the packed values, where that is another.
+    dtype: of activations and dense weight. packed_dtype: of the packed values, where that is another. device: where the
+    layer is.
     """
 
     pattern: Pattern
@@ -47,6 +63,25 @@ class LayerCost:
     dense_bytes: int
     packed_bytes: int
     packed_dtype: torch.dtype | None = None
+    device: torch.device = _CPU
+
+    @property
+    def values(self) -> torch.dtype:
+        """Element type of the packed values."""
+        return self.packed_dtype or self.dtype
+
+
+def speeds(device: torch.device) -> Calibration | GpuModel | None:
+    """What is known of the speed of layers on `device`: a calibration; of a GPU without one a model; None on others.
+
+    Raises CorruptFileError where the user's calibration is damaged.
+    """
+    if device.type == "cpu":
+        return applicable()
+    if device.type != "cuda":
+        return None
+    gpu = describe_gpu(torch.cuda.current_device() if device.index is None else device.index)
+    return applicable(gpu) or GpuModel(gpu)
 
 
 def token_grid(tokens: tuple[int, int], factor: int) -> tuple[int, ...]:
@@ -65,9 +100,9 @@ def predict(cost: LayerCost, tokens: Sequence[int]) -> tuple[Ratio, ...]:
     Without a calibration for this instruction set, pattern or type the ratios are 0 and of kind "unknown".
     Raises CorruptFileError where the user's calibration is damaged.
     """
-    found = applicable()
+    found = speeds(cost.device)
     dense = None if found is None else found.dense(cost.dtype)
-    packed = None if found is None else found.packed(cost.pattern, cost.density, cost.packed_dtype or cost.dtype)
+    packed = None if found is None else found.packed(cost.pattern, cost.density, cost.values)
     if found is None or dense is None or packed is None:
         return tuple(Ratio(t, 0.0, "unknown") for t in tokens)
     positions, trust = cost.shape[0] * cost.shape[1], found.trust
@@ -76,11 +111,23 @@ def predict(cost: LayerCost, tokens: Sequence[int]) -> tuple[Ratio, ...]:
         slow = dense.seconds(count, positions, cost.dense_bytes)
         return trust * slow / packed.seconds(count, positions, cost.packed_bytes)
 
-    return tuple(Ratio(t, ratio(t), "predicted") for t in tokens)
+    return tuple(Ratio(t, ratio(t), "predicted", expansion_seconds(cost, t)) for t in tokens)
+
+
+def expansion_seconds(cost: LayerCost, tokens: int) -> float:
+    """Seconds of a call that go into writing the weight out on a GPU: its packed and its dense bytes over bandwidth."""
+    if cost.device.type != "cuda" or route(cost.pattern, cost.values, tokens) != "expand":
+        return 0.0
+    found = speeds(cost.device)
+    dense = None if found is None else found.dense(cost.dtype)
+    return 0.0 if dense is None else (cost.packed_bytes + cost.dense_bytes) / dense.stream
 
 
 def interleaved_ratio(
-    dense: Sequence[Callable[[], object]], packed: Sequence[Callable[[], object]], seconds: float
+    dense: Sequence[Callable[[], object]],
+    packed: Sequence[Callable[[], object]],
+    seconds: float,
+    device: torch.device = _CPU,
 ) -> float:
     """Median of time(dense) / time(packed) over pairs that take turns for about `seconds`, at least three of them.
 
@@ -88,7 +135,7 @@ def interleaved_ratio(
     """
     calls = {"dense": _in_turn(dense), "packed": _in_turn(packed)}
     least, most = _PAIRS
-    times = interleaved(calls, rounds=most, least=least, budget_s=seconds)
+    times = interleaved(calls, rounds=most, least=least, budget_s=seconds, clock=clock_of(device))
     return median_ratio(times["dense"], times["packed"])
 
 

@@ -20,9 +20,13 @@ from simulator.errors import (
 __all__ = [
     "NamedError",
     "AliasingError",
+    "ArchitectureError",
     "AssumedInputError",
     "ConfigError",
     "CorruptFileError",
+    "CudaError",
+    "DeviceMemoryError",
+    "DriverError",
     "DtypeError",
     "FileMissingError",
     "FormatVersionError",
@@ -30,6 +34,7 @@ __all__ = [
     "InvalidValueError",
     "IsaError",
     "KeyMismatchError",
+    "LaunchError",
     "MissingDependencyError",
     "PatternError",
     "PickleRefusedError",
@@ -76,3 +81,23 @@ class KeyMismatchError(NamedError, ValueError):
 
 class IsaError(NamedError, RuntimeError):
     """An instruction set was asked for that this machine or this build does not have."""
+
+
+class CudaError(NamedError, RuntimeError):
+    """CUDA kernels cannot run here, or a call of CUDA failed."""
+
+
+class DriverError(CudaError):
+    """There is no CUDA driver or device, or the driver is older than the kernels."""
+
+
+class ArchitectureError(CudaError):
+    """The GPU is older than the kernels, or the build has none for it."""
+
+
+class DeviceMemoryError(CudaError):
+    """The memory of a GPU does not suffice."""
+
+
+class LaunchError(CudaError):
+    """A kernel could not be started, or one that was queued before has failed."""

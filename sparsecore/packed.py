@@ -22,8 +22,8 @@ class PackedWeight:
 
     __slots__ = ("__weakref__", "_cpu_kernel", "_dtype", "_expected", "_isa", "_pattern", "_resident", "_shape")
 
-    def __init__(self, stored: StoredWeight, isa: str | None = None) -> None:
-        self._hold(stored.pattern, stored.shape, stored.dtype, *resident.place(stored, isa))
+    def __init__(self, stored: StoredWeight, isa: str | None = None, device: torch.device | str | None = None) -> None:
+        self._hold(stored.pattern, stored.shape, stored.dtype, *resident.place(stored, isa, device))
 
     def _hold(self, pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, tensor: Tensor) -> None:
         self._pattern, self._shape, self._dtype, self._isa, self._resident = pattern, shape, dtype, isa, tensor
@@ -37,9 +37,14 @@ class PackedWeight:
         return cls(formats.pack(dense, pattern, dtype))
 
     @classmethod
-    def from_stored(cls, stored: StoredWeight, isa: str | None = None) -> PackedWeight:
-        """Lay out a stored weight for `isa`, by default the instruction set of this process, on its own device."""
-        return cls(stored, isa)
+    def from_stored(
+        cls, stored: StoredWeight, isa: str | None = None, device: torch.device | str | None = None
+    ) -> PackedWeight:
+        """Lay out a stored weight on `device`, by default its own, for `isa`, by default that of this process.
+
+        Raises CudaError for a CUDA device that this build or its driver cannot use.
+        """
+        return cls(stored, isa, device)
 
     def stored(self) -> StoredWeight:
         """Return the stored form, on the CPU. Raises ResidentError if the resident tensor was modified in place."""

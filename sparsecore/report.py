@@ -189,7 +189,7 @@ def values_name(layers: Iterable[SparseLinear]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    speeds = ", ".join(f"{r.ratio:.2f}x at {r.tokens}" for r in _few(row.ratios))
+    speeds = ", ".join(f"{r.ratio:.2f}x at {r.tokens}{_expansion(r)}" for r in _few(row.ratios))
     kinds = "/".join(sorted({r.kind for r in row.ratios}))
     return (
         row.name,
@@ -203,6 +203,10 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{speeds} ({kinds})" if speeds else "not measured",
         row.reason,
     )
+
+
+def _expansion(ratio: Ratio) -> str:
+    return f" ({ratio.expansion_s * 1e6:.0f} us to write the weight out)" if ratio.expansion_s else ""
 
 
 def _few(ratios: tuple[Ratio, ...]) -> tuple[Ratio, ...]:

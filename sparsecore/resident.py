@@ -7,13 +7,14 @@ version counter, so that a later call costs O(1) and notices a change in place.
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from sparsecore.backends.reference.formats import code_bits, uses_codes
-from sparsecore.errors import ResidentError
+from sparsecore.errors import ResidentError, UnsupportedError
+from sparsecore.fallback import cuda_trouble, require_allowed
 from sparsecore.formats import StoredWeight
 from sparsecore.memory import zeros
 from sparsecore.native import DTYPE_NAMES, Span, core, span
@@ -66,22 +67,33 @@ def make(stored: StoredWeight, target: str | None = None) -> Tensor:
     return resident
 
 
-def place(stored: StoredWeight, isa: str | None = None) -> tuple[str, Tensor]:
-    """Return (instruction set of the layout, resident tensor) of a weight, on the weight's own device.
+def place(stored: StoredWeight, isa: str | None = None, device: torch.device | str | None = None) -> tuple[str, Tensor]:
+    """Return (instruction set of the layout, resident tensor) of a weight on `device`, by default its own.
 
     On the CPU the layout is for `isa`; a CUDA device that has a kernel for the pattern gets that kernel's ("cuda"), any
-    other device the portable one.
+    other device the portable one. Raises CudaError for a CUDA device whose kernels cannot run, unless the user allows
+    the CPU to help (`sparsecore.fallback`).
     """
-    device = stored.device
-    if device.type == "cpu":
-        resident = make(stored, isa)
-        # Made here from a stored form that was validated in full: there is nothing to look for in it.
-        return _remember(resident, _describe(resident)).isa, resident
-    has_kernel = stored.pattern.kind == "nm" and stored.dtype is not torch.int8
-    runs_cuda = device.type == "cuda" and has_kernel and core.cuda_info()["available"]
+    target = stored.device if device is None else torch.device(device)
+    layout = isa if target.type == "cpu" else _layout_on(target, stored)
+    host = make(stored.to("cpu"), layout)
     with torch.inference_mode(False):
-        resident = make(stored.to("cpu"), "cuda" if runs_cuda else "portable").to(device)
-    return check(resident).isa, resident
+        resident = host.to(target)
+    if target.type not in ("cpu", "cuda"):
+        return check(resident).isa, resident
+    # Made here from a stored form that was validated in full: there is nothing to look for in it, and a first call may
+    # already be captured in a CUDA graph.
+    return _remember(resident, replace(_describe(host), span=span(resident))).isa, resident
+
+
+def _layout_on(device: torch.device, stored: StoredWeight) -> str:
+    if device.type != "cuda":
+        return "portable"
+    trouble = cuda_trouble(device.index)
+    if trouble is not None:
+        require_allowed(trouble)
+    has_kernel = stored.pattern.kind == "nm" and stored.dtype is not torch.int8
+    return "cuda" if trouble is None and has_kernel else "portable"
 
 
 def check(resident: Tensor, expected: Expected | None = None) -> Resident:
@@ -145,6 +157,13 @@ def _check_fully(resident: Tensor) -> Resident:
         )
     if resident.device.type == "meta":
         raise ResidentError("the resident weight is on meta, without values", expected="a device with memory")
+    if resident.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise UnsupportedError(
+            "a resident weight is seen for the first time while a CUDA graph is captured",
+            where="packed",
+            expected="the tensor as PackedWeight made it, or one that a call has checked before",
+            hint="call the layer once before the capture",
+        )
     host = resident.cpu()
     record = _describe(resident)
     if record.isa == "cuda":

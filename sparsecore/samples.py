@@ -48,8 +48,9 @@ def dense_layer(weight: Tensor) -> nn.Linear:
 
 def packed_copies(layer: SparseLinear, count: int) -> list[SparseLinear]:
     """`layer` and `count` - 1 more of it, each with a weight in memory of its own."""
-    stored = layer.stored()
-    return [layer, *(SparseLinear.from_packed(PackedWeight.from_stored(stored), layer.bias) for _ in range(count - 1))]
+    stored, device = layer.stored(), layer.weight_device
+    more = (PackedWeight.from_stored(stored, device=device) for _ in range(count - 1))
+    return [layer, *(SparseLinear.from_packed(packed, layer.bias) for packed in more)]
 
 
 def cold_copies(turn_bytes: int) -> int:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, predict, token_grid
-from sparsecore.errors import InvalidValueError, NamedError, PatternError, ShapeError
-from sparsecore.formats import find_pattern
+from sparsecore.errors import CudaError, InvalidValueError, NamedError, PatternError, ShapeError
+from sparsecore.formats import find_pattern, pack
 from sparsecore.huggingface import attach
 from sparsecore.inputs import Inputs
 from sparsecore.nn import SparseExperts, SparseLinear
@@ -42,6 +42,8 @@ def sparsify(
 ) -> nn.Module:
     """Replace in place every nn.Linear, transformers Conv1D and fused-experts parameter that pays; return `model`.
 
+    Layers on a CUDA device are packed for its kernels and judged by its table, or by a model where none was measured.
+
     A layer is packed only if at no number of tokens looked at it is below `min_ratio` of the speed of the dense layer;
     all others stay as they are, with the reason in `sparsecore.report(model)`. Nothing is printed. A weight that is a
     semi-structured tensor of torch is packed in any case.
@@ -56,7 +58,8 @@ def sparsify(
     keep_dense: pack also what is slower at some number of tokens, hold its dense form as well, and use at each number
         of tokens the form that was faster there.
     pattern: pattern to pack in; default: found from the zeros of each weight.
-    min_ratio: 0 packs all that can be packed without looking at the speed, to save memory.
+    min_ratio: 0 packs all that can be packed without looking at the speed, to save memory. On a GPU, where no kernel
+        pays for many tokens, such a weight is written out for the call; the report says what that costs.
     dtype: "int8" or torch.int8 quantises what is packed, with one scale an output; activations keep their type and are
         quantised at each call, one scale a token. The outputs then differ from those of the dense model: see
         `sparsecore.quantise.output_error`. Default: values keep their type.
@@ -83,13 +86,14 @@ def sparsify(
         else:
             rows.append(dense_row(found.name, found.kind, candidate, found.dense_bytes, found.density))
         if inputs is None and not (pending and pending[0].module is found.module):
-            if timed:
-                _predict(waiting, token_grid(tokens, 2))
+            _predict([one for one in waiting if timed or one.found.weight.is_cuda], token_grid(tokens, 2))
             rows.extend(_settle(model, waiting, min_ratio, keep_dense))
             waiting = []
     if inputs is not None:
         if timed:
             _measure(model, inputs, waiting, tokens)
+        else:
+            _predict([one for one in waiting if one.found.weight.is_cuda], token_grid(tokens, 2))
         rows.extend(_settle(model, waiting, min_ratio, keep_dense))
     keep_rows(model, rows)
     attach(model)
@@ -123,6 +127,7 @@ class Candidate:
                 dense_bytes,
                 layer.held_bytes,
                 layer.weight_dtype,
+                layer.weight_device,
             )
             yield Pair(cost, self.found.module if matrix is None else partial(_linear, matrix), layer)
 
@@ -189,16 +194,18 @@ def _pack(found: Found, wanted: Pattern | None, dtype: torch.dtype | None) -> Ca
     if found.kind == "experts" and not follows_convention(found.module):
         return f"{type(found.module).__name__} computes something else than fused experts do"
     layers: list[SparseLinear] = []
-    for dense in found.matrices:
+    for matrix in found.matrices:
+        dense = matrix.cpu()  # looking for patterns and packing are the CPU's work
         pattern = wanted or find_pattern(dense)
         if pattern is None:
             density = found.density
             return "no zeros" if density == 1 else f"no pattern makes it smaller (density {density:.3f})"
         try:
-            packed = PackedWeight.from_dense(dense, pattern, dtype)
+            packed = PackedWeight.from_stored(pack(dense, pattern, dtype), device=matrix.device)
         except PatternError as error:
             return f"it is not {pattern.name}: {error.what}, {error.where}"
-        except (InvalidValueError, ShapeError) as error:  # no int8 form: not finite, too wide
+        except (InvalidValueError, ShapeError, CudaError) as error:
+            # No int8 form, because it is not finite or too wide; or no kernels for the GPU.
             return error.what
         bias = None if found.kind == "experts" else found.module._parameters["bias"]
         layer = SparseLinear.from_packed(packed, bias, transposed=found.kind == "Conv1D")
@@ -261,7 +268,7 @@ def _settle(model: nn.Module, candidates: list[Candidate], min_ratio: float, kee
 
 def _verdict(candidate: Candidate, min_ratio: float, keep_dense: bool) -> tuple[bool, str]:
     if min_ratio == 0:
-        return True, "packed to save memory, whatever its speed"
+        return True, "packed to save memory, whatever its speed" + _expansion_note(candidate.ratios)
     if any(ratio.kind == "unknown" for ratio in candidate.ratios):
         return False, "nothing is known of its speed here: give inputs, or run `sparsecore doctor --calibrate`"
     slowest = min(candidate.ratios, key=lambda r: r.ratio)
@@ -272,6 +279,15 @@ def _verdict(candidate: Candidate, min_ratio: float, keep_dense: bool) -> tuple[
         return True, f"both forms kept: packed is up to {fastest.ratio:.2f}x as fast, but not at every number of tokens"
     tokens = f"{slowest.tokens} token{'s' * (slowest.tokens != 1)}"
     return False, f"slower: {slowest.ratio:.2f} of dense at {tokens} ({slowest.kind}), needed {min_ratio:g}"
+
+
+def _expansion_note(ratios: tuple[Ratio, ...]) -> str:
+    """What it costs that a GPU writes the weight out for some numbers of tokens."""
+    first = next((ratio for ratio in ratios if ratio.expansion_s), None)
+    if first is None:
+        return ""
+    cost = f"{first.expansion_s * 1e6:.0f} us, {first.ratio:.2f} of dense ({first.kind})"
+    return f"; at {first.tokens} tokens a call writes it out first: {cost}"
 
 
 def _replace(model: nn.Module, name: str, parts: list[Candidate], keep_dense: bool) -> None:

@@ -167,7 +167,7 @@ def _tensor_reason(weight: Tensor) -> str:
         return ""
     if type(weight) is not nn.Parameter:
         return f"its weight is a {type(weight).__name__}"
-    if weight.device.type != "cpu":
+    if weight.device.type not in ("cpu", "cuda"):
         return f"packing on {weight.device.type} is not supported; sparsify the model on the CPU"
     return ""
 

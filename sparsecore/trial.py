@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, interleaved_ratio, predict
+from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, expansion_seconds, interleaved_ratio, predict
 from sparsecore.inputs import Inputs, batches, evaluating
 
 __all__ = ["Pair", "observed_tokens", "time_pairs"]
@@ -33,8 +33,9 @@ class Pair:
 
     @property
     def key(self) -> Hashable:
-        """Layers with equal keys are timed together: same sizes, pattern and, within 1/32, density."""
-        return self.cost.shape, self.cost.dtype, self.cost.pattern, round(self.cost.density * 32)
+        """Layers with equal keys are timed together: same place, sizes, pattern and, within 1/32, density."""
+        cost = self.cost
+        return cost.device, cost.shape, cost.dtype, cost.pattern, round(cost.density * 32)
 
 
 def observed_tokens(model: nn.Module, inputs: Inputs, modules: Iterable[nn.Module]) -> dict[int, set[int]]:
@@ -85,10 +86,10 @@ def _ratio(group: list[Pair], tokens: int, seconds: float, in_time: bool) -> Rat
     cost = group[0].cost
     if not in_time:
         return predict(cost, (tokens,))[0]
-    x = torch.ones(tokens, cost.shape[1], dtype=cost.dtype)
+    x = torch.ones(tokens, cost.shape[1], dtype=cost.dtype, device=cost.device)
     dense = [lambda pair=pair: pair.dense(x) for pair in group]
     packed = [lambda pair=pair: pair.packed(x) for pair in group]
-    ratio = interleaved_ratio(dense, packed, seconds)
+    ratio = interleaved_ratio(dense, packed, seconds, cost.device)
     if abs(ratio / ACCEPTED - 1) < _CLOSE:
-        ratio = interleaved_ratio(dense, packed, _CLOSE_TURNS * seconds)
-    return Ratio(tokens, ratio, "measured")
+        ratio = interleaved_ratio(dense, packed, _CLOSE_TURNS * seconds, cost.device)
+    return Ratio(tokens, ratio, "measured", expansion_seconds(cost, tokens))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import torch
+
     from sparsecore.machine import Limits, Machine
 
 __all__ = ["doctor"]
@@ -24,9 +26,10 @@ def doctor(
         ),
     ] = "",
     threads: Annotated[int, typer.Option(help="Number of threads; 0: as torch chooses.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="What --calibrate measures: cpu, cuda, or cuda:1 and so on.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show instruction sets, measured limits and calibration of this machine, and give advice.
+    """Show instruction sets, measured limits and calibration of this machine and its GPUs, and give advice.
 
     Without inputs, sparsify predicts the speed of a layer from a calibration: one that --calibrate has measured here,
     kept in the user's cache folder ($XDG_CACHE_HOME), or else a cautious one that comes with the package.
@@ -38,16 +41,16 @@ def doctor(
     if threads:
         torch.set_num_threads(threads)
     if calibrate:
-        _calibrate(quiet=as_json)
+        _calibrate(device, quiet=as_json)
     if roofline:
         _write_roofline(roofline, quiet=as_json)
     machine, reached = describe(), limits()
     found = {"machine": machine.to_dict(), "key": machine.key, "instruction sets": _sets(), "limits": _shown(reached),
-             "calibration": _calibration(machine), "advice": _advice(machine)}  # fmt: skip
+             "calibration": _calibration(machine), "gpu": _gpus(), "advice": _advice(machine)}  # fmt: skip
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    for topic in ("machine", "instruction sets", "limits", "calibration"):
+    for topic in ("machine", "instruction sets", "limits", "calibration", "gpu"):
         typer.echo(topic)
         for name, value in found[topic].items():  # type: ignore[attr-defined]
             typer.echo(f"  {name + ':':<14} {_text(value)}")
@@ -56,15 +59,61 @@ def doctor(
         typer.echo(f"  {line}")
 
 
-def _calibrate(quiet: bool) -> None:
+def _calibrate(device: str, quiet: bool) -> None:
+    import torch
+
     from sparsecore.calibrate import calibrate
     from sparsecore.calibration import path_of, write
+    from sparsecore.gpu import describe_gpu
     from sparsecore.machine import describe
 
-    path = path_of(describe())
-    write(calibrate(lambda text: None if quiet else typer.echo(f"measuring {text}", err=True)), path)
+    place = _device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    path = path_of(describe() if place.type == "cpu" else describe_gpu(torch.cuda.current_device()))
+    write(calibrate(lambda text: None if quiet else typer.echo(f"measuring {text}", err=True), device=place), path)
     if not quiet:
         typer.echo(f"written: {path}\n")
+
+
+def _device(name: str) -> torch.device:
+    """The device to measure. Raises InvalidValueError for another name, CudaError for a GPU that is of no use."""
+    import torch
+
+    from sparsecore.errors import InvalidValueError
+    from sparsecore.fallback import cuda_trouble
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidValueError(f"{name!r} cannot be measured", where="--device", expected="cpu, cuda or cuda:N")
+    trouble = cuda_trouble(device.index) if device.type == "cuda" else None
+    if trouble is not None:
+        raise trouble
+    return device
+
+
+def _gpus() -> dict[str, Any]:
+    """What each GPU is, what its layers are judged by, and who computes what has no kernel there."""
+    import torch
+
+    from sparsecore.dispatch import speeds
+    from sparsecore.fallback import VARIABLE, allowed, cuda_trouble
+
+    trouble = cuda_trouble()
+    if trouble is not None:
+        weights = f"unpacked on the CPU at each call ({VARIABLE})" if allowed() else "refused"
+        return {"kernels": f"none: {trouble.what}", "weights there": weights}
+    found: dict[str, Any] = {}
+    for index in range(torch.cuda.device_count()):
+        trouble = cuda_trouble(index)
+        known = speeds(torch.device("cuda", index))
+        source = "nothing" if known is None else f"{known.source}, trusted to {known.trust:g}"
+        state = trouble.what if trouble else f"layers judged by {source}"
+        found[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}: {state}"
+    return found | {"without kernel": "torch on the same device"}
 
 
 def _write_roofline(name: str, quiet: bool) -> None:
