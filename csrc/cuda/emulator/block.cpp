@@ -22,7 +22,7 @@ constexpr std::size_t kStackBytes = 128 * 1024, kSharedAlignment = 1024;
 
 struct Fiber {
     ucontext_t context{};
-    std::unique_ptr<char[]> stack{new char[kStackBytes]};
+    char* stack = nullptr;
     bool done = true;
     const std::uint64_t* counter = nullptr;  // waits while it has the value; null: can run
     std::uint64_t value = 0;
@@ -31,6 +31,13 @@ struct Fiber {
 
     bool can_run() const { return !done && (counter == nullptr || *counter != value); }
 };
+
+// Stacks serve one launch after another: to make them takes longer than a small launch.
+char* stack_of(std::size_t thread) {
+    thread_local std::vector<std::unique_ptr<char[]>> stacks;
+    while (stacks.size() <= thread) stacks.emplace_back(new char[kStackBytes]);
+    return stacks[thread].get();
+}
 
 struct Meeting {
     std::vector<void*> operands;
@@ -111,7 +118,7 @@ void resume(unsigned thread) {
     m.current = thread;
     fiber.counter = nullptr;
     void* saved = nullptr;
-    begin_switch(&saved, fiber.stack.get(), kStackBytes);
+    begin_switch(&saved, fiber.stack, kStackBytes);
     swapcontext(&m.scheduler, &fiber.context);
     end_switch(saved, nullptr, nullptr);
     if (m.failure) std::rethrow_exception(m.failure);
@@ -167,7 +174,7 @@ void start_block() {
         fiber.counter = nullptr;
         fiber.copies = {};
         getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_sp = fiber.stack;
         fiber.context.uc_stack.ss_size = kStackBytes;
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, fiber_main, 0);
@@ -327,6 +334,7 @@ void launch(const Launch& shape, Schedule schedule, const Work& kernel) {
     instance.schedule = schedule;
     instance.kernel = &kernel;
     instance.fibers.resize(shape.threads);
+    for (unsigned thread = 0; thread < shape.threads; ++thread) instance.fibers[thread].stack = stack_of(thread);
     if (shape.shared_bytes > 0) {
         void* bytes = ::operator new(shape.shared_bytes, std::align_val_t(kSharedAlignment));
         instance.shared.reset(static_cast<unsigned char*>(bytes));
