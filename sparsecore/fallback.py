@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from sparsecore.errors import ArchitectureError, CudaError, DriverError
 from sparsecore.native import core
 
-__all__ = ["OLDEST", "VARIABLE", "allow_cpu_fallback", "allowed", "cuda_trouble", "require_allowed"]
+__all__ = ["OLDEST", "VARIABLE", "allow_cpu_fallback", "allowed", "cuda_trouble", "no_kernels", "require_allowed"]
 
 VARIABLE = "SPARSECORE_CPU_FALLBACK"
 OLDEST = (8, 0)
@@ -46,16 +46,21 @@ def require_allowed(trouble: CudaError) -> None:
         raise type(trouble)(trouble.what, where=trouble.where, expected=trouble.expected, hint=hint.removeprefix("; "))
 
 
+def no_kernels() -> CudaError:
+    """The error of a build without CUDA."""
+    return CudaError(
+        "this build of sparsecore has no CUDA kernels",
+        where="sparsecore._core",
+        expected="a build with SPARSECORE_CUDA=ON",
+        hint="install nvcc and build again, or keep tensors on the CPU",
+    )
+
+
 def cuda_trouble(index: int | None = None) -> CudaError | None:
     """Why the kernels cannot run on CUDA device `index`, by default any of them; None where they can."""
     info = core.cuda_info()
     if not info["compiled"]:
-        return CudaError(
-            "this build of sparsecore has no CUDA kernels",
-            where="sparsecore._core",
-            expected="a build with SPARSECORE_CUDA=ON",
-            hint="install nvcc and build again, or keep the model on the CPU",
-        )
+        return no_kernels()
     if not info["available"]:
         return DriverError(
             f"CUDA cannot be used: {info['reason']}",

@@ -35,8 +35,13 @@ int multiprocessors();
 namespace sparsecore::cuda {
 
 static_assert(kSuccess == cudaSuccess && kMemoryAllocation == cudaErrorMemoryAllocation &&
-              kInsufficientDriver == cudaErrorInsufficientDriver && kNoDevice == cudaErrorNoDevice &&
-              kNoKernelImageForDevice == cudaErrorNoKernelImageForDevice && kLaunchFailure == cudaErrorLaunchFailure);
+              kInsufficientDriver == cudaErrorInsufficientDriver && kInvalidDeviceFunction == cudaErrorInvalidDeviceFunction &&
+              kNoDevice == cudaErrorNoDevice && kNoKernelImageForDevice == cudaErrorNoKernelImageForDevice &&
+              kUnsupportedPtxVersion == cudaErrorUnsupportedPtxVersion && kIllegalAddress == cudaErrorIllegalAddress &&
+              kMisalignedAddress == cudaErrorMisalignedAddress && kLaunchFailure == cudaErrorLaunchFailure &&
+              kSystemDriverMismatch == cudaErrorSystemDriverMismatch &&
+              kStreamCaptureUnsupported == cudaErrorStreamCaptureUnsupported &&
+              kStreamCaptureWrongThread == cudaErrorStreamCaptureWrongThread);
 
 inline void check(cudaError_t status, const char* where) {
     if (status == cudaSuccess) return;

@@ -16,7 +16,7 @@ Encode find_encoder() {
     check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, kSince, cudaEnableDefault, &status),
           "cuTensorMapEncodeTiled");
     if (status != cudaDriverEntryPointSuccess || found == nullptr) {
-        throw core::Error("UnsupportedError", "the driver has no cuTensorMapEncodeTiled", "CUDA driver", "CUDA 12.0 or later",
+        throw core::Error("DriverError", "the driver has no cuTensorMapEncodeTiled", "CUDA driver", "CUDA 12.0 or later",
                           "update the driver");
     }
     return reinterpret_cast<Encode>(found);
@@ -36,7 +36,7 @@ TensorMap matrix_map(const void* data, std::int64_t rows, std::int64_t columns, 
                                    CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (status != CUDA_SUCCESS) {
-        throw core::Error("UnsupportedError", "cuTensorMapEncodeTiled refused a matrix with code " + std::to_string(status),
+        throw core::Error("LaunchError", "cuTensorMapEncodeTiled refused a matrix with code " + std::to_string(status),
                           "cuda_nm_linear");
     }
     return map;

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sparsecore.errors import UnsupportedError
+from sparsecore.fallback import no_kernels
 from sparsecore.native import core
 
 if TYPE_CHECKING:
@@ -25,16 +26,11 @@ _emulated: list[Any] = []  # the last one is in the place of a GPU
 
 
 def module() -> Any:
-    """The module whose `cuda_*` functions launch kernels. Raises UnsupportedError where this build has none."""
+    """The module whose `cuda_*` functions launch kernels. Raises CudaError where this build has none."""
     if _emulated:
         return _emulated[-1]
     if not hasattr(core, "cuda_nm_linear"):
-        raise UnsupportedError(
-            "this build has no CUDA kernels",
-            where="sparsecore._core",
-            expected="a build with nvcc",
-            hint="build with SPARSECORE_CUDA=ON, or use tensors on the CPU",
-        )
+        raise no_kernels()
     return core
 
 
