@@ -172,9 +172,9 @@ class Recorder:
     def _norm(self, call: _Call, op: Any) -> list[OtherOp]:
         if call.layer is None:
             return [op(f"{call.name.rpartition('.')[0]}.layer_norm", RULES["layer_norm"])]
-        place = "attention." if call.name.startswith(f"{self.family.attention_block}.") else ""
+        place = "attention." if call.name == self.family.attention_norm else ""
         norm = op(f"{place}layer_norm", RULES["layer_norm"])
-        if call.name in self.family.residual_norms:
+        if call.name in (self.family.attention_norm, self.family.output_norm):
             return [op(f"{place}residual", RULES["residual"]), norm]
         return [norm]
 

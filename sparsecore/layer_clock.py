@@ -63,8 +63,8 @@ class LayerClock:
                 inside.add(id(part(name)))
                 self._time_linear(part(name), index)
             self._before(part(self.family.query), partial(self._enter_layer, index))
-            self._before(part(self.family.attention_block), self._end_attention)
-        self._after(self._layers[-1].get_submodule(self.family.down_block), self._leave_layers)
+            self._before(part(self.family.attention_out), self._end_attention)
+        self._after(self._layers[-1].get_submodule(self.family.output_norm), self._leave_layers)
         for module in self.model.modules():
             if hasattr(module, "in_features") and id(module) not in inside:
                 self._time_linear(module, None)

@@ -26,6 +26,7 @@ from sparsecore.io.folder import read_config
 from sparsecore.io.into import expected_names, load_into
 from sparsecore.io.loading import read as read_checkpoint
 from sparsecore.models import FAMILIES, Family
+from sparsecore.models.blocks import BLOCKS
 from sparsecore.models.info import dtype_name
 from sparsecore.simulate_decoder import decoder_of, measured_decoder
 from sparsecore.simulate_inputs import RealInputs, read_inputs
@@ -173,10 +174,11 @@ def _model(
     for key in _IGNORED:
         fields.pop(key, None)
     fields["model_type"] = family.name
-    pooled = f"{prefix}{family.pooler}.weight" in checkpoint
+    # A pooler is not asked of families that have none.
+    options = {"add_pooling_layer": f"{prefix}{family.pooler}.weight" in checkpoint} if family.pooler else {}
     make: Any = AutoModel.from_config
     try:
-        body = make(AutoConfig.for_model(**fields), add_pooling_layer=pooled)
+        body = make(AutoConfig.for_model(**fields), **options)
     except (ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:
         raise ConfigError(
             f"transformers makes no {family.name} model of the config: {error}", where=checkpoint.source
@@ -217,7 +219,7 @@ def _fields(checkpoint: LoadedCheckpoint, prefix: str, family: Family, info: Mod
         "num_hidden_layers": info.layers,
         "num_attention_heads": info.heads,
         "hidden_size": info.hidden,
-        "intermediate_size": info.intermediate,
+        BLOCKS[family.name].config_neurons: info.intermediate,
         **{field: checkpoint.shape(name)[0] for field, name in rows.items()},
     }
 

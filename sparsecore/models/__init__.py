@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sparsecore.errors import UnsupportedError
 from sparsecore.models.bert import BERT
 from sparsecore.models.conv1d import conv1d_like, is_conv1d
+from sparsecore.models.distilbert import DISTILBERT
 from sparsecore.models.experts import ExpertLayout, expert_layout
 from sparsecore.models.family import Family
 from sparsecore.models.roberta import ROBERTA
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BERT",
+    "DISTILBERT",
     "FAMILIES",
     "ROBERTA",
     "ExpertLayout",
@@ -27,7 +29,7 @@ __all__ = [
     "is_conv1d",
 ]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (BERT, ROBERTA)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (BERT, DISTILBERT, ROBERTA)}
 
 
 def family_of(model: nn.Module) -> Family:

@@ -19,13 +19,12 @@ class Family:
     encoder: path from the body (the model without heads) to the module that runs the layers.
     layers: path from the encoder to the list of layers.
     query, key, value, attention_out: paths from a layer to the projections of its attention.
-    attention_block: module called as (attention result, layer input): output projection, residual and norm.
     up, down: paths from a layer to the projections of its feed-forward part.
-    up_block: module called as (x): up projection and activation.
-    down_block: module called as (up_block's result, x): down projection, residual and norm.
-    norms: paths from a layer to its norms. residual_norms: those whose input is a sum with the residual.
+    attention_norm, output_norm: paths from a layer to the norms of the sums with the residual: behind the attention,
+        and behind the feed-forward part, with which the layer ends.
     embeddings: path from the body to the embedding block. summed_embeddings: how many lookups it adds up.
-    word_embeddings: path from the body to the table of the vocabulary. pooler: to the Linear on the first token.
+    word_embeddings: path from the body to the table of the vocabulary. pooler: to the Linear on the first
+        token; empty where the family has none.
     table_rows: the config's names of the sizes of the embedding tables, and the paths of these.
     first_position: position id of the first token; the table of positions has as many rows more than tokens fit.
     prefixes: what may stand before the body's names in a state dict of a model with heads, the empty one included.
@@ -39,13 +38,10 @@ class Family:
     key: str
     value: str
     attention_out: str
-    attention_block: str
     up: str
     down: str
-    up_block: str
-    down_block: str
-    norms: tuple[str, ...]
-    residual_norms: tuple[str, ...]
+    attention_norm: str
+    output_norm: str
     embeddings: str
     summed_embeddings: int
     word_embeddings: str

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_bert import VOCAB, batch_of, tiny_bert
 from torch import nn
-from transformers import BertForMaskedLM, BertForSequenceClassification
+from transformers import BertForMaskedLM, BertForSequenceClassification, DistilBertConfig, DistilBertModel
 
 import sparsecore as sc
 from simulator.workload import LinearOp, OtherOp, Workload
@@ -27,12 +28,21 @@ def plain(ops: tuple[LinearOp | OtherOp, ...]) -> list[LinearOp | OtherOp]:
     return sorted(bare, key=lambda op: (op.layer is not None, op.layer or 0, op.name))
 
 
+def tiny_distilbert(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    sizes = {"vocab_size": VOCAB, "dim": 48, "n_layers": 3, "n_heads": 6, "hidden_dim": 64}
+    return DistilBertModel(DistilBertConfig(max_position_embeddings=48, **sizes)).eval()
+
+
 @pytest.mark.parametrize("lengths", [(21,), (13, 13, 13)])
-def test_a_dense_run_is_what_the_sizes_say(lengths: tuple[int, ...], seed: int) -> None:
+@pytest.mark.parametrize("make", [tiny_bert, tiny_distilbert])
+def test_a_dense_run_is_what_the_sizes_say(
+    make: Callable[[int], nn.Module], lengths: tuple[int, ...], seed: int
+) -> None:
     """The recorded modules and the description of the family must agree op by op."""
-    model = tiny_bert(seed)
+    model = make(seed)
     workload = sc.capture(model, batch_of(seed, lengths))
-    info = model_info(model, "bert")
+    info = model_info(model, model.config.model_type)
     expected = build(info, load_schedule("none"), lengths[0], batch=len(lengths))
     assert workload.model == info
     assert info.parameters == sum(parameter.numel() for parameter in model.parameters())

@@ -12,7 +12,15 @@ import torch
 from safetensors.torch import save_file
 from tiny_bert import VOCAB, batch_of, tiny_bert
 from torch import nn
-from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaModel
+from transformers import (
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 import sparsecore as sc
 from simulator.errors import (
@@ -302,3 +310,14 @@ def test_roberta_reads_its_own_positions(ids: Path, tmp_path: Path) -> None:
     (tmp_path / "long.json").write_text(json.dumps([[5] * 21]))
     with pytest.raises(InvalidValueError, match="21 tokens"):
         measured(tmp_path / "roberta.pt", heads=6, input=str(tmp_path / "long.json"))
+
+
+def test_distilbert_runs_on_an_input(ids: Path, tmp_path: Path) -> None:
+    sizes = {"dim": 48, "n_layers": 4, "n_heads": 6, "hidden_dim": 64}
+    model = DistilBertModel(DistilBertConfig(vocab_size=VOCAB, max_position_embeddings=20, **sizes)).eval()
+    torch.save(model.state_dict(), tmp_path / "distilbert.pt")
+    workload = measured(tmp_path / "distilbert.pt", heads=6, input=str(ids))
+    assert workload.model.family == "distilbert"
+    assert len({op.layer for op in workload.attention}) == 4
+    assert any(op.keys < op.context for op in workload.attention)
+    assert "pooler.dense" not in {op.name for op in workload.linear}
