@@ -259,3 +259,26 @@ TEST(emulator_multiplies_tiles_of_a_warpgroup) {
         }, schedule, sizeof(Shared));
     }
 }
+
+TEST(emulator_hides_stores_from_warpgroup_products_until_a_fence) {
+    constexpr int kColumns = 64;
+    struct Shared {
+        std::uint16_t a[64][64], b[kColumns][64];
+    };
+    for (const bool fenced : {false, true}) {
+        run(128, [&] {
+            auto& shared = shared_memory<Shared>();
+            auto* words = reinterpret_cast<std::uint16_t*>(&shared);
+            for (std::size_t i = thread_x(); i < sizeof(Shared) / 2; i += 128) words[i] = bf16(1.0f);
+            if (fenced) fence_async_proxy();
+            block_barrier();
+            float d[kColumns / 2] = {};
+            const std::uint32_t first_two = 0x44444444u;  // of each four: places 0 and 1
+            fence_accumulators();
+            multiply_sparse_async<BF16, kColumns, 0>(d, tile_descriptor(shared.a), tile_descriptor(shared.b), first_two);
+            commit_products();
+            wait_products<0>(d);
+            for (const float sum : d) CHECK(fenced ? sum == 16.0f : std::isnan(sum));
+        }, {}, sizeof(Shared));
+    }
+}

@@ -28,6 +28,7 @@ void copy_async(void* to, const void* from, int bytes) {
 inline void copy_async_16(void* to, const void* from, int bytes) { emulator::copy_async<16>(to, from, bytes); }
 inline void copy_async_4(void* to, const void* from, int bytes) { emulator::copy_async<4>(to, from, bytes); }
 inline void commit_copies() { emulator::copies_of_thread().commit(); }
+inline void fence_async_proxy() { emulator::show_async(); }
 template <int kPending>
 void wait_copies() {
     emulator::copies_of_thread().wait(kPending);

@@ -67,6 +67,7 @@ struct Machine {
     std::map<const void*, PhaseBarrier> phase_barriers;
     std::deque<Work> landing;
     std::unique_ptr<unsigned char, FreeAligned> shared;
+    std::vector<unsigned char> async_shared;  // empty until the block's first use of it
     Dim3 block;
     unsigned current = 0, live = 0;
     ucontext_t scheduler{};
@@ -167,6 +168,7 @@ void start_block() {
     for (Barrier& barrier : m.barriers) barrier = {};
     m.phase_barriers.clear();
     m.landing.clear();
+    m.async_shared.clear();
     m.live = threads;
     if (m.shape.shared_bytes > 0) std::memset(m.shared.get(), 0xff, m.shape.shared_bytes);
     for (Fiber& fiber : m.fibers) {
@@ -312,6 +314,19 @@ PhaseBarrier& phase_barrier(const void* address) {
 void create_phase_barrier(const void* address, int arrivals) {
     require_aligned(address, 8, "mbarrier.init");
     machine->phase_barriers[address] = {arrivals, arrivals, 0, 0};
+}
+
+unsigned char* async_view(const void* shared, std::size_t bytes) {
+    Machine& m = *machine;
+    if (m.async_shared.empty()) m.async_shared.assign(m.shape.shared_bytes, 0xff);
+    const auto offset = reinterpret_cast<std::uintptr_t>(shared) - reinterpret_cast<std::uintptr_t>(m.shared.get());
+    if (offset > m.async_shared.size() || bytes > m.async_shared.size() - offset) fault("a tile outside shared memory");
+    return m.async_shared.data() + offset;
+}
+
+void show_async() {
+    Machine& m = *machine;
+    m.async_shared.assign(m.shared.get(), m.shared.get() + m.shape.shared_bytes);
 }
 
 void* shared_bytes(std::size_t bytes) {

@@ -54,6 +54,11 @@ void wait_while(const std::uint64_t* counter, std::uint64_t value, const char* w
 // Queues a copy that lands at once (eager) or when no thread can go on without it (lazy), in the order of issue.
 void land_later(Work work);
 
+// Shared memory as asynchronous copies and products see it (the ISA's async proxy): what they wrote themselves, and what ordinary
+// code had written at the last show_async. Faults outside the block's shared memory.
+unsigned char* async_view(const void* shared, std::size_t bytes);
+void show_async();
+
 // Says what a GPU would leave undefined: throws std::runtime_error with the place in the grid.
 [[noreturn]] void fault(const std::string& what);
 void require_aligned(const void* address, std::size_t multiple, const char* what);

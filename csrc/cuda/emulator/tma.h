@@ -33,7 +33,9 @@ inline void copy_tile(void* to, const TensorMap* map, int column, int row, MBarr
                 const bool inside = row + r < map.rows && column + c < map.columns;
                 const std::uint16_t value = inside ? map.data[(row + r) * map.row_stride + column + c] : 0;
                 const auto place = reinterpret_cast<std::uintptr_t>(to) + static_cast<std::uintptr_t>(r * 128 + c * 2);
-                std::memcpy(reinterpret_cast<void*>(emulator::swizzled(place)), &value, 2);
+                auto* lands = reinterpret_cast<void*>(emulator::swizzled(place));
+                std::memcpy(lands, &value, 2);
+                std::memcpy(emulator::async_view(lands, 2), &value, 2);
             }
         }
         landed->advance(0, -map.box_rows * emulator::kTileRowBytes);

@@ -24,6 +24,10 @@ SC_DEVICE void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+// Shows what this thread wrote to shared memory, by stores or by copies that it has waited for, to tile copies and warpgroup
+// products (sm_90 and later), which do not see it otherwise; before the barrier behind which they start.
+SC_DEVICE void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 }  // namespace sparsecore::cuda
 
 #else
