@@ -20,14 +20,14 @@ def run(*command: str | Path, **env: str) -> str:
 
 
 def build(sanitizers: str, target: str) -> Path:
-    """Build a target of tests/cpp with these sanitizers and return the program."""
+    """Build a program with these sanitizers and return it."""
     folder = ROOT / "build" / f"cpp-{sanitizers.replace(',', '-')}"
     generator = ("-G", "Ninja") if shutil.which("ninja") else ()
     run("cmake", "-S", ROOT, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DSPARSECORE_CUDA=OFF",
         "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g", "-DSPARSECORE_BUILD_PYTHON=OFF", "-DSPARSECORE_BUILD_TESTS=ON",
         f"-DSPARSECORE_SANITIZE={sanitizers}", "-DSPARSECORE_EMULATE_TILES=ON")  # fmt: skip
     run("cmake", "--build", folder, "--target", target, "--parallel", "2")
-    return folder / "tests" / "cpp" / target
+    return next(path for path in folder.rglob(target) if path.is_file())
 
 
 def build_module(target: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cpp_build import build_module
+from golden_vectors import REPLAYED
 
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.native import core
@@ -46,3 +47,10 @@ def device(request: pytest.FixtureRequest) -> torch.device:
         return torch.device("cuda")
     _become(request.getfixturevalue("emulated_module"), request.param)
     return torch.device("cpu")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how far hardware has confirmed what the emulator makes of the instructions."""
+    for line in REPLAYED:
+        terminalreporter.section("golden vectors of CUDA instructions")
+        terminalreporter.write_line(line)

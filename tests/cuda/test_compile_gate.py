@@ -35,6 +35,15 @@ GATES = (
     Gate("nm_linear/launch.cu", ("80", "89", "90"), 72, (("shfl", "SHFL"),)),
     *(Gate(f"nm_linear/two_four/{t}.cu", ("80", "89", "90"), 200, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),
+    *(
+        Gate(f"golden/{t}.cu", ("80",), 32, (p,))
+        for t, p in (("copy", _COPY), ("matrix", _SPARSE), ("thread", ("popc", "POPC")), ("warp", ("shfl", "SHFL")))
+    ),
+    *(
+        Gate(f"golden/sm90_{t}.cu", ("90a",), 168, (p,))
+        for t, p in (("barrier", _HOPPER[2]), ("tile", _HOPPER[1]), ("warpgroup", _HOPPER[0]))
+    ),
+    Gate("ceiling/sm90_rate.cu", ("90a",), 168, _HOPPER),
 )
 
 

@@ -30,8 +30,9 @@ inline void copy_tile(void* to, const TensorMap* map, int column, int row, MBarr
         constexpr int kColumns = emulator::kTileRowBytes / 2;
         for (int r = 0; r < map.box_rows; ++r) {
             for (int c = 0; c < kColumns; ++c) {
-                const bool inside = row + r < map.rows && column + c < map.columns;
-                const std::uint16_t value = inside ? map.data[(row + r) * map.row_stride + column + c] : 0;
+                const std::int64_t y = row + r, x = column + c;
+                const bool inside = 0 <= y && y < map.rows && 0 <= x && x < map.columns;
+                const std::uint16_t value = inside ? map.data[y * map.row_stride + x] : 0;
                 const auto place = reinterpret_cast<std::uintptr_t>(to) + static_cast<std::uintptr_t>(r * 128 + c * 2);
                 auto* lands = reinterpret_cast<void*>(emulator::swizzled(place));
                 std::memcpy(lands, &value, 2);
