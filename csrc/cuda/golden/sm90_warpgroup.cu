@@ -1,5 +1,6 @@
 // Products of a warpgroup, dense and 2:4 sparse: ptx/wgmma.h.
 #include "cuda/golden/case.h"
+#include "cuda/ptx/async_copy.h"
 #include "cuda/ptx/tma.h"
 #include "cuda/ptx/wgmma.h"
 #include "cuda/runtime/tensor_map.h"
@@ -10,10 +11,11 @@ constexpr int kStored = 16, kTileRows = 64;
 
 enum class Source { Memory, Registers };  // where A is
 
-// A product as a type: D 64 x kColumns += A B.
-template <class T_, int kColumns_, bool kSparse_, Source kSource_ = Source::Memory, int kSelector_ = 0>
+// A product as a type: D 64 x kColumns += A B. kNegated: ordinary stores change the sign of B before it is multiplied.
+template <class T_, int kColumns_, bool kSparse_, Source kSource_ = Source::Memory, int kSelector_ = 0, bool kNegated_ = false>
 struct Shape {
     using T = T_;
+    static constexpr bool kNegated = kNegated_;
     static constexpr int kColumns = kColumns_, kSelector = kSelector_;
     static constexpr bool kSparse = kSparse_, kRegisters = kSource_ == Source::Registers;
     // Steps into the same sums: the second one further within the rows of the tiles. Wide products have one, to keep files small.
@@ -73,6 +75,11 @@ SC_DEVICE void fetch(WarpgroupShared<S>& shared, const TensorMap* a_map, const T
     }
     block_barrier();
     wait_phase(&shared.full, 0);
+    if (!S::kNegated) return;
+    std::uint16_t* elements = &shared.b[0][0][0];
+    for (unsigned i = thread_x(); i < sizeof shared.b / 2; i += kThreads) elements[i] ^= 0x8000;
+    fence_async_proxy();
+    block_barrier();
 }
 
 template <class S>
@@ -142,7 +149,9 @@ using Sparse = WarpgroupProduct<Shape<T, kColumns, true, kSource, kSelector>>;
 
 std::vector<Case> warpgroup_cases() {
     constexpr Source kMemory = Source::Memory, kRegisters = Source::Registers;
+    using Negated = WarpgroupProduct<Shape<F16, 128, false, kMemory, 0, true>>;
     return {make_case<Dense<BF16, 64>>("wgmma_bf16_64", "wgmma.m64n64k16.f32.bf16.bf16"),
+            make_case<Negated>("wgmma_behind_stores", "fence.proxy.async, wgmma.m64n128k16"),
             make_case<Dense<F16, 128>>("wgmma_f16_128", "wgmma.m64n128k16.f32.f16.f16"),
             make_case<Dense<BF16, 256>>("wgmma_bf16_256", "wgmma.m64n256k16.f32.bf16.bf16"),
             make_case<Sparse<BF16, 64, kMemory, 0>>("wgmma_sp_bf16_64", "wgmma.sp.m64n64k32, selector 0"),
