@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from sparsecore import arrays as arrays
     from sparsecore import capture as capture
     from sparsecore import cascade as cascade
     from sparsecore import compat as compat
@@ -54,6 +55,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "Pattern": ("sparsecore.patterns", "Pattern"),
     "StoredWeight": ("sparsecore.formats", "StoredWeight"),
     "Unstructured": ("sparsecore.patterns", "Unstructured"),
+    "arrays": ("sparsecore.arrays", None),
     "capture": ("sparsecore.capture", "capture"),
     "cascade": ("sparsecore.cascade", None),
     "compact": ("sparsecore.compact", "compact"),
@@ -82,6 +84,7 @@ __all__ = [
     "Pattern",
     "StoredWeight",
     "Unstructured",
+    "arrays",
     "capture",
     "cascade",
     "compact",

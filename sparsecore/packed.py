@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from sparsecore import formats, ops, resident
+from sparsecore.backends.cpu import linear as cpu
+from sparsecore.backends.cuda import device as cuda_device
+from sparsecore.backends.cuda import linear as cuda
 from sparsecore.formats import StoredWeight, dense_dtype, require_memory
 from sparsecore.ops.direct import runs_directly
-from sparsecore.ops.linear import direct_linear
+from sparsecore.ops.linear import Backend, direct_linear
 from sparsecore.patterns import NM, Block, Pattern
 
 __all__ = ["PackedWeight"]
@@ -20,7 +23,7 @@ class PackedWeight:
     Pickle, deepcopy and files carry the stored form, so that a weight may move to a machine with another layout.
     """
 
-    __slots__ = ("__weakref__", "_cpu_kernel", "_dtype", "_expected", "_isa", "_pattern", "_resident", "_shape")
+    __slots__ = ("__weakref__", "_backend", "_dtype", "_expected", "_isa", "_on_cpu", "_pattern", "_resident", "_shape")
 
     def __init__(self, stored: StoredWeight, isa: str | None = None, device: torch.device | str | None = None) -> None:
         self._hold(stored.pattern, stored.shape, stored.dtype, *resident.place(stored, isa, device))
@@ -28,7 +31,7 @@ class PackedWeight:
     def _hold(self, pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, tensor: Tensor) -> None:
         self._pattern, self._shape, self._dtype, self._isa, self._resident = pattern, shape, dtype, isa, tensor
         # Kept because a call needs them and every one of them takes time to ask for.
-        self._cpu_kernel = tensor.is_cpu and isa != "cuda"
+        self._on_cpu, self._backend = tensor.is_cpu, _backend(tensor, isa)
         self._expected = (pattern.kind, *shape, *pattern.sizes)
 
     @classmethod
@@ -86,8 +89,8 @@ class PackedWeight:
         if foreign and torch.is_autocast_enabled(x.device.type):
             x = x.to(dtype)
             bias = bias if bias is None else bias.to(dtype)
-        if weight is None and self._cpu_kernel and runs_directly(x, bias):
-            return direct_linear(x, self._resident, bias, activation, self._expected)
+        if weight is None and self._backend is not None and runs_directly(x, bias, self._on_cpu):
+            return direct_linear(x, self._resident, bias, activation, self._expected, self._backend)
         (rows, cols), pattern, packed = self._shape, self._pattern, self._resident
         out: Tensor
         if isinstance(pattern, NM):
@@ -156,3 +159,10 @@ def _rebuild_meta(pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, 
     packed = PackedWeight.__new__(PackedWeight)
     packed._hold(pattern, shape, dtype, isa, torch.empty(nbytes, dtype=torch.uint8, device="meta"))
     return packed
+
+
+def _backend(tensor: Tensor, isa: str) -> Backend | None:
+    """The back end whose kernels read a resident tensor with the layout `isa`; None: the dispatcher finds one."""
+    if isa != "cuda":
+        return cpu if tensor.is_cpu else None
+    return cuda if tensor.is_cuda or cuda_device.emulated() else None

@@ -10,14 +10,20 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 __all__ = ["needs_gradient", "runs_directly"]
 
 
-def runs_directly(x: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether a call needs nothing of the dispatcher: plain CPU tensors, and nothing that traces, compiles or maps."""
+def runs_directly(x: Tensor, bias: Tensor | None = None, on_cpu: bool = True) -> bool:
+    """Whether a call needs nothing of the dispatcher: plain tensors on the CPU, and nothing that traces or maps.
+
+    on_cpu: False asks for tensors on a CUDA device instead.
+    """
     return (
         not torch.compiler.is_compiling()
         and type(x) is Tensor
-        and x.is_cpu
+        and (x.is_cpu if on_cpu else x.is_cuda)
         and not x.is_neg()
-        and (bias is None or ((type(bias) is nn.Parameter or type(bias) is Tensor) and bias.is_cpu))
+        and (
+            bias is None
+            or ((type(bias) is nn.Parameter or type(bias) is Tensor) and (bias.is_cpu if on_cpu else bias.is_cuda))
+        )
         and torch._C._functorch.peek_interpreter_stack() is None  # vmap and its kin wrap plain tensors
         and not torch._C._is_tracing()
         and not is_in_torch_dispatch_mode()

@@ -186,23 +186,26 @@ class _DirectLinear(torch.autograd.Function):
         rows: int,
         cols: int,
         expected: Expected,
+        backend: Backend,
         activation: str,
         weight: None,
     ) -> Tensor:
-        out = cpu.packed_linear(x, packed, bias, activation, expected)
-        _save(ctx, (x, packed, bias, rows, cols, expected, activation, weight), out)
+        out = backend.packed_linear(x, packed, bias, activation, expected)
+        _save(ctx, (x, packed, bias, rows, cols, expected, backend, activation, weight), out)
         return out
 
     backward = staticmethod(_backward)
 
 
-def direct_linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: Expected) -> Tensor:
-    """Run the CPU kernel of the linear operators without the dispatcher; the caller asks `runs_directly` first."""
+def direct_linear(
+    x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: Expected, backend: Backend
+) -> Tensor:
+    """Run a kernel of the linear operators without the dispatcher; the caller asks `runs_directly` first."""
     try:
         if needs_gradient(x, bias):
             apply: Callable[..., Tensor] = _DirectLinear.apply
-            return apply(x, packed, bias, *expected[1:3], expected, activation, None)
-        return cpu.packed_linear(x, packed, bias, activation, expected)
+            return apply(x, packed, bias, *expected[1:3], expected, backend, activation, None)
+        return backend.packed_linear(x, packed, bias, activation, expected)
     except (NamedError, TypeError):  # TypeError: an activation that is no text
         # The compiled module checks the same things; only a refusal is worth the time of saying them in torch's terms.
         _check(x, bias, expected[1], expected[2], activation, None)

@@ -148,4 +148,6 @@ def test_stub_of_the_compiled_module_is_complete():
         if inspect.isbuiltin(function):
             signature = (function.__doc__ or "").splitlines()[0]
             assert re.findall(r"[(,] ?(\w+):", re.sub(r"\[[^()]*?\]+", "", signature)) == declared.pop(name), name
+    if not _core.cuda_info()["compiled"]:  # then there is nothing to launch
+        declared = {name: arguments for name, arguments in declared.items() if not name.startswith("cuda_")}
     assert not declared

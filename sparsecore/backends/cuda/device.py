@@ -20,7 +20,7 @@ from sparsecore.native import core
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["available", "current", "emulate", "module", "stream"]
+__all__ = ["available", "current", "emulate", "emulated", "module", "stream"]
 
 _emulated: list[Any] = []  # the last one is in the place of a GPU
 
@@ -37,6 +37,11 @@ def module() -> Any:
 def available() -> bool:
     """Whether kernels can be launched: by this build on this machine, or by the emulator."""
     return bool(_emulated) or bool(core.cuda_info()["available"])
+
+
+def emulated() -> bool:
+    """Whether the emulator is in the place of a GPU, so that host memory stands for a device's."""
+    return bool(_emulated)
 
 
 def stream(tensor: torch.Tensor) -> int:

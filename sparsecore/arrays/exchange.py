@@ -1,0 +1,61 @@
+"""Arrays of other libraries as tensors, and tensors as theirs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsecore.arrays import cuda_interface, dlpack
+from sparsecore.errors import UnsupportedError
+
+__all__ = ["as_tensor", "device_of", "like"]
+
+
+def as_tensor(array: Any, name: str = "array") -> Tensor:
+    """Return the array as a tensor on its own memory, ready on torch's current stream of its device.
+
+    DLPack comes first, because it knows the device and bf16; `__cuda_array_interface__` (version 2 and later) is for
+    what has nothing else. The memory lives as long as the tensor.
+
+    Raises UnsupportedError for other objects, devices and masked arrays, DtypeError for element types that torch has
+    not, SpanError for strides that are negative or no multiple of the element and for misaligned memory.
+    """
+    if isinstance(array, Tensor):
+        return array
+    if hasattr(array, "__dlpack__"):
+        return dlpack.import_tensor(array, name)
+    if hasattr(array, "__cuda_array_interface__"):
+        return cuda_interface.import_tensor(array, name)
+    raise UnsupportedError(
+        f"a {type(array).__name__} is no array that can be shared",
+        where=name,
+        expected="an object with __dlpack__ or __cuda_array_interface__",
+        hint="cupy.asarray, numpy.asarray or torch.as_tensor makes one",
+    )
+
+
+def device_of(array: Any) -> torch.device:
+    """Device of an array: what `as_tensor` will say."""
+    if isinstance(array, Tensor):
+        return array.device
+    if hasattr(array, "__dlpack__"):
+        return dlpack.device_of(array)
+    return cuda_interface.device()
+
+
+def like(array: Any, result: Tensor) -> Any:
+    """Return `result` as an array of the library that `array` is of, on the same memory; a tensor where that cannot be.
+
+    The library is asked by its `from_dlpack`, as the array API standard has it; Numba by `numba.cuda.as_cuda_array`.
+    """
+    if isinstance(array, Tensor):
+        return result
+    library = sys.modules.get(type(array).__module__.partition(".")[0])
+    if library is not None and library.__name__ == "numba":
+        return library.cuda.as_cuda_array(result)
+    namespace = array.__array_namespace__() if hasattr(array, "__array_namespace__") else library
+    importer = getattr(namespace, "from_dlpack", None)
+    return result if importer is None else importer(result.detach())

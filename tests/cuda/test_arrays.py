@@ -1,0 +1,247 @@
+"""Arrays of other libraries, without a copy: by DLPack, and by __cuda_array_interface__ on the emulated device."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from weights import generator, random_weight
+
+import sparsecore as sc
+from sparsecore.arrays import as_tensor, attention, linear, topk
+from sparsecore.arrays.streams import handle_of
+from sparsecore.backends.cuda import device as cuda_device
+from sparsecore.errors import DtypeError, InvalidValueError, ShapeError, SpanError, UnsupportedError
+from sparsecore.patterns import NM
+
+
+class Interface:
+    """What Numba's device arrays offer, and no more: the interface over memory that is the host's here."""
+
+    def __init__(self, array: np.ndarray, **changes: Any) -> None:
+        self.array = array
+        self.fields = {
+            "shape": array.shape,
+            "strides": None if array.flags.c_contiguous else array.strides,
+            "typestr": array.dtype.str,
+            "data": (array.ctypes.data, not array.flags.writeable),
+            "version": 3,
+            "stream": None,
+            **changes,
+        }
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self.fields
+
+
+class OldDLPack:
+    """A library of before DLPack 1.0: no max_version."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def __dlpack__(self, stream: Any = None) -> Any:
+        return self.tensor.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+def layer(
+    seed: int, isa: str | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, sc.PackedWeight]:
+    dense = random_weight(24, 72, NM(2, 4), generator(seed), dtype)
+    return dense, sc.PackedWeight.from_stored(sc.pack(dense, "2:4"), isa)
+
+
+def close(got: Any, x: np.ndarray, dense: torch.Tensor, bias: np.ndarray | None = None) -> None:
+    expected = torch.from_numpy(x.astype(np.float64)) @ dense.double().t()
+    expected = expected if bias is None else expected + torch.from_numpy(bias.astype(np.float64))
+    torch.testing.assert_close(as_tensor(got).double(), expected, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+@pytest.mark.parametrize("order", [lambda x: x, np.asfortranarray, lambda x: np.repeat(x, 2, 1)[:, ::2]])
+def test_numpy_arrays_come_and_go_without_a_copy(
+    seed: int, order: Callable[[np.ndarray], np.ndarray], writeable: bool
+) -> None:
+    dense, packed = layer(seed)
+    draw = np.random.default_rng(seed)
+    x, bias = order(draw.standard_normal((5, 72), np.float32)), draw.standard_normal(24, np.float32)
+    x.flags.writeable = writeable
+    assert as_tensor(x).data_ptr() == x.ctypes.data
+    out = linear(x, packed, bias)
+    assert isinstance(out, np.ndarray)
+    close(out, x, dense, bias)
+    values, index = topk(x, 3)
+    assert isinstance(index, np.ndarray)
+    assert np.array_equal(values, np.take_along_axis(x, index, 1))
+
+
+def test_attention_takes_and_gives_arrays(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    q, k, v = (draw.standard_normal((1, 2, n, 8), np.float32) for n in (3, 5, 5))
+    mask = draw.random((1, 1, 3, 5)) > 0.3
+    found = attention(q, k, v, mask=mask)
+    tensors = (torch.from_numpy(part) for part in (q, k, v, mask))
+    for got, expected in zip(found, sc.ops.scored_attention(*tensors), strict=True):
+        assert isinstance(got, np.ndarray)
+        assert np.array_equal(got, expected.numpy())
+
+
+def test_old_dlpack_and_tensors(seed: int) -> None:
+    dense, packed = layer(seed)
+    x = torch.randn(4, 72, generator=generator(seed))
+    assert torch.equal(linear(OldDLPack(x), packed), packed.linear(x))
+    leaf = x.clone().requires_grad_()
+    linear(leaf, packed).sum().backward()
+    assert leaf.grad is not None
+    torch.testing.assert_close(leaf.grad, dense.sum(0).expand(4, -1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("order", [lambda x: x, np.asfortranarray, lambda x: np.repeat(x, 2, 1)[:, ::2]])
+@pytest.mark.parametrize("tokens", [0, 1, 5])
+def test_the_cuda_array_interface_reaches_the_kernel(
+    emulated: Any, seed: int, order: Callable[[np.ndarray], np.ndarray], dtype: type, tokens: int
+) -> None:
+    dense, packed = layer(seed, "cuda", torch.float32 if dtype is np.float32 else torch.float16)
+    draw = np.random.default_rng(seed)
+    x, bias = order(draw.standard_normal((tokens, 72)).astype(dtype)), draw.standard_normal(24).astype(dtype)
+    x.flags.writeable = False
+    tensor = as_tensor(Interface(x))
+    assert tensor.shape == x.shape
+    if tokens:
+        assert tensor.data_ptr() == x.ctypes.data
+    before = emulated.launches()
+    out = linear(Interface(x), packed, Interface(bias), stream=7)
+    assert emulated.launches() == before + (tokens > 0)
+    assert isinstance(out, torch.Tensor), "of a library that has no from_dlpack"
+    close(out, x, dense, bias)
+
+
+def test_memory_lives_as_long_as_the_tensor(emulated: Any) -> None:
+    dropped: list[str] = []
+
+    class Owner(Interface):
+        def __del__(self) -> None:
+            dropped.append("gone")
+
+    tensor = as_tensor(Owner(np.arange(6, dtype=np.float32)))
+    part = tensor[2:]
+    del tensor
+    assert not dropped
+    assert part.tolist() == [2, 3, 4, 5]
+    del part
+    assert dropped
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"typestr": "<V2"}, DtypeError, "DLPack"),
+        ({"typestr": ">f4"}, DtypeError, ">f4"),
+        ({"typestr": "<c8"}, DtypeError, "<c8"),
+        ({"strides": (-16, 4)}, SpanError, "copy"),
+        ({"strides": (18, 4)}, SpanError, "multiples of 4"),
+        ({"strides": (4,)}, SpanError, "one stride"),
+        ({"shape": (-1, 4)}, SpanError, "shape"),
+        ({"data": (0, False)}, SpanError, "no memory"),
+        ({"data": (4097, False)}, SpanError, "misaligned"),
+        ({"mask": 1}, UnsupportedError, "masked"),
+        ({"data": 5}, UnsupportedError, "damaged"),
+        ({"shape": None}, UnsupportedError, "damaged"),
+    ],
+)
+def test_a_wrong_interface_is_named(emulated: Any, changes: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=f"(?s){said}"):
+        as_tensor(Interface(np.zeros((3, 4), np.float32), **changes), "x")
+
+
+def test_wrong_arrays_are_named_before_torch_sees_them(seed: int) -> None:
+    _, packed = layer(seed)
+    good = np.zeros((3, 72), np.float32)
+    shifted = np.zeros(4 * 72 + 1, np.uint8)[1:].view(np.float32).reshape(1, 72)
+    for array, error, said in (
+        (good[::-1], SpanError, "negative strides"),
+        (shifted, SpanError, "misaligned"),
+        (good.astype(np.complex64), DtypeError, "complex64"),
+        (good.astype(np.float64), DtypeError, "float64"),
+        (good.astype(">f4"), UnsupportedError, "not share"),
+        (good[:, :71], ShapeError, "72"),
+        ([[1.0]], UnsupportedError, "list"),
+    ):
+        with pytest.raises(error, match=f"(?s){said}"):
+            linear(array, packed)
+    with pytest.raises(UnsupportedError, match="list"):
+        topk([1.0], 1)
+
+
+def test_devices_are_named(seed: int) -> None:
+    _, packed = layer(seed)
+
+    class Elsewhere(OldDLPack):
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 7, 0
+
+    with pytest.raises(UnsupportedError, match="DLPack type 7"):
+        linear(Elsewhere(torch.zeros(1, 72)), packed)
+
+    class Taken(OldDLPack):
+        def __dlpack__(self, stream: Any = None) -> Any:
+            capsule = self.tensor.__dlpack__()
+            torch.from_dlpack(capsule)
+            return capsule
+
+    with pytest.raises(UnsupportedError, match="taken"):
+        linear(Taken(torch.zeros(1, 72)), packed)
+
+
+def test_streams_have_many_names(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named:
+        def __init__(self, **names: Any) -> None:
+            self.__dict__.update(names)
+
+    class Protocol:
+        def __cuda_stream__(self) -> tuple[int, int]:
+            return 0, 12
+
+    assert handle_of(5) == 5
+    assert handle_of(Named(cuda_stream=9)) == 9
+    assert handle_of(Named(ptr=0)) == 1
+    assert handle_of(Named(handle=ctypes.c_void_p(33))) == 33
+    assert handle_of(Protocol()) == 12
+    _, packed = layer(seed)
+    x = np.zeros((1, 72), np.float32)
+    monkeypatch.setattr(cuda_device, "_emulated", [])
+    for wrong in (0, -1, "default", True, Named()):
+        with pytest.raises(InvalidValueError, match="stream"):
+            linear(x, packed, stream=wrong)
+    with pytest.raises(InvalidValueError, match="cpu"):
+        linear(x, packed, stream=5)
+
+
+def test_arrays_of_cupy_and_numba_stay_theirs(device: torch.device, seed: int) -> None:
+    """On a GPU with these libraries; elsewhere NumPy stands for them."""
+    dense, packed = layer(seed)
+    x = torch.randn(3, 72, generator=generator(seed))
+    kinds: list[Callable[[torch.Tensor], Any]] = [lambda t: t.cpu().numpy()]
+    if device.type == "cuda":
+        packed = packed.to(device)
+        kinds = [lambda t: t]
+        for library, make in (("cupy", "from_dlpack"), ("numba.cuda", "as_cuda_array")):
+            try:
+                module = __import__(library, fromlist=[make])
+            except ImportError:
+                continue
+            kinds.append(getattr(module, make))
+    for kind in kinds:
+        array = kind(x.to(device))
+        out = linear(array, packed)
+        assert type(out) is type(array)
+        torch.testing.assert_close(as_tensor(out).cpu(), x @ dense.t(), atol=1e-3, rtol=1e-3)
