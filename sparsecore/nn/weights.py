@@ -27,7 +27,7 @@ def density(packed: PackedWeight) -> float:
         return float("nan")
     if isinstance(pattern, Block) and (rows % pattern.rows or cols % pattern.cols):
         return packed.stored().density  # blocks at the edges count for less
-    kept = resident.check(packed.resident if packed.device.type == "cpu" else packed.resident.cpu()).kept
+    kept = resident.check(packed.resident).kept
     return kept * (pattern.rows * pattern.cols if isinstance(pattern, Block) else 1) / (rows * cols)
 
 

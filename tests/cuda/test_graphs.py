@@ -1,0 +1,117 @@
+"""Calls that a CUDA graph may hold: captured on a GPU; on the emulator no operator is called that waits or looks.
+
+Waiting for the device, or making a tensor whose size depends on values, is what breaks a capture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from weights import generator, random_weight
+
+import sparsecore as sc
+from sparsecore import resident
+from sparsecore.backends.cuda import device as cuda_device
+from sparsecore.backends.cuda import linear as cuda_linear
+from sparsecore.errors import UnsupportedError
+from sparsecore.nn import SparseLinear
+from sparsecore.patterns import NM
+
+# Parts of names of operators that read values on the host, or whose results have sizes that depend on values.
+WAITING = ("item", "_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero", "_to_copy")
+
+
+class Recorded(TorchDispatchMode):
+    """Notes the name of every operator that is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def holds_in_a_graph(device: torch.device, call: Callable[[Tensor], Tensor], first: Tensor, second: Tensor) -> None:
+    """Check that a captured `call`, replayed on `second`, gives what it gives outside; or that nothing in it waits."""
+    if device.type != "cuda":
+        with Recorded() as seen:
+            call(first)
+        waiting = [name for name in seen.names if any(part in name for part in WAITING)]
+        assert not waiting
+        return
+    x = first.clone()
+    call(x)  # kernels load, and torch allocates, at the first call
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = call(x)
+    x.copy_(second)
+    graph.replay()
+    assert torch.equal(out, call(second))
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 40])
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4)], ids=str)
+def test_linear_layers_hold_in_a_graph(device: torch.device, seed: int, pattern: NM, tokens: int) -> None:
+    rng = generator(seed)
+    stored = sc.pack(random_weight(48, 64, pattern, rng, torch.bfloat16), pattern)
+    weight = sc.PackedWeight.from_stored(stored, "cuda" if device.type == "cpu" else None, device)
+    assert weight.isa == "cuda"
+    bias = torch.randn(48, generator=rng).bfloat16().to(device)
+    first, second = (torch.randn(tokens, 64, generator=rng).bfloat16().to(device) for _ in range(2))
+    expected = ("nm", 48, 64, *pattern.sizes)
+    # A new weight may be captured at its first call: it is not looked into again.
+    holds_in_a_graph(
+        device, lambda x: cuda_linear.packed_linear(x, weight.resident, bias, "gelu", expected), first, second
+    )
+
+
+def test_a_weight_is_looked_into_once(device: torch.device, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Placing a weight remembers it: neither the first call nor a later one copies it to the host."""
+    stored = sc.pack(random_weight(16, 32, NM(2, 4), generator(seed), torch.float16), "2:4")
+    weight = sc.PackedWeight.from_stored(stored, "cuda" if device.type == "cpu" else None, device)
+
+    def refused(packed: Tensor) -> resident.Resident:
+        raise AssertionError("looked into")
+
+    monkeypatch.setattr(resident, "_check_fully", refused)
+    layer = SparseLinear.from_packed(weight)
+    for tokens in (1, 5):
+        assert layer(torch.ones(tokens, 32, dtype=torch.float16, device=device)).shape == (tokens, 16)
+
+
+def test_an_unseen_weight_in_a_capture_is_named(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copying to the host would end the capture; the tensor stands for one on a GPU, the flag for torch's."""
+
+    class OnGpu(Tensor):
+        is_cuda = True
+
+    packed = resident.make(sc.pack(random_weight(8, 8, NM(2, 4), generator(seed)), "2:4")).as_subclass(OnGpu)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(UnsupportedError, match=r"(?s)CUDA graph.*once before the capture"):
+        resident.check(packed)
+
+
+def test_work_is_queued_on_the_current_stream(device: torch.device, seed: int) -> None:
+    if device.type == "cpu":
+        assert cuda_device.stream(torch.zeros(1)) == 0
+        return
+    x, stream = torch.zeros(1, device=device), torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        assert cuda_device.stream(x) == stream.cuda_stream
+    assert cuda_device.stream(x) == torch.cuda.current_stream(device).cuda_stream
+    # Ordered by the stream alone: the layer reads what a slow kernel before it has written.
+    stored = sc.pack(random_weight(16, 32, NM(2, 4), generator(seed), torch.float16), "2:4")
+    layer = SparseLinear.from_packed(sc.PackedWeight.from_stored(stored, device=device))
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(10**7)
+        late = torch.ones(3, 32, dtype=torch.float16, device=device)
+        out = layer(late)
+    stream.synchronize()
+    assert torch.equal(out, layer(torch.ones_like(late)))
