@@ -73,7 +73,7 @@ class PackedWeight:
             return self
         if target.type == "meta":
             return self._on_meta(dtype or self._dtype)
-        return PackedWeight(self.stored().to(target, dtype))
+        return PackedWeight(self.stored().to(dtype=dtype), device=target)
 
     def linear(
         self, x: Tensor, bias: Tensor | None = None, activation: str = "none", weight: Tensor | None = None

@@ -35,14 +35,14 @@ def linear(
 
     bias [out_features]. Raises as `PackedWeight.linear` and `as_tensor` do.
     """
-    with on_stream(stream, device_of(x)):
+    with on_stream(stream, device_of(x, "x")):
         out = weight.linear(as_tensor(x, "x"), _optional(bias, "bias"), activation)
         return like(x, out)
 
 
 def topk(x: Any, k: int, *, stream: Any = None) -> tuple[Any, Any]:
     """The k largest of each row of x [..., n] as (values, int64 indices), both [..., k]; see `ops.topk_select`."""
-    with on_stream(stream, device_of(x)):
+    with on_stream(stream, device_of(x, "x")):
         values, indices = ops.topk_select(as_tensor(x, "x"), k)
         return like(x, values), like(x, indices)
 
@@ -64,7 +64,7 @@ def attention(
 
     mask: bool, True = attend, [B or 1, Hq or 1, Lq or 1, Lk].
     """
-    with on_stream(stream, device_of(q)):
+    with on_stream(stream, device_of(q, "q")):
         tensors = as_tensor(q, "q"), as_tensor(k, "k"), as_tensor(v, "v")
         if len({tensor.device for tensor in tensors}) > 1:
             raise UnsupportedError(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparsecore.arrays.streams import external
 from sparsecore.backends.cuda import device as cuda_device
-from sparsecore.errors import DtypeError, SpanError, UnsupportedError
+from sparsecore.errors import DriverError, DtypeError, SpanError, UnsupportedError
 
 __all__ = ["device", "import_tensor"]
 
@@ -59,9 +59,19 @@ class _Shared:
 
 
 def device() -> torch.device:
-    """Where arrays with the interface are: it does not say, so the current device; the host under the emulator."""
+    """Where arrays with the interface are: it does not say, so the current device; the host under the emulator.
+
+    Raises DriverError where torch has no CUDA device.
+    """
     if cuda_device.emulated():
         return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise DriverError(
+            "an array in the memory of a GPU that torch cannot use",
+            where="__cuda_array_interface__",
+            expected="torch with CUDA, and a driver",
+            hint="python -c 'import torch; torch.cuda.init()' says what is missing",
+        )
     return torch.device("cuda", torch.cuda.current_device())
 
 

@@ -29,21 +29,18 @@ def as_tensor(array: Any, name: str = "array") -> Tensor:
         return dlpack.import_tensor(array, name)
     if hasattr(array, "__cuda_array_interface__"):
         return cuda_interface.import_tensor(array, name)
-    raise UnsupportedError(
-        f"a {type(array).__name__} is no array that can be shared",
-        where=name,
-        expected="an object with __dlpack__ or __cuda_array_interface__",
-        hint="cupy.asarray, numpy.asarray or torch.as_tensor makes one",
-    )
+    raise _no_array(array, name)
 
 
-def device_of(array: Any) -> torch.device:
-    """Device of an array: what `as_tensor` will say."""
+def device_of(array: Any, name: str = "array") -> torch.device:
+    """Device of an array, as `as_tensor` will have it; raises UnsupportedError as that does."""
     if isinstance(array, Tensor):
         return array.device
     if hasattr(array, "__dlpack__"):
         return dlpack.device_of(array)
-    return cuda_interface.device()
+    if hasattr(array, "__cuda_array_interface__"):
+        return cuda_interface.device()
+    raise _no_array(array, name)
 
 
 def like(array: Any, result: Tensor) -> Any:
@@ -59,3 +56,12 @@ def like(array: Any, result: Tensor) -> Any:
     namespace = array.__array_namespace__() if hasattr(array, "__array_namespace__") else library
     importer = getattr(namespace, "from_dlpack", None)
     return result if importer is None else importer(result.detach())
+
+
+def _no_array(array: Any, name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"a {type(array).__name__} is no array that can be shared",
+        where=name,
+        expected="an object with __dlpack__ or __cuda_array_interface__",
+        hint="cupy.asarray, numpy.asarray or torch.as_tensor makes one",
+    )

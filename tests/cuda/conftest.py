@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,9 @@ HAS_GPU = torch.cuda.is_available() and bool(core.cuda_info()["available"])
 
 
 @pytest.fixture(scope="session")
-def emulated_module() -> Iterator[Any]:
-    """The compiled CUDA functions on the emulator, in place for the session's launches on host tensors."""
-    with cuda_device.emulate(build_module("_cuda_emulated")) as module:
-        yield module
+def emulator() -> Path:
+    """File of the compiled CUDA functions on the emulator."""
+    return build_module("_cuda_emulated")
 
 
 def _become(module: Any, capability: int) -> None:
@@ -31,22 +31,25 @@ def _become(module: Any, capability: int) -> None:
 
 
 @pytest.fixture(params=[80, 90], ids=["sm_80", "sm_90"])
-def emulated(request: pytest.FixtureRequest, emulated_module: Any) -> Any:
+def emulated(request: pytest.FixtureRequest, emulator: Path) -> Iterator[Any]:
     """The emulated module as a device of either architecture; for what no GPU can show."""
-    _become(emulated_module, request.param)
-    return emulated_module
+    with cuda_device.emulate(emulator) as module:
+        _become(module, request.param)
+        yield module
 
 
 @pytest.fixture(params=["gpu"] if HAS_GPU else [80, 90])
-def device(request: pytest.FixtureRequest) -> torch.device:
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """Where the tensors of a test lie: a GPU, or the host with the emulator as a device of either architecture.
 
     Tests call the functions of `sparsecore.backends.cuda`, which take either.
     """
     if request.param == "gpu":
-        return torch.device("cuda")
-    _become(request.getfixturevalue("emulated_module"), request.param)
-    return torch.device("cpu")
+        yield torch.device("cuda")
+        return
+    with cuda_device.emulate(request.getfixturevalue("emulator")) as module:
+        _become(module, request.param)
+        yield torch.device("cpu")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

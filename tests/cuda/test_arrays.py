@@ -14,8 +14,7 @@ from weights import generator, random_weight
 import sparsecore as sc
 from sparsecore.arrays import as_tensor, attention, linear, topk
 from sparsecore.arrays.streams import handle_of
-from sparsecore.backends.cuda import device as cuda_device
-from sparsecore.errors import DtypeError, InvalidValueError, ShapeError, SpanError, UnsupportedError
+from sparsecore.errors import DriverError, DtypeError, InvalidValueError, ShapeError, SpanError, UnsupportedError
 from sparsecore.patterns import NM
 
 
@@ -182,6 +181,12 @@ def test_wrong_arrays_are_named_before_torch_sees_them(seed: int) -> None:
         topk([1.0], 1)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_interface_is_refused_by_name() -> None:
+    with pytest.raises(DriverError, match="torch with CUDA"):
+        topk(Interface(np.zeros((1, 2), np.float32)), 1)
+
+
 def test_devices_are_named(seed: int) -> None:
     _, packed = layer(seed)
 
@@ -202,7 +207,7 @@ def test_devices_are_named(seed: int) -> None:
         linear(Taken(torch.zeros(1, 72)), packed)
 
 
-def test_streams_have_many_names(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_have_many_names(seed: int) -> None:
     class Named:
         def __init__(self, **names: Any) -> None:
             self.__dict__.update(names)
@@ -218,7 +223,6 @@ def test_streams_have_many_names(seed: int, monkeypatch: pytest.MonkeyPatch) -> 
     assert handle_of(Protocol()) == 12
     _, packed = layer(seed)
     x = np.zeros((1, 72), np.float32)
-    monkeypatch.setattr(cuda_device, "_emulated", [])
     for wrong in (0, -1, "default", True, Named()):
         with pytest.raises(InvalidValueError, match="stream"):
             linear(x, packed, stream=wrong)

@@ -7,6 +7,7 @@ the host, to which CPU tensors are device tensors.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,13 +62,19 @@ def current(tensor: torch.Tensor) -> AbstractContextManager[Any]:
 @contextmanager
 def emulate(path: Path) -> Iterator[Any]:
     """Run launches by the emulated module at `path` (the build's target _cuda_emulated) and give that module."""
-    spec = spec_from_file_location("_cuda_emulated", path)
-    if spec is None or spec.loader is None:
-        raise UnsupportedError(f"not a compiled module: {path}", expected="the build's _cuda_emulated")
-    loaded = module_from_spec(spec)
-    spec.loader.exec_module(loaded)
+    loaded = _load(path)
     _emulated.append(loaded)
     try:
         yield loaded
     finally:
         _emulated.remove(loaded)
+
+
+@cache
+def _load(path: Path) -> Any:
+    spec = spec_from_file_location("_cuda_emulated", path)
+    if spec is None or spec.loader is None:
+        raise UnsupportedError(f"not a compiled module: {path}", expected="the build's _cuda_emulated")
+    loaded = module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
