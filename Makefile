@@ -13,11 +13,12 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: help demo test test-full bench bench-micro clean dev-inplace
+.PHONY: help demo test test-full bench bench-micro gpu clean dev-inplace
 help:
 	@echo "make demo        set up, build, and run the whole path on a real model"
 	@echo "make test        set up, build, and run every check"
 	@echo "make bench       the table of ratios to torch beside its bars, about 10 minutes; PEERS=1 adds other tools'"
+	@echo "make gpu         build, test, golden vectors, benchmarks on a GPU, under 10 minutes; PART=, FRESH=1, ONLY= (docs/gpu.md)"
 	@echo "make bench-micro kernel micro-benchmarks (pytest-benchmark)"
 	@echo "make test-full   long sweeps, floor versions, the other Pythons found"
 	@echo "make clean       remove the environment and everything built"
@@ -51,6 +52,15 @@ test-full: $(VENV)/.ready-test $(VENV)/.built
 
 bench: $(VENV)/.ready-demo $(VENV)/.built
 	@$(PY) benchmarks/suite $(if $(PEERS),--peers)
+
+# PYTHON's own torch where it sees a GPU: no environment is made, and no index is asked. Without a GPU by the emulator.
+GPU_ARGUMENTS = $(if $(PART),--part $(PART)) $(if $(FRESH),--fresh) $(if $(ONLY),--only $(ONLY))
+gpu:
+	@if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
+	  $(PYTHON) tools/gpu $(GPU_ARGUMENTS); \
+	else \
+	  $(MAKE) --no-print-directory $(VENV)/.ready-test $(VENV)/.built && $(PY) tools/gpu $(GPU_ARGUMENTS); \
+	fi
 
 bench-micro: $(VENV)/.ready-test $(VENV)/.built
 	@$(PY) -m pytest benchmarks -q --benchmark-only --benchmark-columns=min,median,rounds

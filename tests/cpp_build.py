@@ -26,7 +26,7 @@ def build(sanitizers: str, target: str) -> Path:
     run("cmake", "-S", ROOT, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DSPARSECORE_CUDA=OFF",
         "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g", "-DSPARSECORE_BUILD_PYTHON=OFF", "-DSPARSECORE_BUILD_TESTS=ON",
         f"-DSPARSECORE_SANITIZE={sanitizers}", "-DSPARSECORE_EMULATE_TILES=ON")  # fmt: skip
-    run("cmake", "--build", folder, "--target", target, "--parallel", "2")
+    run("cmake", "--build", folder, "--target", target, "--parallel", str(os.cpu_count() or 2))
     return next(path for path in folder.rglob(target) if path.is_file())
 
 
@@ -36,5 +36,5 @@ def build_module(target: str) -> Path:
     generator = ("-G", "Ninja") if shutil.which("ninja") else ()
     run("cmake", "-S", ROOT, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=Release", "-DSPARSECORE_CUDA=OFF",
         "-DCMAKE_CXX_FLAGS_RELEASE=-O1", f"-DPython_EXECUTABLE={sys.executable}")  # fmt: skip
-    run("cmake", "--build", folder, "--target", target, "--parallel", "2")
+    run("cmake", "--build", folder, "--target", target, "--parallel", str(os.cpu_count() or 2))
     return next((folder / "csrc" / "bindings").glob(f"{target}.*.so"))

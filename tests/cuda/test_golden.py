@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def golden() -> Path:
 def recorded(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of vectors that the emulator recorded."""
     folder = tmp_path_factory.mktemp("recorded")
-    record(folder, golden, secrets.randbelow(2**31))
+    record(folder, golden)
     return folder
 
 

@@ -1,7 +1,8 @@
 // Golden vectors of csrc/cuda/ptx: recorded on a GPU, replayed by the emulator or on another GPU.
 //
-//     sparsecore_golden record FOLDER DRIVER DATE [SEED]   one file a case; cases that this GPU lacks are named
+//     sparsecore_golden record FOLDER DRIVER DATE [CASE]   one file a case, or one; cases that this GPU lacks are named
 //     sparsecore_golden replay FOLDER                      fails if an output differs from the recorded one
+//     sparsecore_golden list                               the names of the cases that run here
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -23,11 +24,19 @@ std::string gpu_name() {
     return device.name + ", capability " + std::to_string(device.major) + "." + std::to_string(device.minor);
 }
 
-int record(const std::filesystem::path& folder, const std::string& driver, const std::string& date, std::uint64_t seed) {
+int list() {
+    for (const golden::Case& one : golden::all_cases()) {
+        if (golden::runs_here(one)) std::printf("%s\n", one.name);
+    }
+    return 0;
+}
+
+int record(const std::filesystem::path& folder, const std::string& driver, const std::string& date, const std::string& only) {
     const std::string gpu = gpu_name();
-    golden::Random random(seed);
+    golden::Random random(std::random_device{}());
     int count = 0;
     for (const golden::Case& one : golden::all_cases()) {
+        if (!only.empty() && only != one.name) continue;
         if (!golden::runs_here(one)) {
             std::printf("not on this GPU: %s (%s)\n", one.name, one.instruction);
             continue;
@@ -73,9 +82,10 @@ int replay(const std::filesystem::path& folder) {
 int main(int argc, char** argv) {
     const std::vector<std::string> words(argv + 1, argv + argc);
     try {
+        if (words.size() == 1 && words[0] == "list") return list();
         if (words.size() == 2 && words[0] == "replay") return replay(words[1]);
         if ((words.size() == 4 || words.size() == 5) && words[0] == "record") {
-            return record(words[1], words[2], words[3], words.size() == 5 ? std::stoull(words[4]) : std::random_device{}());
+            return record(words[1], words[2], words[3], words.size() == 5 ? words[4] : "");
         }
     } catch (const sparsecore::core::Error& error) {
         std::fprintf(stderr, "%s: %s: %s (expected: %s; %s)\n", error.kind.c_str(), error.where.c_str(), error.message.c_str(),
@@ -85,6 +95,6 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "%s\n", error.what());
         return 2;
     }
-    std::fprintf(stderr, "usage: sparsecore_golden record FOLDER DRIVER DATE [SEED]\n       sparsecore_golden replay FOLDER\n");
+    std::fprintf(stderr, "usage: sparsecore_golden record FOLDER DRIVER DATE [CASE] | replay FOLDER | list\n");
     return 2;
 }

@@ -1,0 +1,122 @@
+"""The benchmarks of the CUDA kernels: part of `make gpu`. Every case is kept as it finishes, and not repeated.
+
+python benchmarks/gpu --kept build/gpu/cases --results benchmarks/results
+python benchmarks/gpu --kept build/gpu/cases --emulate     # tiny shapes by the emulator: no times, no results
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import attention
+import linear
+import topk
+from case import Case, measure
+from limits import ceiling, limits
+from place import Place, emulator, gpu, write_json
+from table import markdown
+
+from sparsecore.gpu import describe_gpu
+
+LOST = 3
+"""Exit status after a failure that leaves the GPU useless to this process: the rest takes a new one."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/gpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--kept", type=Path, required=True, help="folder of finished cases")
+    parser.add_argument("--results", type=Path, help="folder for the JSON and Markdown of this GPU")
+    parser.add_argument("--ceiling", type=Path, help="the program sparsecore_ceiling")
+    parser.add_argument("--driver", default="unknown", help="version of the driver, for the report")
+    parser.add_argument("--budget", type=float, default=200, help="seconds after which no further case starts")
+    parser.add_argument("--only", default="", help="cases whose name contains this text")
+    parser.add_argument("--first", action="store_true", help="one case of each group")
+    parser.add_argument("--emulate", action="store_true", help="tiny shapes by the emulator")
+    options = parser.parse_args()
+    chosen = [case for case in (*linear.cases(), *topk.cases(), *attention.cases()) if options.only in case.key]
+    if options.first:
+        chosen = list({case.group: case for case in reversed(chosen)}.values())[::-1]
+    if options.emulate:
+        return emulated(chosen, options)
+    start, place = time.monotonic(), gpu()
+    known = kept(options.kept / "limits.json", lambda: limits(place))
+    rates = kept(options.kept / "ceiling.json", lambda: ceiling(options.ceiling))
+    done, left = run(chosen, place, known, options.kept, options.budget)
+    result = {
+        "machine": {**asdict(describe_gpu(0)), "driver": options.driver},
+        "date": datetime.date.today().isoformat(),
+        "limits": known,
+        "ceiling": rates,
+        "cases": done,
+        "left": left,
+        "seconds": time.monotonic() - start,
+    }
+    text = markdown(result)
+    print(text)
+    if options.results is not None:
+        write_json(options.results / f"{describe_gpu(0).key}.json", result)
+        (options.results / f"{describe_gpu(0).key}.md").write_text(text)
+    return int(bool(left) or any("failed" in case for case in done))
+
+
+def emulated(cases: list[Case], options: argparse.Namespace) -> int:
+    """Run the cases by the emulator; 1 if one is wrong or there was no time for it."""
+    with emulator() as (place, module):
+        done, left = run(cases, place, {}, options.kept, options.budget)
+        launches = module.launches()
+    for case in done:
+        if "failed" in case:
+            print(f"FAILED: {case['group']}: {case['name']}: {case['failed']}")
+    failed = sum("failed" in case for case in done)
+    counts = f"{launches} kernels launched, {failed} failed, {len(left)} left out"
+    print(f"{len(done)} cases by the emulator on tiny shapes, which say nothing of speed: {counts}")
+    return int(bool(failed or left))
+
+
+def run(
+    cases: list[Case], place: Place, known: dict[str, float], folder: Path, budget_s: float
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Measure the cases that are not kept yet; return all results, and the names of those that no time was left for."""
+    done, left, start = [], [], time.monotonic()
+    for case in cases:
+        path = folder / f"{case.key}.json"
+        if not path.exists() and time.monotonic() - start > budget_s:
+            left.append(case.name)
+            continue
+        if not path.exists():
+            print(f"[{time.monotonic() - start:5.0f} s] {case.group}: {case.name}", flush=True)
+            write_json(folder / "under-way", {"key": case.key, "group": case.group, "name": case.name})
+        done.append(kept(path, lambda case=case: guarded(case, place, known)))
+        if done[-1].get("lost"):
+            sys.exit(LOST)
+    (folder / "under-way").unlink(missing_ok=True)
+    return done, left
+
+
+def guarded(case: Case, place: Place, known: dict[str, float]) -> dict[str, Any]:
+    """`measure`, or the reason why the case failed: the others have to go on."""
+    try:
+        return measure(case, place, known)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this case's result
+        why = f"{type(error).__name__}: {error}"
+        return {"group": case.group, "name": case.name, "failed": why.splitlines()[0], "lost": place.lost()}
+
+
+def kept(path: Path, make: Any) -> Any:
+    """What a file holds, made and written where there is none."""
+    if not path.exists():
+        write_json(path, make())
+    return json.loads(path.read_text())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

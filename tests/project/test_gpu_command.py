@@ -1,0 +1,107 @@
+"""`make gpu`: its parts by the emulator, what it repeats, kernels that hang, and the verdicts of its table."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def _modules(folder: str, *names: str) -> Iterator[tuple[ModuleType, ...]]:
+    """Modules of a folder that is run and is no package."""
+    sys.path.insert(0, str(ROOT / folder))
+    before = set(sys.modules)
+    try:
+        yield tuple(importlib.import_module(name) for name in names)
+    finally:
+        sys.path.remove(str(ROOT / folder))
+        for name in {path.stem for path in (ROOT / folder).glob("*.py")} & (set(sys.modules) - before):
+            del sys.modules[name]
+
+
+def _run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools" / "gpu"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake on PATH")
+def test_a_short_run_by_the_emulator_is_done_once(tmp_path: Path) -> None:
+    first = _run("--short", "--folder", tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "which says nothing of speed" in first.stdout and "0 differ" in first.stdout
+    results = set((ROOT / "benchmarks" / "results").glob("*emul*"))
+    assert not results and not list((ROOT / "tests" / "cuda" / "golden").glob("*.golden"))
+    case = json.loads(next(tmp_path.glob("cases/*/linear*.json")).read_text())
+    assert "seconds" not in case and case["errors"]["ours"] < 0.02
+    again = _run("--short", "--folder", tmp_path)
+    assert again.returncode == 0 and again.stdout.count("done before") == 4, again.stdout
+
+
+def test_a_part_is_repeated_when_a_source_changes(tmp_path: Path) -> None:
+    with _modules("tools/gpu", "state") as (state,):
+        (tmp_path / "src").mkdir()
+        source = tmp_path / "src" / "kernel.cu"
+        source.write_text("1")
+        key = state.digest(tmp_path, ("src",), "a GPU")
+        kept = state.State(tmp_path / "state.json")
+        kept.note("build", key, True, 1.0)
+        assert state.State(tmp_path / "state.json").done("build", key)
+        assert not kept.done("build", state.digest(tmp_path, ("src",), "another GPU"))
+        source.write_text("2")
+        assert not kept.done("build", state.digest(tmp_path, ("src",), "a GPU"))
+        kept.note("build", key, False, 1.0)
+        assert not kept.done("build", key)
+        (tmp_path / "state.json").write_text("{")
+        assert not state.State(tmp_path / "state.json").done("build", key)
+
+
+def test_what_hangs_is_killed_with_all_it_started(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with _modules("tools/gpu", "process") as (process,):
+        script = "import subprocess; print('a case', flush=True); subprocess.run(['sleep', '60'])"
+        silent = process.run((sys.executable, "-c", script), cwd=tmp_path, limit_s=50, silent_s=1.0)
+        assert silent.code is None and "without a word" in silent.why and silent.seconds < 30
+        assert "a case" in capfd.readouterr().out
+        late = process.run(("sleep", "60"), cwd=tmp_path, limit_s=0.2)
+        assert late.code is None and "killed" in late.why
+        assert process.run((sys.executable, "-c", "raise SystemExit(3)"), cwd=tmp_path, limit_s=20).code == 3
+
+
+def _result(**of_case: Any) -> dict[str, Any]:
+    case = {
+        "group": "Linear", "name": "bf16 2:4", "errors": {"ours": 2e-3, "dense": 1e-3}, "absent": {"torch BSR": "none"},
+        "seconds": {"ours": [1e-3, 9e-4, 1.1e-3], "dense": [1.3e-3, 1.2e-3, 1.4e-3]}, "ratios": {"dense": 1.3},
+        "gb_s": 10.0, "tflops": 1000.0, "floor_us": 700.0, "of_floor": 0.7, "bars": [],
+    } | of_case  # fmt: skip
+    return {
+        "machine": {"name": "a GPU", "driver": "1", "torch": "2"}, "date": "2000-01-01", "seconds": 1.0,
+        "limits": {"copy": 4e12, "dense": 8e14}, "ceiling": [{"name": "2:4, tiles arriving", "tflops": 1250.0}],
+        "cases": [case], "left": ["top-k"],
+    }  # fmt: skip
+
+
+def test_bars_and_the_table() -> None:
+    with _modules("benchmarks/gpu", "case", "table") as (case, table):
+        bar = case.Bar("SDPA", 1.5, 2.2, most_error=1e-2)
+        rows = ((1.4, 0.0), (1.6, 0.0), (2.3, 0.0), (2.3, 0.02), (2.3, float("nan")))
+        verdicts = [bar.verdict(ratio, 1.0, error) for ratio, error in rows]
+        assert verdicts == ["missed", "met", "aim", "missed", "missed"]
+        assert case.Bar("torch", 4, aim_us=105).verdict(4.5, 100e-6, 0) == "aim"
+        judged = [case._judged(bar, ratios, 1.0, 0.0) for ratios in ({"SDPA a": 1.8, "SDPA b": 1.4}, {"other": 9.0})]
+        assert [row["verdict"] for row in judged] == ["missed", "not run"]
+        text = table.markdown(_result(bars=[judged[0]]))
+        parts = ("1000.0 | 900.0-1100.0 | 1000", "dense 1.30", "*missed*", "80% of the highest", "torch BSR: none")
+        for expected in (*parts, "top-k: no time was left", "Bars: 1 missed"):
+            assert expected in text, text
+        assert "bf16 2:4: FAILED: it broke" in table.markdown(_result(failed="it broke"))
