@@ -54,12 +54,10 @@ _seen: dict[int, tuple[weakref.ref[Tensor], int, Resident]] = {}
 def make(stored: StoredWeight, target: str | None = None) -> Tensor:
     """Return the resident tensor (uint8, 1-D) of a weight on the CPU.
 
-    target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernel (N:M of a
-    float type only).
+    target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernels (of a float
+    type only; UnsupportedError for int8).
     """
     target = target or core.runtime_isa()
-    if target == "cuda":
-        return _make_cuda(stored)
     sections = {k: span(t) for k, t in stored.tensors.items() if k in _SECTIONS[stored.pattern.kind]}
     header = (stored.pattern.kind, *stored.shape, *stored.pattern.sizes, sections, target)
     resident = zeros((core.resident_size(*header),), torch.uint8)
@@ -92,7 +90,7 @@ def _layout_on(device: torch.device, stored: StoredWeight) -> str:
     trouble = cuda_trouble(device.index)
     if trouble is not None:
         require_allowed(trouble)
-    has_kernel = stored.pattern.kind == "nm" and stored.dtype is not torch.int8
+    has_kernel = stored.pattern.kind in ("nm", "block") and stored.dtype is not torch.int8
     return "cuda" if trouble is None and has_kernel else "portable"
 
 
@@ -124,29 +122,9 @@ def check(resident: Tensor, expected: Expected | None = None) -> Resident:
 def to_stored(resident: Tensor, expected: Expected | None = None) -> StoredWeight:
     """Return the stored form of a resident weight on any device, as CPU tensors. Raises as `check` does."""
     record = check(resident, expected)
-    return _restore(resident.cpu(), record)
-
-
-def _restore(host: Tensor, record: Resident) -> StoredWeight:
     parts = {name: torch.zeros(shape, dtype=dtype) for name, (dtype, shape) in _sections(record).items()}
-    if record.isa == "cuda":
-        codes = "codes" in parts
-        positions = parts["codes" if codes else "bitmask"]
-        cols, sizes = record.shape[1], record.pattern.sizes
-        core.cuda_nm_resident_to_stored(span(host), cols, *sizes, span(parts["compressed"]), span(positions), codes)
-    else:
-        core.resident_to_stored(span(host), {name: span(part) for name, part in parts.items()})
+    core.resident_to_stored(span(resident.cpu()), {name: span(part) for name, part in parts.items()})
     return StoredWeight.assemble(record.pattern, record.shape, parts)
-
-
-def _make_cuda(stored: StoredWeight) -> Tensor:
-    rows, cols = stored.shape
-    sizes, codes = stored.pattern.sizes, "codes" in stored.tensors
-    size = core.cuda_nm_resident_size(rows, cols, *sizes, DTYPE_NAMES[stored.dtype])
-    resident = zeros((size,), torch.uint8)
-    positions = stored.tensors["codes" if codes else "bitmask"]
-    core.cuda_nm_resident_make(cols, *sizes, span(stored.tensors["compressed"]), span(positions), codes, span(resident))
-    return resident
 
 
 def _check_fully(resident: Tensor) -> Resident:
@@ -164,12 +142,8 @@ def _check_fully(resident: Tensor) -> Resident:
             expected="the tensor as PackedWeight made it, or one that a call has checked before",
             hint="call the layer once before the capture",
         )
-    host = resident.cpu()
     record = _describe(resident)
-    if record.isa == "cuda":
-        _restore(host, record)  # checks every position on the way
-    else:
-        core.resident_validate(span(host))
+    core.resident_validate(span(resident.cpu()))
     return _remember(resident, record)
 
 

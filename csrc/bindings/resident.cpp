@@ -7,7 +7,7 @@
 #include "bindings/span_caster.h"
 #include "cpu/layout.h"
 #include "cpu/linear.h"
-#include "cuda/nm_linear/nm_linear.h"
+#include "cuda/resident.h"
 
 namespace sparsecore::bindings {
 
@@ -19,6 +19,8 @@ using formats::Stored;
 using SpanMap = std::map<std::string, Span>;
 
 namespace {
+
+constexpr const char* kCuda = "cuda";  // in the place of an instruction set: the layouts of the GPU kernels
 
 Span part(const SpanMap& spans, const char* name) {
     if (name == nullptr) return {};
@@ -51,33 +53,42 @@ Stored stored_from(const std::string& kind, int64_t rows, int64_t cols, int64_t 
 
 int64_t size(const std::string& kind, int64_t rows, int64_t cols, int64_t p0, int64_t p1, const SpanMap& stored,
              const std::string& isa) {
-    return cpu::resident_size(stored_from(kind, rows, cols, p0, p1, stored), core::parse_isa(isa));
+    const Stored weight = stored_from(kind, rows, cols, p0, p1, stored);
+    return isa == kCuda ? cuda::resident_size(weight) : cpu::resident_size(weight, core::parse_isa(isa));
 }
 
 void make(const std::string& kind, int64_t rows, int64_t cols, int64_t p0, int64_t p1, const SpanMap& stored,
           const std::string& isa, const Span& out) {
-    cpu::resident_make(stored_from(kind, rows, cols, p0, p1, stored), core::parse_isa(isa), out);
+    const Stored weight = stored_from(kind, rows, cols, p0, p1, stored);
+    isa == kCuda ? cuda::resident_make(weight, out) : cpu::resident_make(weight, core::parse_isa(isa), out);
 }
 
 py::dict info(const Span& span) {
     const formats::Resident r = formats::open_resident(span);
     const Geometry& g = r.geometry;
-    const char* layout = r.layout == cuda::kCudaLayout || r.layout == cuda::kCudaTwoFourLayout ? "cuda" : cpu::layout_of(r).name;
+    const char* layout = cuda::is_cuda_layout(r) ? kCuda : cpu::layout_of(r).name;
     return py::dict("kind"_a = formats::kind_name(g.kind), "layout"_a = layout,
                     "layout_id"_a = r.layout, "isa"_a = core::isa_name(r.isa), "dtype"_a = core::dtype_name(g.dtype),
                     "rows"_a = g.rows, "cols"_a = g.cols, "p0"_a = g.p0, "p1"_a = g.p1, "kept"_a = g.kept,
                     "codes"_a = g.codes, "total_bytes"_a = r.total_bytes);
 }
 
+void validate(const Span& resident) {
+    const bool is_cuda = cuda::is_cuda_layout(formats::open_resident(resident));
+    is_cuda ? cuda::resident_validate(resident) : cpu::resident_validate(resident);
+}
+
 void to_stored(const Span& resident, const SpanMap& out) {
+    const formats::Resident opened = formats::open_resident(resident);
+    const bool is_cuda = cuda::is_cuda_layout(opened);
     Stored stored;
-    stored.geometry = cpu::resident_open(resident).geometry;
+    stored.geometry = is_cuda ? opened.geometry : cpu::resident_open(resident).geometry;
     const formats::PartNames names = formats::part_names(stored.geometry);
     stored.values = part(out, names.values);
     stored.positions = part(out, names.positions);
     stored.offsets = part(out, names.offsets);
     stored.scales = part(out, names.scales);
-    cpu::resident_to_stored(resident, stored);
+    is_cuda ? cuda::resident_to_stored(resident, stored) : cpu::resident_to_stored(resident, stored);
 }
 
 void linear(const Span& x, const Span& resident, const std::optional<Span>& bias, const Span& out,
@@ -94,7 +105,7 @@ void bind_resident(py::module_& m) {
     m.def("resident_make", &make, "kind"_a, "rows"_a, "cols"_a, "p0"_a, "p1"_a, "stored"_a, "isa"_a, "out"_a,
           ReleaseGil(), "Validate a stored weight in full and lay it out in `out`.");
     m.def("resident_info", &info, "resident"_a, "The header as a dictionary.");
-    m.def("resident_validate", &cpu::resident_validate, "resident"_a, ReleaseGil(), "Check every position.");
+    m.def("resident_validate", &validate, "resident"_a, ReleaseGil(), "Check every position.");
     m.def("resident_to_stored", &to_stored, "resident"_a, "stored_out"_a, ReleaseGil());
     m.def("packed_linear", &linear, "x"_a, "resident"_a, "bias"_a.none(true), "out"_a, "activation"_a, "threads"_a,
           ReleaseGil(), "out = activation(x W^T + bias); x [tokens, in], out [tokens, out], or more leading dimensions without gaps.");

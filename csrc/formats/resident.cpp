@@ -76,6 +76,12 @@ int64_t resident_bytes(const Sections& sections) {
     return total;
 }
 
+int64_t section_start(const Sections& sections, int index) {
+    Sections before = sections;
+    before.count = index;
+    return resident_bytes(before);
+}
+
 Resident create_resident(const Span& out, const Geometry& geometry, uint32_t layout, core::Isa isa,
                          const Sections& sections) {
     check_buffer(out);

@@ -37,6 +37,7 @@ struct Resident {
 };
 
 int64_t resident_bytes(const Sections& sections);
+int64_t section_start(const Sections& sections, int index);  // bytes from the start of the buffer
 
 // Writes the header into `out` (exactly resident_bytes long, 64-byte aligned, else SpanError) and zeroes the rest.
 Resident create_resident(const core::Span& out, const Geometry& geometry, uint32_t layout, core::Isa isa,

@@ -120,13 +120,16 @@ inline Weight random_bitmask(int64_t rows, int64_t cols, DType dtype, double den
     return bitmask_of(rows, cols, dtype, random_dense(rows, cols, dtype, density));
 }
 
-inline Weight random_block(int64_t rows, int64_t cols, int64_t r, int64_t c, DType dtype, double density) {
-    Memory dense = random_dense(rows, cols, dtype, density);
+inline Weight blocks_of(int64_t rows, int64_t cols, int64_t r, int64_t c, DType dtype, Memory dense) {
     const int64_t kept = formats::block_count(make_span(dense.data(), dtype, {rows, cols}), r, c);
     Weight weight = with_storage({Kind::Block, dtype, rows, cols, r, c, kept, false}, std::move(dense));
     const Stored stored = weight.stored();
     formats::block_pack(weight.dense_span(), r, c, stored.values, stored.positions, stored.offsets);
     return weight;
+}
+
+inline Weight random_block(int64_t rows, int64_t cols, int64_t r, int64_t c, DType dtype, double density) {
+    return blocks_of(rows, cols, r, c, dtype, random_dense(rows, cols, dtype, density));
 }
 
 // Whole blocks are kept or pruned; rows of blocks may be empty.
@@ -139,11 +142,7 @@ inline Weight random_blocks(int64_t rows, int64_t cols, int64_t r, int64_t c, DT
         const int64_t block = i / cols / r * across + i % cols / c;
         if (!kept[static_cast<size_t>(block)]) set_value(all.dense.data(), i, dtype, 0.0f);
     }
-    const int64_t count = formats::block_count(all.dense_span(), r, c);
-    Weight weight = with_storage({Kind::Block, dtype, rows, cols, r, c, count, false}, std::move(all.dense));
-    const Stored stored = weight.stored();
-    formats::block_pack(weight.dense_span(), r, c, stored.values, stored.positions, stored.offsets);
-    return weight;
+    return blocks_of(rows, cols, r, c, dtype, std::move(all.dense));
 }
 
 inline DType random_float_type() { return harness::pick<DType>({DType::F32, DType::F16, DType::BF16}); }

@@ -30,10 +30,14 @@ class Gate:
 
 _COPY = ("cp.async.cg", "LDGSTS")
 _SPARSE = ("mma.sp", "HMMA.SP")
+_TILES = (("mma.sync", "HMMA.16816"), ("ldmatrix", "LDSM"))
 _HOPPER = (("wgmma.mma_async.sp", "HGMMA.SP"), ("cp.async.bulk.tensor.2d", "UTMALDG"), ("mbarrier.try_wait", "SYNCS"))
+_BULK = (("wgmma.mma_async.sync", "HGMMA.64x"), ("cp.async.bulk.shared", "UBLKCP"), *_HOPPER[1:])
 GATES = (
     Gate("nm_linear/launch.cu", ("80", "89", "90"), 72, (("shfl", "SHFL"),)),
     *(Gate(f"nm_linear/two_four/{t}.cu", ("80", "89", "90"), 200, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
+    *(Gate(f"block_linear/{t}.cu", ("80", "89", "90"), 255, (*_TILES, _COPY)) for t in ("bf16", "f16")),
+    *(Gate(f"block_linear/sm90_{t}.cu", ("90a",), 168, _BULK) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),
     *(
         Gate(f"golden/{t}.cu", ("80",), 32, (p,))

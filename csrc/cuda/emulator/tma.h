@@ -43,4 +43,17 @@ inline void copy_tile(void* to, const TensorMap* map, int column, int row, MBarr
     });
 }
 
+inline void copy_bulk(void* to, const void* from, int bytes, MBarrier* barrier) {
+    emulator::require_aligned(to, 16, "cp.async.bulk to shared memory");
+    emulator::require_aligned(from, 16, "cp.async.bulk from global memory");
+    if (bytes <= 0 || bytes % 16 != 0) emulator::fault("cp.async.bulk of " + std::to_string(bytes) + " bytes");
+    emulator::PhaseBarrier* landed = &emulator::phase_barrier(barrier);
+    emulator::land_later([to, from, bytes, landed] {
+        const auto size = static_cast<std::size_t>(bytes);
+        std::memcpy(to, from, size);
+        std::memcpy(emulator::async_view(to, size), from, size);
+        landed->advance(0, -bytes);
+    });
+}
+
 }  // namespace sparsecore::cuda

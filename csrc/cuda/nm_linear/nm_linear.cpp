@@ -82,12 +82,6 @@ formats::Resident open(const Span& span) {
     return resident;
 }
 
-int64_t section_start(const formats::Sections& sections, int index) {
-    formats::Sections before = sections;
-    before.count = index;
-    return formats::resident_bytes(before);
-}
-
 // What the arguments of both kernels have.
 template <class Args>
 void fill_common(Args& args, const Span& x, const Span& resident, const Span* bias, const Span& out,

@@ -1,5 +1,5 @@
-// Tile copies by the tensor memory accelerator (sm_90 and later): a box of a matrix in global memory to shared memory,
-// zeros outside the matrix, in the 128-byte swizzle that warpgroup products read.
+// Copies by the tensor memory accelerator (sm_90 and later). Tiles: a box of a matrix in global memory to shared memory,
+// zeros outside the matrix, in the 128-byte swizzle that warpgroup products read. Bulk: consecutive bytes as they are.
 #pragma once
 
 #include "cuda/ptx/mbarrier.h"
@@ -22,6 +22,14 @@ SC_DEVICE void copy_tile(void* to, const TensorMap* map, int column, int row, MB
             shared_address(to)),
         "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
         : "memory");
+}
+
+// One thread copies `bytes` consecutive ones; both addresses and `bytes` are multiples of 16. They arrive at `barrier`.
+SC_DEVICE void copy_bulk(void* to, const void* from, int bytes, MBarrier* barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(barrier))
+                 : "memory");
 }
 
 }  // namespace sparsecore::cuda

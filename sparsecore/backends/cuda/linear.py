@@ -1,7 +1,7 @@
 """Sparse linear layers on a CUDA device; the meaning is in `reference.linear`.
 
-N:M weights laid out for the kernel run on it, on the current stream and without a synchronisation; every other weight
-is unpacked on the device for the call.
+Weights laid out for the kernels run on them, on the current stream and without a synchronisation; every other weight is
+unpacked on the device for the call.
 """
 
 from __future__ import annotations
@@ -25,21 +25,28 @@ def packed_linear(
     """See `reference.linear.packed_linear`; x, bias and the result have the weight's dtype."""
     reference.same_device(x, packed)
     weight = resident.check(packed, expected)
-    if weight.isa != "cuda":
+    if not _has_kernel(weight):
         return reference.packed_linear(x, packed, bias, activation, expected)
     require_dtype(x, bias, weight.dtype)
     rows, cols = weight.shape
     out = x.new_empty((*x.shape[:-1], rows))
     count = math.prod(x.shape[:-1])
-    tokens = x.reshape(count, cols)
     with device.current(x):
-        device.module().cuda_nm_linear(
-            span(tokens),
-            weight.span,
-            *weight.pattern.sizes,
-            None if bias is None else span(bias),
-            span(out.view(count, rows)),
-            activation,
-            device.stream(x),
-        )
+        _launch(weight, x.reshape(count, cols), bias, out.view(count, rows), activation)
     return out
+
+
+def _has_kernel(weight: resident.Resident) -> bool:
+    if weight.isa != "cuda":
+        return False
+    if weight.pattern.kind == "block":
+        return weight.dtype.itemsize == 2 and all(size in (16, 32, 64, 128) for size in weight.pattern.sizes)
+    return True
+
+
+def _launch(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tensor, activation: str) -> None:
+    end = (None if bias is None else span(bias), span(out), activation, device.stream(x))
+    if weight.pattern.kind == "block":
+        device.module().cuda_block_linear(span(x), weight.span, *weight.pattern.sizes, weight.kept, *end)
+    else:
+        device.module().cuda_nm_linear(span(x), weight.span, *weight.pattern.sizes, *end)

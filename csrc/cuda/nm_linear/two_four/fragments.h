@@ -2,14 +2,11 @@
 // the way out.
 #pragma once
 
+#include "cuda/common/words.h"
 #include "cuda/nm_linear/two_four/args.h"
 #include "cuda/ptx/thread.h"
 
 namespace sparsecore::cuda {
-
-struct alignas(16) Words4 {
-    std::uint32_t word[4];
-};
 
 SC_DEVICE std::uint16_t load_x(const TwoFourArgs& a, std::int64_t token, std::int64_t column) {
     if (token >= a.tokens || column >= a.cols) return 0;

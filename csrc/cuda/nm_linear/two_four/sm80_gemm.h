@@ -16,7 +16,6 @@ namespace sparsecore::cuda {
 constexpr int kGemmRows = 128, kGemmTokens = 128, kGemmThreads = 256, kGemmStages = 3;
 constexpr int kGemmRowTiles = kGemmRows / kTileRows;
 constexpr int kWarpRowTiles = 2, kWarpTokenTiles = 8;  // of one warp: 32 rows, 64 tokens
-constexpr int kUnit = 8;                               // elements in 16 bytes
 
 struct alignas(128) GemmStage {
     unsigned char values[kGemmRowTiles][kTileValueBytes];

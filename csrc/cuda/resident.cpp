@@ -1,0 +1,96 @@
+#include "cuda/resident.h"
+
+#include <vector>
+
+#include "core/error.h"
+#include "cuda/block_linear/block_linear.h"
+#include "cuda/block_linear/layout.h"
+#include "cuda/nm_linear/nm_linear.h"
+
+namespace sparsecore::cuda {
+
+namespace {
+
+using core::Span;
+using formats::Geometry;
+using formats::Kind;
+using formats::Resident;
+using formats::Stored;
+
+// A layout that holds every float weight of its kind.
+struct Layout {
+    uint32_t id;
+    formats::Sections (*sections)(const Geometry&);
+    void (*fill)(const Stored&, const Resident&);
+    void (*read)(const Resident&, const Stored&);
+};
+
+const Layout& layout_of(const Geometry& g) {
+    static const Layout block{kCudaBlockLayout, block_sections, fill_block, read_block};
+    if (g.kind != Kind::Block || !core::is_float(g.dtype)) {
+        throw core::Error("UnsupportedError", "no CUDA layout for " + std::string(core::dtype_name(g.dtype)) + " weights of this pattern",
+                          formats::kind_name(g.kind), "a float type", "use the portable layout");
+    }
+    return block;
+}
+
+Resident open(const Span& span) {
+    const Resident resident = formats::open_resident(span);
+    const Layout& layout = layout_of(resident.geometry);
+    if (resident.layout != layout.id) {
+        throw core::Error("ResidentError", "not a weight in a CUDA layout", "resident", "the result of resident_make for cuda");
+    }
+    const formats::Sections sections = layout.sections(resident.geometry);
+    bool same = resident.section_count == sections.count;
+    for (int i = 0; same && i < sections.count; ++i) same = resident.section_bytes[i] == sections.bytes[i];
+    if (!same) {
+        throw core::Error("ResidentError", "section lengths do not fit the header", "resident", "an unmodified resident weight",
+                          "make it again from the stored form");
+    }
+    return resident;
+}
+
+void require_same_weight(const Geometry& g, const Geometry& o) {
+    if (o.kind != g.kind || o.rows != g.rows || o.cols != g.cols || o.p0 != g.p0 || o.p1 != g.p1 || o.dtype != g.dtype ||
+        o.kept != g.kept) {
+        throw core::Error("ShapeError", "the stored tensors are for another weight", "stored");
+    }
+}
+
+}  // namespace
+
+int64_t resident_size(const Stored& stored) {
+    const Geometry& g = stored.geometry;
+    if (g.kind == Kind::NM) return nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1);
+    return formats::resident_bytes(layout_of(g).sections(g));
+}
+
+void resident_make(const Stored& stored, const Span& span) {
+    if (stored.geometry.kind == Kind::NM) return nm_resident_make(stored, span);
+    const Layout& layout = layout_of(stored.geometry);
+    formats::validate_stored(stored);
+    for (const Span* part : {&stored.values, &stored.positions, &stored.offsets}) {
+        core::require_disjoint(span, "resident", *part, "stored");
+    }
+    layout.fill(stored, formats::create_resident(span, stored.geometry, layout.id, core::Isa::Portable,
+                                                 layout.sections(stored.geometry)));
+}
+
+void resident_to_stored(const Span& span, const Stored& out) {
+    if (out.geometry.kind == Kind::NM) return nm_resident_to_stored(span, out);
+    const Resident resident = open(span);
+    formats::check_stored_shapes(out);
+    require_same_weight(resident.geometry, out.geometry);
+    layout_of(resident.geometry).read(resident, out);
+}
+
+void resident_validate(const Span& span) {
+    const Geometry g = formats::open_resident(span).geometry;
+    const formats::PartBytes bytes = formats::part_bytes(g);
+    std::vector<uint8_t> parts[formats::kStoredParts];
+    const int64_t sizes[] = {bytes.values, bytes.positions, bytes.offsets, bytes.scales};
+    for (int i = 0; i < formats::kStoredParts; ++i) parts[i].resize(static_cast<size_t>(sizes[i]));
+    resident_to_stored(span, formats::stored_view(g, parts[0].data(), parts[1].data(), parts[2].data(), parts[3].data()));
+}
+
+}  // namespace sparsecore::cuda
