@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import sparsecore
 from sparsecore.calibration import DENSE, Calibration, Entry, FormSpeed
-from sparsecore.gpu import describe_gpu
+from sparsecore.gpu import Gpu, describe_gpu
 from sparsecore.machine import describe
 from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
@@ -73,6 +73,7 @@ def calibrate(
     device = torch.device(device)
     on_gpu = device.type == "cuda"
     place = describe_gpu(device.index or 0) if on_gpu else describe()
+    source = f"measured on {place.name}" if isinstance(place, Gpu) else "measured on this machine"
     entries: list[Entry] = []
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -80,7 +81,7 @@ def calibrate(
             reference = _Reference(dtype, generator, device, _LAYERS[device.type])
             entries.extend(reference.measure(cases or (GPU_CASES if on_gpu else CASES), progress))
     versions = (place.torch, sparsecore.__version__)
-    return Calibration(place.kind, place.isa, place.threads, *versions, tuple(entries))
+    return Calibration(place.kind, place.isa, place.threads, *versions, tuple(entries), source)
 
 
 class _Reference:

@@ -85,6 +85,16 @@ def test_tensors_on_two_devices_are_named(emulated: Any, seed: int) -> None:
         call(weight(seed), x)
 
 
+def test_too_little_memory_is_named(emulated: Any, seed: int) -> None:
+    class Full(torch.Tensor):
+        def new_empty(self, *args: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 is full")
+
+    x = torch.ones(3, 64, dtype=torch.bfloat16).as_subclass(Full)
+    with pytest.raises(DeviceMemoryError, match=r"(?s)CUDA out of memory\n.*packed_linear.*fewer tokens"):
+        call(weight(seed), x)
+
+
 def test_a_build_without_kernels_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_device, "_emulated", [])
     monkeypatch.setattr(cuda_device, "core", object())

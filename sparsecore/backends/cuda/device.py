@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sparsecore.errors import UnsupportedError
+from sparsecore.errors import DeviceMemoryError, UnsupportedError
 from sparsecore.fallback import no_kernels
 from sparsecore.native import core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["available", "current", "emulate", "emulated", "module", "stream"]
+__all__ = ["available", "current", "emulate", "emulated", "memory_named", "module", "stream"]
 
 _NOTHING = nullcontext()
 _emulated: list[Any] = []  # the last one is in the place of a GPU
@@ -57,6 +57,27 @@ def current(tensor: torch.Tensor) -> AbstractContextManager[Any]:
     if not tensor.is_cuda or tensor.device.index == torch.cuda.current_device():
         return _NOTHING
     return torch.cuda.device(tensor.device)
+
+
+class memory_named:  # noqa: N801 - used as a function; a generator would take longer to enter than a small kernel runs
+    """Tell torch's out-of-memory as DeviceMemoryError, with what to do; `where` names the operator."""
+
+    __slots__ = ("where",)
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise DeviceMemoryError(
+                str(error).partition(". ")[0],
+                where=self.where,
+                expected="free device memory",
+                hint="free tensors, call torch.cuda.empty_cache(), or use fewer tokens",
+            ) from error
 
 
 @contextmanager

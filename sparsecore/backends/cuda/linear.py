@@ -29,9 +29,9 @@ def packed_linear(
         return reference.packed_linear(x, packed, bias, activation, expected)
     require_dtype(x, bias, weight.dtype)
     rows, cols = weight.shape
-    out = x.new_empty((*x.shape[:-1], rows))
     count = math.prod(x.shape[:-1])
-    with device.current(x):
+    with device.current(x), device.memory_named("packed_linear"):
+        out = x.new_empty((*x.shape[:-1], rows))
         _launch(weight, x.reshape(count, cols), bias, out.view(count, rows), activation)
     return out
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from sparsecore.patterns import NM, Pattern
+from sparsecore.patterns import NM, Block, Pattern
 
 __all__ = ["NO_END", "Route", "kernel_tokens", "route"]
 
@@ -18,6 +18,7 @@ Route = Literal["kernel", "expand"]
 NO_END = 2**62
 
 _HALVES = (torch.float16, torch.bfloat16)
+_BLOCK_SIZES = (16, 32, 64, 128)  # rows and columns of blocks that tensor cores multiply
 # The kernels on ordinary cores: every four tokens read the weight once more.
 _FEW_TOKENS = 16
 
@@ -28,6 +29,8 @@ def kernel_tokens(pattern: Pattern, dtype: torch.dtype) -> int:
         if dtype is torch.int8:
             return 0
         return NO_END if pattern == NM(2, 4) and dtype in _HALVES else _FEW_TOKENS
+    if isinstance(pattern, Block):
+        return NO_END if dtype in _HALVES and all(size in _BLOCK_SIZES for size in pattern.sizes) else 0
     return 0
 
 
