@@ -120,5 +120,14 @@ def cuda_block_linear(
     stream: int,
 ) -> None: ...
 def cuda_nm_linear(
-    x: _Span, resident: _Span, n: int, m: int, bias: _Span | None, out: _Span, activation: str, stream: int
+    x: _Span,
+    resident: _Span,
+    n: int,
+    m: int,
+    bias: _Span | None,
+    out: _Span,
+    activation: str,
+    stream: int,
+    workspace: _Span | None = None,
 ) -> None: ...
+def cuda_nm_splits(tokens: int, rows: int, cols: int, n: int, m: int, dtype: str) -> int: ...

@@ -4,6 +4,8 @@ set(SPARSECORE_CUDA_SOURCES
   block_linear/f16.cu
   block_linear/launch.cu
   nm_linear/launch.cu
+  nm_linear/octets/bf16.cu
+  nm_linear/octets/f16.cu
   nm_linear/two_four/bf16.cu
   nm_linear/two_four/f16.cu)
 

@@ -1,24 +1,15 @@
 // The CUDA kernels' own source, run by the emulator in all its schedules: one fiber a thread.
 #include <cmath>
 
-#include "cpu/common/linear_prepare.h"
-#include "cuda/emulator/launch.h"
 #include "cuda/nm_linear/kernel.h"
-#include "cuda/nm_linear/nm_linear.h"
-#include "cuda/nm_linear/two_four/sm80_decode.h"
 #include "cuda/nm_linear/two_four/sm80_gemm.h"
 #include "cuda/nm_linear/two_four/sm90_gemm.h"
-#include "linear_problem.h"
+#include "emulated_linear.h"
 
 using namespace sparsecore;
 using namespace weights;
-using cuda::emulator::Schedule;
 
 namespace {
-
-unsigned blocks(int64_t count, int64_t of_each) { return static_cast<unsigned>((count + of_each - 1) / of_each); }
-// Fewer blocks than there is work: the kernels loop over the rest.
-unsigned at_most_two(unsigned count) { return count > 2 ? 2 : count; }
 
 template <class T, int kTokens>
 void emulate_general(const cuda::NmLinearArgs& args, Schedule schedule) {
@@ -28,24 +19,14 @@ void emulate_general(const cuda::NmLinearArgs& args, Schedule schedule) {
 }
 
 template <class T>
-void emulate(const cuda::NmLinearArgs& args, Schedule schedule, bool) {
+void emulate(const cuda::NmLinearArgs& args, Schedule schedule) {
     if (args.tokens == 1) return emulate_general<T, 1>(args, schedule);
     if (args.tokens == 2) return emulate_general<T, 2>(args, schedule);
     emulate_general<T, 4>(args, schedule);
 }
 
-template <class T, int kTokenTiles>
-void emulate_decode(const cuda::TwoFourArgs& args, Schedule schedule) {
-    const cuda::emulator::Launch shape{
-        {static_cast<unsigned>(args.row_tiles), at_most_two(blocks(args.tokens, kTokenTiles * cuda::kDecodeTokens))},
-        cuda::kDecodeThreads,
-        sizeof(cuda::DecodeShared<kTokenTiles>)};
-    cuda::emulator::launch(shape, schedule, [&] { cuda::sm80_two_four_decode<T, kTokenTiles>(args); });
-}
-
 template <class T>
-void emulate(const cuda::TwoFourArgs& args, Schedule schedule, bool many) {
-    if (!many) return harness::integer(0, 1) ? emulate_decode<T, 1>(args, schedule) : emulate_decode<T, 2>(args, schedule);
+void emulate(const cuda::TwoFourArgs& args, Schedule schedule) {
     const cuda::emulator::Launch shape{{blocks(args.rows, cuda::kGemmRows), at_most_two(blocks(args.tokens, cuda::kGemmTokens))},
                                        cuda::kGemmThreads,
                                        sizeof(cuda::GemmShared)};
@@ -61,39 +42,28 @@ void emulate_sm90(const cuda::TwoFourArgs& args, Schedule schedule) {
     cuda::emulator::launch(shape, schedule, [&] { cuda::sm90_two_four_gemm<T, kTokens>(args, map); });
 }
 
-// `many`: by the kernel for many tokens, where there are two.
-Memory run_emulated(LinearProblem& p, Schedule schedule, bool many) {
-    const Geometry& g = p.weight.geometry;
-    Resident resident(cuda::nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1));
-    cuda::nm_resident_make(p.weight.stored(), resident.span);
-    Memory out(p.tokens * g.rows * itemsize(g.dtype));
-    const Span bias = make_span(p.bias.data(), g.dtype, {g.rows});
-    const Span out_span = make_span(out.data(), g.dtype, {p.tokens, g.rows});
-    const cuda::NmLinearCall call = cuda::nm_linear_call(p.x.span, resident.span, g.p0, g.p1, p.has_bias ? &bias : nullptr,
-                                                         out_span, cpu::parse_activation(p.activation));
-    if (const auto* args = std::get_if<cuda::NmLinearArgs>(&call); args != nullptr && g.dtype == DType::F32) {
-        emulate<cuda::F32>(*args, schedule, many);
-        return out;
-    }
-    std::visit(
-        [&](const auto& args) {
-            if (g.dtype == DType::F16) emulate<cuda::F16>(args, schedule, many);
-            if (g.dtype == DType::BF16) emulate<cuda::BF16>(args, schedule, many);
-        },
-        call);
-    return out;
+// The kernel for arguments of this type, on the weight's element type.
+template <class Args>
+auto runner(const LinearProblem& p) {
+    return [dtype = p.weight.geometry.dtype](const Args& args, Schedule schedule) {
+        if constexpr (std::is_same_v<Args, cuda::NmLinearArgs>) {
+            if (dtype == DType::F32) return emulate<cuda::F32>(args, schedule);
+        }
+        dtype == DType::F16 ? emulate<cuda::F16>(args, schedule) : emulate<cuda::BF16>(args, schedule);
+    };
 }
 
-void check_in_all_schedules(LinearProblem& p, bool many) {
-    Memory first = run_emulated(p, cuda::emulator::kSchedules[0], many);
-    compare_linear(p, first);
-    for (const Schedule schedule : cuda::emulator::kSchedules) CHECK(run_emulated(p, schedule, many).bytes == first.bytes);
+// Patterns and types that no kernel on tiles is for.
+Weight random_general_weight() {
+    const int64_t m = harness::pick<int64_t>({2, 4, 4, 8, 16, 17, 32});
+    const int64_t n = m == 8 ? harness::integer(3, 7) : harness::integer(1, m - 1);
+    return random_nm(harness::pick<int64_t>({0, 1, 3, 4, 5, 9}), harness::pick<int64_t>({1, 3, 16, 33, 100, 531}), n, m,
+                     m == 4 && n < 3 ? DType::F32 : random_float_type(), harness::integer(0, 1) == 1);
 }
 
 Weight random_weight() {
-    const int64_t m = harness::pick<int64_t>({2, 4, 4, 8, 16, 17, 32});
-    const int64_t n = m == 4 ? 2 : harness::integer(1, m - 1);
-    return random_nm(harness::pick<int64_t>({0, 1, 3, 4, 5, 9}), harness::pick<int64_t>({1, 3, 16, 33, 100, 531}), n, m,
+    const auto [n, m] = harness::pick<std::pair<int64_t, int64_t>>({{2, 4}, {1, 4}, {1, 8}, {2, 8}, {5, 8}, {3, 17}, {9, 16}});
+    return random_nm(harness::pick<int64_t>({0, 1, 3, 16, 37}), harness::pick<int64_t>({0, 1, 3, 16, 33, 100, 531}), n, m,
                      random_float_type(), harness::integer(0, 1) == 1);
 }
 
@@ -101,17 +71,8 @@ Weight random_weight() {
 
 TEST(cuda_nm_linear_equals_the_double_reference_in_the_emulator) {
     for (int round = 0; round < 30; ++round) {
-        LinearProblem p = random_problem(random_weight(), harness::pick<int64_t>({0, 1, 2, 3, 5, 9}));
-        if (p.tokens * p.weight.geometry.rows > 0) check_in_all_schedules(p, false);
-    }
-}
-
-TEST(cuda_two_four_decode_equals_the_double_reference_in_the_emulator) {
-    for (int round = 0; round < 12; ++round) {
-        Weight weight = random_nm(harness::pick<int64_t>({1, 7, 16, 17, 40}), harness::pick<int64_t>({0, 1, 3, 4, 33, 64, 130, 600}),
-                                  2, 4, harness::pick<DType>({DType::BF16, DType::F16}), harness::integer(0, 1) == 1);
-        LinearProblem p = random_problem(std::move(weight), harness::pick<int64_t>({1, 2, 7, 8, 9, 16, 35}));
-        check_in_all_schedules(p, false);
+        LinearProblem p = random_problem(random_general_weight(), harness::pick<int64_t>({0, 1, 2, 3, 5, 9}));
+        if (p.tokens * p.weight.geometry.rows > 0) check_in_all_schedules<cuda::NmLinearArgs>(p, runner<cuda::NmLinearArgs>(p));
     }
 }
 
@@ -122,7 +83,7 @@ TEST(cuda_two_four_gemm_equals_the_double_reference_in_the_emulator) {
                                   harness::pick<DType>({DType::BF16, DType::F16}), harness::integer(0, 1) == 1);
         LinearProblem p = random_problem(std::move(weight), harness::pick<int64_t>({1, 17, 65, 130}));
         while (in_units && p.x.span.strides[1] != 1) p.x = random_activations(p.tokens, cols, p.weight.geometry.dtype);
-        check_in_all_schedules(p, true);
+        check_in_all_schedules<cuda::TwoFourArgs>(p, runner<cuda::TwoFourArgs>(p));
     }
 }
 
@@ -166,7 +127,7 @@ TEST(cuda_nm_linear_ignores_inf_and_nan_where_pruned) {
     p.activation = "none";
     p.x.span = make_span(p.x.memory.data(), DType::F32, {1, 40});
     p.x.span.as<float>()[column] = NAN;
-    const Memory out = run_emulated(p, {}, harness::integer(0, 1) == 1);
+    const Memory out = run_emulated<cuda::NmLinearArgs>(p, [&](const auto& args) { emulate<cuda::F32>(args, {}); });
     for (int64_t row = 0; row < 6; ++row) {
         const bool kept = formats::test_bit(weight.positions.bytes.data() + row * 5, column);
         const float got = core::load_float(out.bytes.data(), row, DType::F32);

@@ -6,6 +6,7 @@
 
 #include "core/dtype.h"
 #include "cuda/ptx/async_copy.h"
+#include "cuda/ptx/bits.h"
 #include "cuda/ptx/matrix.h"
 #include "cuda/ptx/warp.h"
 #include "cuda/ptx/wgmma.h"
@@ -169,6 +170,21 @@ TEST(emulator_exchanges_values) {
         CHECK(shuffle_up(lane, 3) == (lane < 3 ? lane : lane - 3));
         CHECK(shuffle(thread_x(), static_cast<int>(31 - lane)) % 32 == 31 - lane);
         CHECK(ballot(lane % 3 == 0) == 0x49249249u);
+    });
+}
+
+TEST(emulator_shifts_and_chooses_bytes) {
+    run(32, [] {
+        const std::uint64_t both = 0x8877665544332211u;
+        std::uint32_t selector = 0, expected = 0;
+        for (unsigned i = 0; i < 4; ++i) {
+            const unsigned byte = (thread_x() * 5 + i * 3) % 8;
+            selector |= byte << (4 * i);
+            expected |= static_cast<std::uint32_t>(both >> (8 * byte) & 0xff) << (8 * i);
+        }
+        CHECK(choose_bytes(0x44332211u, 0x88776655u, selector | 0xffff0000u) == expected);
+        CHECK(shift_left(3, thread_x()) == static_cast<std::uint32_t>(std::uint64_t{3} << thread_x()));
+        CHECK(shift_left(3, 32 + thread_x()) == 0 && shift_left(3, thread_x() - 32) == 0);
     });
 }
 

@@ -35,6 +35,10 @@ _HOPPER = (("wgmma.mma_async.sp", "HGMMA.SP"), ("cp.async.bulk.tensor.2d", "UTMA
 _BULK = (("wgmma.mma_async.sync", "HGMMA.64x"), ("cp.async.bulk.shared", "UBLKCP"), *_HOPPER[1:])
 GATES = (
     Gate("nm_linear/launch.cu", ("80", "89", "90"), 72, (("shfl", "SHFL"),)),
+    *(
+        Gate(f"nm_linear/octets/{t}.cu", ("80", "89", "90"), 128, (("mma.sync", "HMMA"), _COPY))
+        for t in ("bf16", "f16")
+    ),
     *(Gate(f"nm_linear/two_four/{t}.cu", ("80", "89", "90"), 200, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"block_linear/{t}.cu", ("80", "89", "90"), 255, (*_TILES, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"block_linear/sm90_{t}.cu", ("90a",), 168, _BULK) for t in ("bf16", "f16")),

@@ -19,11 +19,11 @@ def _close(got: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), NM(5, 16)], ids=str)
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), NM(1, 8), NM(2, 8), NM(5, 16)], ids=str)
 def test_nm_linear(pattern, dtype, device, seed):
     torch.manual_seed(seed)
     rows, cols = int(torch.randint(1, 70, ())), int(torch.randint(1, 200, ()))
-    for tokens in (0, 1, 2, 17):
+    for tokens in (0, 1, 9, 17):
         dense = random_weight(rows, cols, pattern, generator(seed), dtype)
         stored = pack(dense, pattern)
         packed = resident.make(stored, "cuda").to(device)
@@ -42,4 +42,17 @@ def test_the_emulated_device_runs_the_kernel_of_its_architecture(emulated, seed)
     before = emulated.launches()
     got = cuda.packed_linear(x, resident.make(stored, "cuda"), None, "none", ("nm", 40, 128, 2, 4))
     assert emulated.launches() == before + 1
+    _close(got, x.double() @ dense.double().T)
+
+
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(2, 8)], ids=str)
+def test_few_rows_are_split_along_the_columns(pattern, emulated, seed):
+    torch.manual_seed(seed)
+    x = torch.randn(3, 1100, dtype=torch.float16)
+    dense = random_weight(40, 1100, pattern, generator(seed), torch.float16)
+    before = emulated.launches()
+    got = cuda.packed_linear(
+        x, resident.make(pack(dense, pattern), "cuda"), None, "none", ("nm", 40, 1100, *pattern.sizes)
+    )
+    assert emulated.launches() == before + 2  # the products, and the sum of the splits
     _close(got, x.double() @ dense.double().T)

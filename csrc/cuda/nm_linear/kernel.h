@@ -6,8 +6,7 @@
 // result does not depend on scheduling. Pruned positions are never read: they contribute nothing, even where x is inf or NaN.
 #pragma once
 
-#include "cuda/common/activation.h"
-#include "cuda/common/element.h"
+#include "cuda/common/linear_io.h"
 #include "cuda/nm_linear/kernel_args.h"
 #include "cuda/ptx/warp.h"
 
@@ -70,9 +69,7 @@ SC_UNROLL
 SC_UNROLL
         for (int step = kWarpSize / 2; step > 0; step /= 2) sum[t] += shuffle_xor(sum[t], step);
         if (lane == t && token + t < a.tokens) {
-            const float bias = a.bias ? to_float(static_cast<const T*>(a.bias)[row * a.bias_stride]) : 0.0f;
-            T* out = static_cast<T*>(a.out) + (token + t) * a.out_token_stride + row * a.out_row_stride;
-            store(out, cuda::activate(sum[t] + bias, a.activation));
+            store_result<T>(a, token + t, row, sum[t]);
         }
     }
 }

@@ -1,9 +1,13 @@
 #include "cuda/nm_linear/nm_linear.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "cuda/common/linear_call.h"
+#include "cuda/nm_linear/octets/layout.h"
+#include "cuda/nm_linear/plan.h"
 #include "cuda/nm_linear/two_four/layout.h"
 #include "formats/bits.h"
 #include "formats/nm.h"
@@ -41,6 +45,11 @@ Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t
         return sizes;
     }
     sizes.kept = formats::nm_kept_per_row(cols, n, m);
+    if (is_octets(dtype, rows, cols, n, m)) {
+        sizes.layout = kCudaOctetLayout;
+        sizes.sections = octet_sections(rows, cols, n, m);
+        return sizes;
+    }
     sizes.chunks = core::ceil_div(sizes.kept, kChunk);
     sizes.code_bits = code_bits_of(m);
     const int64_t chunks = core::checked_mul(rows, sizes.chunks, "resident weight");
@@ -74,39 +83,51 @@ formats::Resident open(const Span& span) {
         throw Error("ResidentError", "not an N:M weight in the CUDA layout", "resident",
                     "the result of cuda_nm_resident_make");
     }
-    if (resident.section_count != 2 || resident.section_bytes[0] != sizes.sections.bytes[0] ||
-        resident.section_bytes[1] != sizes.sections.bytes[1]) {
+    const auto* bytes = sizes.sections.bytes;
+    if (resident.section_count != sizes.sections.count ||
+        !std::equal(bytes, bytes + sizes.sections.count, resident.section_bytes)) {
         throw Error("ResidentError", "section lengths do not fit the header", "resident",
                     "an unmodified resident weight", "make it again from the stored form");
     }
     return resident;
 }
 
-// What the arguments of both kernels have.
-template <class Args>
-void fill_common(Args& args, const Span& x, const Span& resident, const Span* bias, const Span& out,
-                 cpu::Activation activation, const Sizes& sizes) {
-    args.x = x.data;
-    args.values = resident.as<uint8_t>() + section_start(sizes.sections, 0);
-    args.out = out.data;
-    args.x_token_stride = x.strides[0];
-    args.x_column_stride = x.strides[1];
-    args.out_token_stride = out.strides[0];
-    args.out_row_stride = out.strides[1];
-    if (bias != nullptr) {
-        args.bias = bias->data;
-        args.bias_stride = bias->strides[0];
+// What the arguments of the kernels on tiles have besides; tiles of `tile_columns`.
+void fill_tiled(TileArgs& args, const Span& out, int64_t tile_columns) {
+    args.row_tiles = core::ceil_div(args.rows, int64_t{kTileRows});
+    args.column_tiles = core::ceil_div(args.cols, tile_columns);
+    args.out_in_pairs =
+        out.strides[1] == 1 && out.strides[0] % 2 == 0 && reinterpret_cast<uintptr_t>(out.data) % 4 == 0;
+}
+
+DecodePlan plan_of(const TileArgs& args, const Span* workspace) {
+    DecodePlan plan;
+    if (workspace == nullptr) return plan;
+    core::require_dtype(*workspace, "workspace", core::DType::F32);
+    core::require_shape(*workspace, "workspace", {-1, args.tokens, args.rows});
+    core::require_contiguous(*workspace, "workspace");
+    constexpr int64_t kMost = 65535;  // the third dimension of a CUDA grid
+    if (workspace->shape[0] < 1 || workspace->shape[0] > kMost) {
+        throw Error("ShapeError", "a workspace for " + std::to_string(workspace->shape[0]) + " splits", "workspace",
+                    "1 to " + std::to_string(kMost), "take as many as cuda_nm_splits says");
     }
-    args.tokens = x.shape[0];
-    args.rows = out.shape[1];
-    args.cols = x.shape[1];
-    args.activation = activation;
+    plan.splits = static_cast<int>(workspace->shape[0]);
+    plan.partial = workspace->as<float>();
+    return plan;
 }
 
 }  // namespace
 
 int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m) {
     return formats::resident_bytes(sizes_of(dtype, rows, cols, n, m).sections);
+}
+
+int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m,
+                     int multiprocessors) {
+    const Sizes sizes = sizes_of(dtype, rows, cols, n, m);
+    if (sizes.layout == kCudaLayout) return 1;
+    const int64_t tile_columns = sizes.layout == kCudaTwoFourLayout ? int64_t{kTileColumns} : kOctetKept / n * m;
+    return decode_splits(tokens, core::ceil_div(rows, int64_t{kTileRows}), core::ceil_div(cols, tile_columns), multiprocessors);
 }
 
 void nm_resident_make(const formats::Stored& stored, const Span& span) {
@@ -118,6 +139,7 @@ void nm_resident_make(const formats::Stored& stored, const Span& span) {
     const formats::Resident resident =
         formats::create_resident(span, g, sizes.layout, core::Isa::Portable, sizes.sections);
     if (sizes.layout == kCudaTwoFourLayout) return fill_two_four(stored, resident);
+    if (sizes.layout == kCudaOctetLayout) return fill_octets(stored, resident);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype);
     for (int64_t row = 0; row < g.rows && sizes.kept > 0; ++row) {
         std::memcpy(resident.sections[0] + row * sizes.chunks * kChunk * core::itemsize(g.dtype),
@@ -139,6 +161,7 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
         throw Error("ShapeError", "the stored tensors are for another weight", "stored");
     }
     if (sizes.layout == kCudaTwoFourLayout) return read_two_four(resident, out);
+    if (sizes.layout == kCudaOctetLayout) return read_octets(resident, out);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype), position_bytes = out.positions.shape[1];
     for (int64_t row = 0; row < g.rows && sizes.kept > 0; ++row) {
         std::memcpy(out.values.as<uint8_t>() + row * value_bytes,
@@ -164,40 +187,39 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
 }
 
 NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int64_t m, const Span* bias, const Span& out,
-                            cpu::Activation activation) {
+                            cpu::Activation activation, const Span* workspace) {
     core::require_shape(x, "x", {-1, -1});
-    core::require_float(x, "x");
     core::require_shape(out, "out", {x.shape[0], -1});
-    core::require_dtype(out, "out", x.dtype);
-    core::require_disjoint(out, "out", x, "x");
-    const int64_t rows = out.shape[1], cols = x.shape[1];
-    const Sizes sizes = sizes_of(x.dtype, rows, cols, n, m);
-    core::require_dtype(resident, "resident", core::DType::U8);
-    core::require_shape(resident, "resident", {formats::resident_bytes(sizes.sections)});
-    core::require_contiguous(resident, "resident");
-    core::require_disjoint(out, "out", resident, "resident");
-    if (reinterpret_cast<uintptr_t>(resident.data) % 16 != 0) {
-        throw Error("SpanError", "misaligned pointer", "resident", "a multiple of 16 bytes");
-    }
-    if (bias != nullptr) {
-        core::require_shape(*bias, "bias", {rows});
-        core::require_dtype(*bias, "bias", x.dtype);
-        core::require_disjoint(out, "out", *bias, "bias");
-    }
+    const Sizes sizes = sizes_of(x.dtype, out.shape[1], x.shape[1], n, m);
+    const LinearArgs common = check_linear_call(x, resident, formats::resident_bytes(sizes.sections), bias, out, activation);
+    if (workspace != nullptr) core::require_disjoint(out, "out", *workspace, "workspace");
+    const auto section = [&](int index) { return resident.as<uint8_t>() + section_start(sizes.sections, index); };
     if (sizes.layout == kCudaTwoFourLayout) {
         TwoFourArgs args{};
-        fill_common(args, x, resident, bias, out, activation, sizes);
-        args.metadata = reinterpret_cast<const uint32_t*>(resident.as<uint8_t>() + section_start(sizes.sections, 1));
-        args.row_tiles = core::ceil_div(rows, int64_t{kTileRows});
-        args.column_tiles = core::ceil_div(cols, int64_t{kTileColumns});
-        args.x_in_units = x.strides[1] == 1 && x.strides[0] % 8 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
-        args.out_in_pairs =
-            out.strides[1] == 1 && out.strides[0] % 2 == 0 && reinterpret_cast<uintptr_t>(out.data) % 4 == 0;
+        static_cast<LinearArgs&>(args) = common;
+        args.values = section(0);
+        fill_tiled(args, out, kTileColumns);
+        args.metadata = reinterpret_cast<const uint32_t*>(section(1));
+        args.plan = plan_of(args, workspace);
+        return args;
+    }
+    if (sizes.layout == kCudaOctetLayout) {
+        OctetArgs args{};
+        static_cast<LinearArgs&>(args) = common;
+        args.values = section(0);
+        fill_tiled(args, out, kOctetKept / n * m);
+        args.codes = reinterpret_cast<const uint16_t*>(section(1));
+        args.high_codes = sizes.sections.count > 2 ? section(2) : nullptr;
+        args.kept = sizes.kept;
+        args.n = static_cast<int>(n);
+        args.m = static_cast<int>(m);
+        args.plan = plan_of(args, workspace);
         return args;
     }
     NmLinearArgs args{};
-    fill_common(args, x, resident, bias, out, activation, sizes);
-    args.codes = resident.as<uint8_t>() + section_start(sizes.sections, 1);
+    static_cast<LinearArgs&>(args) = common;
+    args.values = section(0);
+    args.codes = section(1);
     args.kept = sizes.kept;
     args.chunks = sizes.chunks;
     args.n = static_cast<int>(n);

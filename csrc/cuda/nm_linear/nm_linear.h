@@ -1,7 +1,8 @@
 // N:M linear on a CUDA device: the resident layout, and the launch.
 //
 // A resident is a buffer of csrc/formats/resident.h with two sections, made on the host and then copied to the device as it
-// is. 2:4 weights of 16 bits have the layout kCudaTwoFourLayout (two_four/layout.h); all others kCudaLayout:
+// is. Weights of 16 bits have the layout kCudaTwoFourLayout (2:4; two_four/layout.h) or kCudaOctetLayout (1:4, 1:8, 2:8;
+// octets/layout.h); all others kCudaLayout:
 //   values  [rows, padded] of the element type, padded = ceil(kept_per_row / 8) * 8; the padding is zero
 //   codes   [rows, padded] positions within the group, code_bits = 1, 2, 4 or 8 (the least that holds m - 1) each,
 //           little bit order
@@ -14,16 +15,17 @@
 #include "core/dtype.h"
 #include "core/span.h"
 #include "cuda/nm_linear/kernel_args.h"
+#include "cuda/nm_linear/octets/args.h"
 #include "cuda/nm_linear/two_four/args.h"
 #include "formats/stored.h"
 
 namespace sparsecore::cuda {
 
 // No layout of the CPU has these numbers: a CPU kernel refuses the buffer by name.
-constexpr uint32_t kCudaLayout = 1000, kCudaTwoFourLayout = 1001;
+constexpr uint32_t kCudaLayout = 1000, kCudaTwoFourLayout = 1001, kCudaOctetLayout = 1003;
 
 // The arguments of the kernel that the weight's layout is for.
-using NmLinearCall = std::variant<NmLinearArgs, TwoFourArgs>;
+using NmLinearCall = std::variant<NmLinearArgs, TwoFourArgs, OctetArgs>;
 
 // Bytes of the resident. PatternError unless 1 <= n < m <= 32, ShapeError where a size is out of the kernel's range.
 int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m);
@@ -33,10 +35,16 @@ void nm_resident_make(const formats::Stored& stored, const core::Span& resident)
 void nm_resident_to_stored(const core::Span& resident, const formats::Stored& out);
 
 // Checks every size and type of a call; nothing is read through the spans, whose pointers are device memory.
-// x [tokens, cols], out [tokens, rows] of any strides, bias [rows] or null, all of one element type. SpanError where the
-// resident's length does not fit the shape.
+// x [tokens, cols], out [tokens, rows] of any strides, bias [rows] or null, all of one element type; workspace fp32
+// [splits, tokens, rows] or null. SpanError where the resident's length does not fit the shape.
 NmLinearCall nm_linear_call(const core::Span& x, const core::Span& resident, int64_t n, int64_t m,
-                            const core::Span* bias, const core::Span& out, cpu::Activation activation);
+                            const core::Span* bias, const core::Span& out, cpu::Activation activation,
+                            const core::Span* workspace = nullptr);
+
+// How many blocks should divide the columns of a call: the first size of its workspace; 1: it needs none. On a GPU of so many SMs,
+// or on the current one.
+int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, int multiprocessors);
+int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m);
 
 // Queues the kernel on a CUDA stream (0: the default one) and returns at once. UnsupportedError where the build has no
 // CUDA, the machine no device, or the launch fails (with CUDA's own words).

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from sparsecore import resident
 from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import linear as reference
 from sparsecore.backends.reference.linear import packed_grad_input, require_dtype
-from sparsecore.native import span
+from sparsecore.native import DTYPE_NAMES, span
 
 __all__ = ["packed_grad_input", "packed_linear"]
 
@@ -49,4 +50,14 @@ def _launch(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tens
     if weight.pattern.kind == "block":
         device.module().cuda_block_linear(span(x), weight.span, *weight.pattern.sizes, weight.kept, *end)
     else:
-        device.module().cuda_nm_linear(span(x), weight.span, *weight.pattern.sizes, *end)
+        workspace = _workspace(x, weight)
+        device.module().cuda_nm_linear(
+            span(x), weight.span, *weight.pattern.sizes, *end, None if workspace is None else span(workspace)
+        )
+
+
+def _workspace(x: Tensor, weight: resident.Resident) -> Tensor | None:
+    """Memory for the sums of blocks that divide columns: where few rows give too few blocks to read fast."""
+    tokens, (rows, cols) = x.shape[0], weight.shape
+    splits = device.module().cuda_nm_splits(tokens, rows, cols, *weight.pattern.sizes, DTYPE_NAMES[weight.dtype])
+    return None if splits == 1 else x.new_empty((splits, tokens, rows), dtype=torch.float32)

@@ -5,12 +5,8 @@ from __future__ import annotations
 from faults.fault import Fault
 
 TWO_FOUR = "cuda/nm_linear/two_four"
-_DECODE, _GEMM, _HOPPER = "cuda_two_four_decode", "cuda_two_four_gemm", "cuda_two_four_hopper"
+_GEMM, _HOPPER = "cuda_two_four_gemm", "cuda_two_four_hopper"
 _LAYOUT = f"{TWO_FOUR}/layout.cpp"
-
-
-def _decode(name: str, right: str, wrong: str = "") -> Fault:
-    return Fault(f"decode: {name}", f"{TWO_FOUR}/sm80_decode.h", _DECODE, right, wrong)
 
 
 def _gemm(name: str, right: str, wrong: str = "") -> Fault:
@@ -22,16 +18,13 @@ def _hopper(name: str, right: str, wrong: str = "") -> Fault:
 
 
 FAULTS = (
-    Fault("layout: column halves exchanged", _LAYOUT, _DECODE, "half * 2 + column / 8", "half * 2 + 1 - column / 8"),
+    Fault("layout: column halves exchanged", _LAYOUT, _GEMM, "half * 2 + column / 8", "half * 2 + 1 - column / 8"),
     Fault("layout: row halves exchanged", _LAYOUT, _GEMM, "lower * 16", "(1 - lower) * 16"),
-    _decode("sums read before they are there", "        block_barrier();\n        for (int i", "        for (int i"),
-    _decode("row guard dropped", "row >= a.rows || ", ""),
-    _decode("metadata of the other half", "multiply_sparse<T, 1>", "multiply_sparse<T, 0>"),
-    _decode("one warp's sums left out", "w < kDecodeWarps", "w < kDecodeWarps - 1"),
     _gemm("copies not waited for", "wait_copies<kGemmStages - 2>();"),
     _gemm("no barrier before a stage is read", "block_barrier();  // this stage", "// this stage"),
     _gemm("a stage refilled while it is read", "fetch(tile + kGemmStages - 1)", "fetch(tile + kGemmStages)"),
-    _gemm("token guard dropped", "token < a.tokens ? a.cols - column : 0", "a.cols - column"),
+    Fault("sm80: token guard dropped", "cuda/nm_linear/activations.h", _GEMM,
+          "token < a.tokens ? a.cols - column : 0", "a.cols - column"),
     _gemm("row tiles not clamped", "row_tile < a.row_tiles ? row_tile : a.row_tiles - 1", "row_tile"),
     _gemm("accumulators transposed", "[lower * 2 + right]", "[right * 2 + lower]"),
     _gemm("a lane misses a collective", "            load_matrix_x4(", "            if (lane != 31) load_matrix_x4("),
@@ -46,5 +39,5 @@ FAULTS = (
     _hopper("metadata of the other half", "<T, kTokens, 1>(sums, weights", "<T, kTokens, 0>(sums, weights"),
     _hopper("accumulator of another row", "lower * 2 + i % 2", "(1 - lower) * 2 + i % 2"),
     _hopper("weights replaced while they are multiplied", "tile, even, sums);\n        if (tile > 0) odd",
-            "tile, even, sums);\n        even = load_weights(a, row_tile, tile + 2);\n        if (tile > 0) odd"),
+            "tile, even, sums);\n        even = load(tile + 2);\n        if (tile > 0) odd"),
 )  # fmt: skip

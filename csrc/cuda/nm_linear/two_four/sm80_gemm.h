@@ -7,8 +7,8 @@
 
 #include "cuda/common/activation.h"
 #include "cuda/common/element.h"
-#include "cuda/nm_linear/two_four/fragments.h"
-#include "cuda/ptx/async_copy.h"
+#include "cuda/nm_linear/activations.h"
+#include "cuda/nm_linear/two_four/args.h"
 #include "cuda/ptx/matrix.h"
 
 namespace sparsecore::cuda {
@@ -53,16 +53,7 @@ SC_DEVICE void fetch_x(const TwoFourArgs& a, GemmStage& stage, std::int64_t tile
     constexpr int kUnits = kTileColumns / kUnit;
     for (int i = static_cast<int>(thread_x()); i < kGemmTokens * kUnits; i += kGemmThreads) {
         const int own = i / kUnits, unit = i % kUnits;
-        const std::int64_t token = first_token + own, column = tile * kTileColumns + unit * kUnit;
-        std::uint16_t* to = &stage.x[own][exchanged_unit(own, unit) * kUnit];
-        if (a.x_in_units) {
-            const std::int64_t left = token < a.tokens ? a.cols - column : 0;
-            const int elements = left <= 0 ? 0 : left < kUnit ? static_cast<int>(left) : kUnit;
-            const auto* x = static_cast<const std::uint16_t*>(a.x);
-            copy_async_16(to, elements > 0 ? x + token * a.x_token_stride + column : x, elements * 2);
-        } else {
-            for (int e = 0; e < kUnit; ++e) to[e] = load_x(a, token, column + e);
-        }
+        fetch_unit(a, &stage.x[own][exchanged_unit(own, unit) * kUnit], first_token + own, tile * kTileColumns + unit * kUnit);
     }
 }
 

@@ -8,7 +8,7 @@
 
 #include "cuda/common/activation.h"
 #include "cuda/common/element.h"
-#include "cuda/nm_linear/two_four/fragments.h"
+#include "cuda/nm_linear/two_four/tiles.h"
 #include "cuda/ptx/tma.h"
 #include "cuda/ptx/wgmma.h"
 
@@ -27,19 +27,6 @@ struct Sm90Shared {
     MBarrier full[kSm90Stages], empty[kSm90Stages];
 };
 
-// The weights of one warp's 16 rows and 64 columns.
-struct WeightTile {
-    Words4 halves[2];
-    std::uint32_t metadata;
-};
-
-SC_DEVICE WeightTile load_weights(const TwoFourArgs& a, std::int64_t row_tile, std::int64_t tile) {
-    const int lane = static_cast<int>(thread_x() % kWarpSize);
-    const std::int64_t place = row_tile * a.column_tiles + (tile < a.column_tiles ? tile : a.column_tiles - 1);
-    const auto* values = reinterpret_cast<const Words4*>(static_cast<const unsigned char*>(a.values) + place * kTileValueBytes);
-    return {{values[lane], values[kWarpSize + lane]}, a.metadata[place * kTileMetadataWords + lane]};
-}
-
 template <int kTokens>
 SC_DEVICE void produce(const TwoFourArgs& a, const TensorMap* map, Sm90Shared<kTokens>& shared) {
     give_registers<40>();
@@ -56,7 +43,7 @@ SC_DEVICE void produce(const TwoFourArgs& a, const TensorMap* map, Sm90Shared<kT
 
 // Multiplies one tile, then waits for the products of the tile before and frees its stage.
 template <class T, int kTokens>
-SC_DEVICE void consume_tile(Sm90Shared<kTokens>& shared, std::int64_t tile, const WeightTile& weights,
+SC_DEVICE void consume_tile(Sm90Shared<kTokens>& shared, std::int64_t tile, const TwoFourTile& weights,
                             float (&sums)[kTokens / 2]) {
     const int stage = static_cast<int>(tile % kSm90Stages);
     wait_phase(&shared.full[stage], static_cast<int>(tile / kSm90Stages % 2));
@@ -100,13 +87,18 @@ SC_DEVICE void consume(const TwoFourArgs& a, Sm90Shared<kTokens>& shared) {
     std::int64_t row_tile = static_cast<std::int64_t>(block_x()) * kSm90ConsumerWarps + warp;
     row_tile = row_tile < a.row_tiles ? row_tile : a.row_tiles - 1;  // what it gives is not stored
     float sums[kTokens / 2] = {};
-    WeightTile even = load_weights(a, row_tile, 0), odd = load_weights(a, row_tile, 1);
+    const auto row = TwoFourTiles<T>::row_tile(a, row_tile);
+    // Tiles beyond the last one repeat it; they are not multiplied.
+    const auto load = [&](std::int64_t tile) {
+        return TwoFourTiles<T>::load(row, static_cast<std::uint32_t>(tile < a.column_tiles ? tile : a.column_tiles - 1));
+    };
+    TwoFourTile even = load(0), odd = load(1);
     for (std::int64_t tile = 0; tile < a.column_tiles; tile += 2) {
         consume_tile<T, kTokens>(shared, tile, even, sums);
-        if (tile > 0) odd = load_weights(a, row_tile, tile + 1);  // its products of the tile before are done
+        if (tile > 0) odd = load(tile + 1);  // its products of the tile before are done
         if (tile + 1 == a.column_tiles) break;
         consume_tile<T, kTokens>(shared, tile + 1, odd, sums);
-        even = load_weights(a, row_tile, tile + 2);
+        even = load(tile + 2);
     }
     wait_products<0>(sums);
     write_tile<T, kTokens>(a, shared, sums);

@@ -4,11 +4,10 @@
 #include <cstdint>
 
 #include "cuda/common/element.h"
+#include "cuda/nm_linear/plan.h"
 #include "cuda/nm_linear/two_four/args.h"
 
 namespace sparsecore::cuda {
-
-constexpr std::int64_t kMostDecodeTokens = 16;  // up to so many the bytes of the weight decide, beyond the products
 
 // Queue the kernels of sm_80 and later on a stream; errors as nm_linear_launch.
 void two_four_launch_bf16(const TwoFourArgs& args, std::uint64_t stream);

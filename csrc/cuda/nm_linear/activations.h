@@ -1,30 +1,27 @@
-// What the 2:4 kernels share: 16 bytes of a lane's weights, activations with zeros where a token or a column is out of range, and
-// the way out.
+// What the tensor-core kernels share: activations on their way to shared memory, and results on their way out.
 #pragma once
 
-#include "cuda/common/words.h"
-#include "cuda/nm_linear/two_four/args.h"
-#include "cuda/ptx/thread.h"
+#include "cuda/common/linear_io.h"
+#include "cuda/nm_linear/tile_args.h"
+#include "cuda/ptx/async_copy.h"
 
 namespace sparsecore::cuda {
 
-SC_DEVICE std::uint16_t load_x(const TwoFourArgs& a, std::int64_t token, std::int64_t column) {
-    if (token >= a.tokens || column >= a.cols) return 0;
-    return static_cast<const std::uint16_t*>(a.x)[token * a.x_token_stride + column * a.x_column_stride];
-}
-
-// Columns `column`, an even number, and the next one.
-SC_DEVICE std::uint32_t load_x_pair(const TwoFourArgs& a, std::int64_t token, std::int64_t column) {
-    if (a.x_in_units && token < a.tokens && column + 1 < a.cols) {
-        const auto* x = static_cast<const std::uint16_t*>(a.x) + token * a.x_token_stride + column;
-        return *reinterpret_cast<const std::uint32_t*>(x);
+// Brings kUnit columns of a token to shared memory: by an asynchronous copy where they can be read as one unit.
+SC_DEVICE void fetch_unit(const LinearArgs& a, std::uint16_t* to, std::int64_t token, std::int64_t column) {
+    if (!a.x_in_units) {
+        for (int e = 0; e < kUnit; ++e) to[e] = load_element(a, token, column + e);
+        return;
     }
-    return load_x(a, token, column) | static_cast<std::uint32_t>(load_x(a, token, column + 1)) << 16;
+    const std::int64_t left = token < a.tokens ? a.cols - column : 0;
+    const int elements = left <= 0 ? 0 : left < kUnit ? static_cast<int>(left) : kUnit;
+    const auto* x = static_cast<const std::uint16_t*>(a.x);
+    copy_async_16(to, elements > 0 ? x + token * a.x_token_stride + column : x, elements * 2);
 }
 
 // Writes a block's results, rounded and staged as [kTokens][kRows + 8] in shared memory, two rows of a token at a time.
 template <int kTokens, int kRows, int kThreads>
-SC_DEVICE void write_pairs(const TwoFourArgs& a, const std::uint16_t* staged, int thread, std::int64_t first_row,
+SC_DEVICE void write_pairs(const TileArgs& a, const std::uint16_t* staged, int thread, std::int64_t first_row,
                            std::int64_t first_token) {
     constexpr int kPairs = kRows / 2, kStride = kRows + 8;
     auto* out = static_cast<std::uint16_t*>(a.out);
