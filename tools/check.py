@@ -16,7 +16,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cuda_budget
+
 ROOT = Path(__file__).resolve().parent.parent
+NOTES: list[str] = []
+"""Lines of the summary that are no verdicts."""
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 
 
@@ -83,7 +87,7 @@ def wheel() -> bool:
             return False
         (built,) = place.glob("*.whl")
         print(f"{built.name}: {built.stat().st_size / 1e6:.2f} MB")
-        if not call(sys.executable, "-m", "venv", place / "env"):
+        if not cuda_is_within_budget(built, place / "plain") or not call(sys.executable, "-m", "venv", place / "env"):
             return False
         python = place / "env" / "bin" / "python"
         lend_packages(python)
@@ -96,6 +100,28 @@ def wheel() -> bool:
             cwd=place,
             env={"PYTHONPATH": "", "PATH": f"{python.parent}:{os.environ['PATH']}"},
         )
+
+
+def cuda_is_within_budget(wheel: Path, scratch: Path) -> bool:
+    """Note what CUDA costs; False where the wheel grew by more than it may. Uses what `build_without_cuda` made."""
+    if not call("cmake", "--install", ROOT / "build" / "no-cuda", "--strip", "--prefix", scratch):
+        return False
+    (without,) = (scratch / "sparsecore").glob("_core.*.so")
+    grown = max(0, cuda_budget.growth(wheel, without))
+    logs = (ROOT / "build").glob(f"cp3{sys.version_info.minor}-*/.ninja_log")
+    seconds = sum(cuda_budget.compile_seconds(log) for log in logs)
+    NOTES.append(
+        f"CUDA: {grown / 1e6:.2f} MB of the wheel, at most {cuda_budget.MOST_GROWTH / 1e6:.0f}; "
+        f"{seconds:.0f} s of compilers when they last ran, at most {cuda_budget.MOST_SECONDS}"
+    )
+    print(NOTES[-1])
+    return grown <= cuda_budget.MOST_GROWTH
+
+
+def confirmed_by_hardware() -> str:
+    """How many instructions of the CUDA kernels a GPU has confirmed."""
+    count = len(list((ROOT / "tests" / "cuda" / "golden").glob("*.golden")))
+    return f"CUDA: {count} golden vectors" if count else "CUDA: no golden vectors; layouts not confirmed by hardware"
 
 
 def lend_packages(python: Path) -> None:
@@ -131,6 +157,8 @@ def main() -> int:
     print("\n== time by part")
     for name, passed, seconds in results:
         print(f"{seconds:7.1f} s  {'passed' if passed else 'FAILED'}  {name}")
+    for note in (*NOTES, confirmed_by_hardware()):
+        print(note)
     failed = sum(not passed for _, passed, _ in results)
     print(f"{sum(s for _, _, s in results):7.1f} s  in all\n")
     print(f"{len(results) - failed} passed, {failed} failed")
