@@ -1,4 +1,4 @@
-// Boxes of a matrix by the tensor memory accelerator: ptx/tma.h.
+// Boxes of a matrix, and consecutive bytes, by the tensor memory accelerator: ptx/tma.h.
 #include "cuda/golden/case.h"
 #include "cuda/ptx/tma.h"
 #include "cuda/runtime/tensor_map.h"
@@ -60,10 +60,43 @@ struct Tiles : Plain<Tiles> {
     }
 };
 
+// Two pieces of consecutive bytes.
+struct Bulk : Plain<Bulk> {
+    static constexpr int kCapability = 90, kThreads = cuda::golden::kThreads, kWords = 256, kSecond = 64;
+    struct Shared {
+        alignas(16) std::uint32_t word[kWords];
+        MBarrier full;
+    };
+    static constexpr std::size_t kSharedBytes = sizeof(Shared);
+    struct Input {
+        alignas(16) std::uint32_t word[kWords];
+    };
+    struct Output {
+        std::uint32_t word[kWords];
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) {
+        auto& shared = shared_memory<Shared>();
+        if (thread_x() == 0) {
+            init_mbarrier(&shared.full, 1);
+            fence_mbarrier_init();
+            arrive_expecting(&shared.full, sizeof shared.word);
+            copy_bulk(&shared.word[0], &in.word[kSecond], (kWords - kSecond) * 4, &shared.full);
+            copy_bulk(&shared.word[kWords - kSecond], &in.word[0], kSecond * 4, &shared.full);
+        }
+        block_barrier();
+        wait_phase(&shared.full, 0);
+        for (int i = static_cast<int>(thread_x()); i < kWords; i += kThreads) out.word[i] = shared.word[i];
+    }
+    static void draw(Random& random, Input& in) {
+        for (std::uint32_t& word : in.word) word = random.bits();
+    }
+};
+
 }  // namespace
 
 std::vector<Case> tile_cases() {
-    return {make_case<Tiles>("tiles", "cp.async.bulk.tensor.2d, mbarrier.arrive.expect_tx, 128-byte swizzle, out of bounds")};
+    return {make_case<Bulk>("bulk", "cp.async.bulk, mbarrier.arrive.expect_tx"),
+            make_case<Tiles>("tiles", "cp.async.bulk.tensor.2d, mbarrier.arrive.expect_tx, 128-byte swizzle, out of bounds")};
 }
 
 }  // namespace sparsecore::cuda::golden
