@@ -45,7 +45,13 @@ GATES = (
     *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),
     *(
         Gate(f"golden/{t}.cu", ("80",), 32, (p,))
-        for t, p in (("copy", _COPY), ("matrix", _SPARSE), ("thread", ("popc", "POPC")), ("warp", ("shfl", "SHFL")))
+        for t, p in (
+            ("bits", ("prmt", "PRMT")),
+            ("copy", _COPY),
+            ("matrix", _SPARSE),
+            ("thread", ("popc", "POPC")),
+            ("warp", ("shfl", "SHFL")),
+        )
     ),
     *(
         Gate(f"golden/sm90_{t}.cu", ("90a",), 168, (p,))

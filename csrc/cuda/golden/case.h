@@ -121,6 +121,7 @@ bool equal_floats(const Output& recorded, const Output& got) {
 
 // The lists, one for each file of cases.
 std::vector<Case> thread_cases();
+std::vector<Case> bit_cases();
 std::vector<Case> warp_cases();
 std::vector<Case> copy_cases();
 std::vector<Case> matrix_cases();
