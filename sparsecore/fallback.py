@@ -1,8 +1,8 @@
-"""What happens to weights on a CUDA device whose kernels cannot run: an error, unless the user allows the CPU.
+"""What happens to weights on a CUDA device whose kernels cannot run: an error, unless the user allows torch instead.
 
-With SPARSECORE_CPU_FALLBACK=1, or inside `allow_cpu_fallback()`, a weight on the device keeps the portable layout. Each
-call copies it to the host, unpacks it there, copies it back and multiplies with torch: right, slow, and not for a CUDA
-graph. Operators without weights need no fallback: without a kernel torch computes them on their own device.
+With SPARSECORE_TORCH_FALLBACK=1, or inside `allow_torch_fallback()`, a weight on the device keeps the portable layout,
+and each call unpacks it there and multiplies with torch: right, slow, and not for a CUDA graph. Nothing is ever
+computed on the CPU instead. Operators without weights ask nobody: without a kernel torch computes them on the device.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from contextvars import ContextVar
 from sparsecore.errors import ArchitectureError, CudaError, DriverError
 from sparsecore.native import core
 
-__all__ = ["OLDEST", "VARIABLE", "allow_cpu_fallback", "allowed", "cuda_trouble", "no_kernels", "require_allowed"]
+__all__ = ["OLDEST", "VARIABLE", "allow_torch_fallback", "allowed", "cuda_trouble", "no_kernels", "require_allowed"]
 
-VARIABLE = "SPARSECORE_CPU_FALLBACK"
+VARIABLE = "SPARSECORE_TORCH_FALLBACK"
 OLDEST = (8, 0)
 """Compute capability that the kernels need."""
 
-_allowed: ContextVar[bool] = ContextVar("sparsecore_cpu_fallback", default=False)
+_allowed: ContextVar[bool] = ContextVar("sparsecore_torch_fallback", default=False)
 
 
 @contextlib.contextmanager
-def allow_cpu_fallback() -> Iterator[None]:
+def allow_torch_fallback() -> Iterator[None]:
     """Allow it in this thread, or task, while the context is entered."""
     token = _allowed.set(True)
     try:
@@ -35,14 +35,14 @@ def allow_cpu_fallback() -> Iterator[None]:
 
 
 def allowed() -> bool:
-    """Whether weights on a CUDA device may be unpacked on the CPU."""
+    """Whether torch may compute with weights whose kernels cannot run."""
     return _allowed.get() or os.environ.get(VARIABLE, "") not in ("", "0")
 
 
 def require_allowed(trouble: CudaError) -> None:
-    """Raise `trouble`, with the way around it in its hint, unless the user allows the CPU."""
+    """Raise `trouble`, with the way around it in its hint, unless the user allows torch instead."""
     if not allowed():
-        hint = f"{trouble.hint}; or set {VARIABLE}=1 to unpack the weights on the CPU at each call, which is slow"
+        hint = f"{trouble.hint}; or set {VARIABLE}=1: torch then unpacks and multiplies, which is slow"
         raise type(trouble)(trouble.what, where=trouble.where, expected=trouble.expected, hint=hint.removeprefix("; "))
 
 

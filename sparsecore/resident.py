@@ -6,6 +6,7 @@ version counter, so that a later call costs O(1) and notices a change in place.
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from sparsecore.memory import zeros
 from sparsecore.native import DTYPE_NAMES, Span, core, span
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
-__all__ = ["Expected", "Resident", "check", "make", "place", "to_stored"]
+__all__ = ["Expected", "Resident", "check", "make", "place", "stored_beside", "to_stored"]
 
 # Sections of each form that the compiled module reads; sizes travel as numbers.
 _SECTIONS = {
@@ -28,6 +29,7 @@ _SECTIONS = {
     "bitmask": ("compressed", "bitmask", "row_offsets", "scales"),
     "block": ("blocks", "block_cols", "block_row_offsets", "scales"),
 }
+_ALIGNMENT = 64  # bytes
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
@@ -37,7 +39,10 @@ Expected = tuple[str, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """What the header of a resident tensor says, after all of it was checked."""
+    """What the header of a resident tensor says, after all of it was checked.
+
+    plain: whether the layout is the stored form itself.
+    """
 
     pattern: Pattern
     shape: tuple[int, int]
@@ -46,6 +51,7 @@ class Resident:
     kept: int
     key: Expected
     span: Span
+    plain: bool
 
 
 _seen: dict[int, tuple[weakref.ref[Tensor], int, Resident]] = {}
@@ -70,7 +76,7 @@ def place(stored: StoredWeight, isa: str | None = None, device: torch.device | s
 
     On the CPU the layout is for `isa`; a CUDA device that has a kernel for the pattern gets that kernel's ("cuda"), any
     other device the portable one. Raises CudaError for a CUDA device whose kernels cannot run, unless the user allows
-    the CPU to help (`sparsecore.fallback`).
+    torch to compute there (`sparsecore.fallback`).
     """
     target = stored.device if device is None else torch.device(device)
     layout = isa if target.type == "cpu" else _layout_on(target, stored)
@@ -127,6 +133,27 @@ def to_stored(resident: Tensor, expected: Expected | None = None) -> StoredWeigh
     return StoredWeight.assemble(record.pattern, record.shape, parts)
 
 
+def stored_beside(resident: Tensor, expected: Expected | None = None) -> StoredWeight:
+    """`to_stored` on the weight's own device; where the layout is the stored form, on the same memory."""
+    record = check(resident, expected)
+    if resident.is_cpu or not record.plain:
+        return to_stored(resident, expected).to(resident.device)
+    return StoredWeight.assemble(record.pattern, record.shape, _views(resident, record))
+
+
+def _views(resident: Tensor, record: Resident) -> dict[str, Tensor]:
+    """The tensors of a weight whose layout is the stored form: sections in this order, the last one at the end."""
+    sections = _sections(record)
+    sizes = [math.prod(shape) * dtype.itemsize for dtype, shape in sections.values()]
+    aligned = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes]
+    start = resident.numel() - sum(aligned)
+    views = {}
+    for (name, (dtype, shape)), size, step in zip(sections.items(), sizes, aligned, strict=True):
+        views[name] = resident[start : start + size].view(dtype).view(shape)
+        start += step
+    return views
+
+
 def _check_fully(resident: Tensor) -> Resident:
     if resident.dtype is not torch.uint8 or resident.dim() != 1 or not resident.is_contiguous():
         raise ResidentError(
@@ -153,7 +180,8 @@ def _describe(resident: Tensor) -> Resident:
     pattern, shape = _pattern(info["kind"], info["p0"], info["p1"]), (info["rows"], info["cols"])
     isa = "cuda" if info["layout"] == "cuda" else info["isa"]
     key = (pattern.kind, *shape, *pattern.sizes)
-    return Resident(pattern, shape, _DTYPES[info["dtype"]], isa, info["kept"], key, span(resident))
+    plain = info["layout_id"] == 0
+    return Resident(pattern, shape, _DTYPES[info["dtype"]], isa, info["kept"], key, span(resident), plain)
 
 
 def _remember(resident: Tensor, record: Resident) -> Resident:

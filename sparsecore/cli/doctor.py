@@ -104,7 +104,7 @@ def _gpus() -> dict[str, Any]:
 
     trouble = cuda_trouble()
     if trouble is not None:
-        weights = f"unpacked on the CPU at each call ({VARIABLE})" if allowed() else "refused"
+        weights = f"unpacked and multiplied by torch ({VARIABLE})" if allowed() else "refused"
         return {"kernels": f"none: {trouble.what}", "weights there": weights}
     found: dict[str, Any] = {}
     for index in range(torch.cuda.device_count()):

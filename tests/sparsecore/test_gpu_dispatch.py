@@ -183,7 +183,7 @@ def test_why_kernels_cannot_run(
     assert type(trouble) is error
     with pytest.raises(error, match=f"(?s){said}.*{fallback.VARIABLE}=1"):
         fallback.require_allowed(trouble)
-    with fallback.allow_cpu_fallback():
+    with fallback.allow_torch_fallback():
         fallback.require_allowed(trouble)
     assert not fallback.allowed()
     monkeypatch.setitem(os.environ, fallback.VARIABLE, "1")

@@ -332,3 +332,18 @@ def test_blocks_stay_close_to_their_stored_size(pattern, dtype, isa, seed):
         kept = random_mask(rows, cols, pattern, rng, density)
         weight = PackedWeight.from_dense((torch.randn(rows, cols, generator=rng) * kept).to(dtype), pattern)
         assert weight.nbytes <= 1.15 * weight.stored().nbytes + 4096
+
+
+@pytest.mark.parametrize("values", [torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=names)
+def test_the_portable_layout_is_the_stored_form_in_place(pattern, values, seed):
+    """On a device without kernels a weight is unpacked where it is: its sections are the stored tensors."""
+    stored = pack(random_weight(37, 70, pattern, generator(seed)), pattern, values)
+    made = resident.make(stored, "portable")
+    record = resident.check(made)
+    assert record.plain
+    views = resident._views(made, record)
+    assert set(views) == set(stored.tensors) - {"shape", "nm", "block"}
+    for name, view in views.items():
+        assert torch.equal(view, stored.tensors[name])
+        assert view.untyped_storage().data_ptr() == made.untyped_storage().data_ptr()

@@ -44,12 +44,12 @@ _CHUNK_ELEMENTS = 1 << 24
 def packed_linear(
     x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: resident.Expected
 ) -> Tensor:
-    """The layer for a resident weight on any device; the weight is unpacked for the call.
+    """The layer for a resident weight on any device; the weight is unpacked for the call, on its own device.
 
     Raises ResidentError if the weight is not the `expected` one, UnsupportedError if it is on another device.
     """
     same_device(x, packed)
-    stored = resident.to_stored(packed, expected).to(x.device)
+    stored = resident.stored_beside(packed, expected)
     require_dtype(x, bias, stored.dtype)
     if stored.dtype is torch.int8:
         rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
@@ -64,7 +64,7 @@ def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected)
     With int8 values W is value * scale, and the rounding of x counts as its identity (straight-through).
     """
     same_device(grad, packed)
-    return grad_input(grad, resident.to_stored(packed, expected).to(grad.device))
+    return grad_input(grad, resident.stored_beside(packed, expected))
 
 
 def grad_input(grad: Tensor, stored: StoredWeight) -> Tensor:
@@ -77,7 +77,7 @@ def grad_input(grad: Tensor, stored: StoredWeight) -> Tensor:
 
 def packed_to_dense(packed: Tensor, expected: resident.Expected) -> Tensor:
     """Dense weight [out_features, in_features] of a resident one, on its device."""
-    return resident.to_stored(packed, expected).unpack().to(packed.device)
+    return resident.stored_beside(packed, expected).unpack()
 
 
 def linear(
