@@ -17,6 +17,7 @@ from typing import Any
 
 import attention
 import linear
+import prefill
 import topk
 from case import Case, measure
 from limits import ceiling, limits
@@ -42,7 +43,11 @@ def main() -> int:
     parser.add_argument("--first", action="store_true", help="one case of each group")
     parser.add_argument("--emulate", action="store_true", help="tiny shapes by the emulator")
     options = parser.parse_args()
-    chosen = [case for case in (*linear.cases(), *topk.cases(), *attention.cases()) if options.only in case.key]
+    chosen = [
+        case
+        for case in (*linear.cases(), *topk.cases(), *attention.cases(), *prefill.cases())
+        if options.only in case.key
+    ]
     if options.first:
         chosen = list({case.group: case for case in reversed(chosen)}.values())[::-1]
     if options.emulate:
