@@ -5,11 +5,12 @@ depend on their balance more than on their size. What a kernel reaches of them i
 `TRUST` says how much of a predicted gain is believed. `sparsecore doctor --calibrate --device cuda` replaces all this
 by a table of measurements.
 
-    kernel of 2:4 on sparse tensor cores   kept products at up to twice the dense rate
-    kernel of blocks                       kept products at the dense rate
-    kernel on ordinary cores               kept products at a quarter of the fp32 peak
-    expanded                               one reading of the packed weight, one writing and one reading of the dense
-                                           one, and all products at the dense rate
+    sparse      2:4 on sparse tensor cores: kept products at up to the dense rate, twice as many positions
+    kept        blocks on tensor cores: kept products at the dense rate
+    spread      N:M or unstructured on tensor cores: all products at the dense rate
+    ordinary    kept products at a quarter of the fp32 peak
+    expanded    one reading of the packed weight, one writing and one reading of the dense one, and all products at the
+                dense rate
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sparsecore.backends.cuda.routes import NO_END, kernel_tokens
+from sparsecore.backends.cuda.routes import NO_END, Products, kernel_of
 from sparsecore.calibration import FormSpeed
 from sparsecore.gpu import Gpu
-from sparsecore.patterns import NM, Pattern
+from sparsecore.patterns import Pattern
 
 __all__ = ["TRUST", "GpuModel"]
 
@@ -85,22 +86,23 @@ class GpuModel:
         """Speed of the packed form at `density` along the routes that calls take; None for int8 values."""
         if dtype not in (torch.float32, torch.float16, torch.bfloat16):
             return None
-        most = kernel_tokens(pattern, dtype)
+        kernel = kernel_of(pattern, dtype)
+        most = 0 if kernel is None else kernel.tokens
         turns = set() if most in (0, NO_END) else {most, most + 1}
         # Bytes a position of the packed weight, its index among them at one bit a position.
         packed_bytes = density * dtype.itemsize + 1 / 8
         expanding = (packed_bytes + 2 * dtype.itemsize) / self._read()
-        kernel, dense = self._kernel_cost(pattern, density, dtype), self._dense_cost(dtype)
-        costs = ((t, kernel if t <= most else dense + expanding / t) for t in sorted({*_TOKENS, *turns}))
+        dense = self._dense_cost(dtype)
+        packed = dense if kernel is None else self._kernel_cost(kernel.products, density, dense)
+        costs = ((t, packed if t <= most else dense + expanding / t) for t in sorted({*_TOKENS, *turns}))
         return FormSpeed(_PACKED_CALL_S, self._read(), tuple(costs), overlaps=True)
 
-    def _kernel_cost(self, pattern: Pattern, density: float, dtype: torch.dtype) -> float:
-        if kernel_tokens(pattern, dtype) == NO_END:
-            # An N:M weight is multiplied as a 2:4 one of as many kept values.
-            share = 2 * density / self._class().sparse_gain if isinstance(pattern, NM) else density
-            return share * self._dense_cost(dtype)
-        peak = self._class().single * self.gpu.multiprocessors
-        return 2 * density / (_ORDINARY * peak)
+    def _kernel_cost(self, products: Products, density: float, dense: float) -> float:
+        if products == "ordinary":
+            return 2 * density / (_ORDINARY * self._class().single * self.gpu.multiprocessors)
+        # As many kept values as a 2:4 weight of the same width has are two of every four.
+        shares = {"sparse": 2 * density / self._class().sparse_gain, "kept": density, "spread": 1.0}
+        return shares[products] * dense
 
     def _dense_cost(self, dtype: torch.dtype) -> float:
         peak = self._class().single if dtype is torch.float32 else self._class().half

@@ -15,7 +15,7 @@ import torch
 
 import sparsecore
 from sparsecore import calibration, dispatch, fallback
-from sparsecore.backends.cuda.routes import NO_END, kernel_tokens, route
+from sparsecore.backends.cuda.routes import NO_END, kernel_of, route
 from sparsecore.calibration import Calibration, Entry, FormSpeed, path_of, read, stale, write
 from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, predict, speeds, token_grid
 from sparsecore.errors import ArchitectureError, CorruptFileError, CudaError, DriverError
@@ -99,12 +99,23 @@ def test_expansion_is_counted_and_told() -> None:
     assert f"at 64 ({many.expansion_s * 1e6:.0f} us to write the weight out)" in str(Report((row,)))
 
 
-def test_kernels_that_take_any_number_of_tokens_never_expand() -> None:
-    assert kernel_tokens(NM(2, 4), torch.bfloat16) == NO_END
-    assert route(NM(2, 4), torch.float16, 10**6) == "kernel"
-    for pattern in (NM(1, 4), NM(2, 4), Unstructured(), Block(64, 64)):
-        most = kernel_tokens(pattern, torch.float32)
-        assert route(pattern, torch.float32, most + 1) == "expand"
+def test_the_way_of_a_call_is_known_from_sizes() -> None:
+    for pattern, dtype in ((NM(2, 4), torch.float16), (Block(64, 32), torch.bfloat16)):
+        assert kernel_of(pattern, dtype).tokens == NO_END
+        assert route(pattern, dtype, 10**6) == "kernel"
+    for pattern in (NM(1, 4), NM(3, 7), Unstructured(), Block(64, 64), Block(3, 5)):
+        for dtype in (torch.float32, torch.int8):
+            assert route(pattern, dtype, 17) == "expand"
+    assert kernel_of(NM(1, 8), torch.float16).products == "spread"
+    assert kernel_of(NM(1, 8), torch.float32).products == kernel_of(NM(3, 7), torch.float16).products == "ordinary"
+    assert kernel_of(Block(3, 5), torch.float16) is None
+
+
+@pytest.mark.parametrize("density", [0.5, 0.1])
+def test_blocks_gain_by_what_they_leave_out(density: float) -> None:
+    """Many tokens: products of kept blocks alone, at the dense rate."""
+    ratio = predict(layer(Block(64, 64), density), (8192,))[0].ratio
+    assert ratio == pytest.approx(GpuModel(A100).trust / density)
 
 
 def test_the_users_table_comes_first_then_the_one_of_the_device_name(tmp_path: Path) -> None:

@@ -1,39 +1,59 @@
 """Which way a packed linear layer takes on a GPU: known from sizes and types alone, so that a CUDA graph may hold it.
 
 "kernel": one that reads the packed weight. "expand": the weight is written out into a workspace, in stream order, and
-torch multiplies densely; from some number of tokens on that is faster than a kernel which does not use tensor cores.
+torch multiplies densely; from some number of tokens on that is faster than a kernel which reads the weight for every
+few of them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from sparsecore.patterns import NM, Block, Pattern
+from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
-__all__ = ["NO_END", "Route", "kernel_tokens", "route"]
+__all__ = ["NO_END", "Kernel", "Products", "Route", "kernel_of", "route"]
 
 Route = Literal["kernel", "expand"]
+Products = Literal["sparse", "kept", "spread", "ordinary"]
 NO_END = 2**62
 
 _HALVES = (torch.float16, torch.bfloat16)
-_BLOCK_SIZES = (16, 32, 64, 128)  # rows and columns of blocks that tensor cores multiply
-# The kernels on ordinary cores: every four tokens read the weight once more.
+_BLOCK_SIZES = (16, 32, 64, 128)
+_OCTETS = (NM(1, 4), NM(1, 8), NM(2, 8))
+# Up to so many tokens the bytes of the weight decide, beyond it the products.
 _FEW_TOKENS = 16
 
 
-def kernel_tokens(pattern: Pattern, dtype: torch.dtype) -> int:
-    """Most tokens that a kernel is called for; `NO_END` where it takes any number, 0 where there is no kernel."""
-    if isinstance(pattern, NM):
-        if dtype is torch.int8:
-            return 0
-        return NO_END if pattern == NM(2, 4) and dtype in _HALVES else _FEW_TOKENS
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What is known of the kernels of one kind of weight.
+
+    tokens: most that they are called for. products: what they multiply with: tensor cores on 2:4 operands ("sparse"),
+        on kept blocks ("kept") or on weights that registers spread over zeros ("spread"), or "ordinary" cores.
+    """
+
+    tokens: int
+    products: Products
+
+
+def kernel_of(pattern: Pattern, dtype: torch.dtype) -> Kernel | None:
+    """The kernels for a weight with values of `dtype`; None where there are none."""
+    if dtype is torch.int8:
+        return None
+    halves = dtype in _HALVES
     if isinstance(pattern, Block):
-        return NO_END if dtype in _HALVES and all(size in _BLOCK_SIZES for size in pattern.sizes) else 0
-    return 0
+        return Kernel(NO_END, "kept") if halves and set(pattern.sizes) <= set(_BLOCK_SIZES) else None
+    if isinstance(pattern, Unstructured):
+        return None
+    if halves and pattern == NM(2, 4):
+        return Kernel(NO_END, "sparse")
+    return Kernel(_FEW_TOKENS, "spread" if halves and pattern in _OCTETS else "ordinary")
 
 
 def route(pattern: Pattern, dtype: torch.dtype, tokens: int) -> Route:
     """The way of a call with `tokens` rows on a weight with values of `dtype`."""
-    return "kernel" if tokens <= kernel_tokens(pattern, dtype) else "expand"
+    kernel = kernel_of(pattern, dtype)
+    return "kernel" if kernel is not None and tokens <= kernel.tokens else "expand"
