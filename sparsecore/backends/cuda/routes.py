@@ -47,7 +47,7 @@ def kernel_of(pattern: Pattern, dtype: torch.dtype) -> Kernel | None:
     if isinstance(pattern, Block):
         return Kernel(NO_END, "kept") if halves and set(pattern.sizes) <= set(_BLOCK_SIZES) else None
     if isinstance(pattern, Unstructured):
-        return None
+        return Kernel(_FEW_TOKENS, "spread") if halves else None
     if halves and pattern == NM(2, 4):
         return Kernel(NO_END, "sparse")
     return Kernel(_FEW_TOKENS, "spread" if halves and pattern in _OCTETS else "ordinary")
