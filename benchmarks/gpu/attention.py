@@ -57,7 +57,7 @@ def _work(place: Place, batch: int, form: KVFormat, value_keep: float) -> Work:
     work = Work(calls={"ours": ours}, exact=exact, moved=_bytes(store, low, value_keep))
     grouped = q.view(q.shape[0], k.shape[1], -1, q.shape[-1])  # the queries of a group as rows of one head
     for name, call in attention_backends(grouped, k, v).items():
-        work.compare(name, lambda call=call: lambda: call().view(q.shape))
+        work.compare(name, lambda call=call: call)
     for name, call in attention_backends(q, k, v, enable_gqa=True).items():
         work.compare(f"{name}, enable_gqa", lambda call=call: call)
     return work

@@ -117,5 +117,5 @@ def _judged(bar: Bar, ratios: dict[str, float], seconds: float, error: float) ->
 
 def _error(got: Tensor, exact: Tensor) -> float:
     """Relative error of a result in the Euclidean norm."""
-    wide = got.double()
+    wide = got.double().reshape(exact.shape)
     return float((wide - exact.double()).norm() / exact.double().norm().clamp_min(1e-300))
