@@ -14,18 +14,19 @@ and the results are in its order; nothing waits on the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from sparsecore import ops
-from sparsecore.arrays.exchange import as_tensor, device_of, like
+from sparsecore.arrays.exchange import as_tensor, device_of, is_array, like
 from sparsecore.arrays.streams import on_stream
 from sparsecore.errors import UnsupportedError
-from sparsecore.ops import Scored
+from sparsecore.ops import Decoded, Scored
 from sparsecore.packed import PackedWeight
 
-__all__ = ["as_tensor", "attention", "linear", "topk"]
+__all__ = ["as_tensor", "attention", "decode_attention", "linear", "topk"]
 
 
 def linear(
@@ -35,52 +36,64 @@ def linear(
 
     bias [out_features]. Raises as `PackedWeight.linear` and `as_tensor` do.
     """
-    with on_stream(stream, device_of(x, "x")):
-        out = weight.linear(as_tensor(x, "x"), _optional(bias, "bias"), activation)
-        return like(x, out)
+    arguments = {"x": x, "bias": bias, "activation": activation}
+    return _run(weight.linear, "x", arguments, stream)[0]
 
 
 def topk(x: Any, k: int, *, stream: Any = None) -> tuple[Any, Any]:
     """The k largest of each row of x [..., n] as (values, int64 indices), both [..., k]; see `ops.topk_select`."""
-    with on_stream(stream, device_of(x, "x")):
-        values, indices = ops.topk_select(as_tensor(x, "x"), k)
-        return like(x, values), like(x, indices)
+    values, indices = _run(ops.topk_select, "x", {"x": x, "k": k}, stream)
+    return values, indices
 
 
-def attention(
-    q: Any,
-    k: Any,
-    v: Any,
-    *,
-    mask: Any | None = None,
-    causal: bool = False,
-    scale: float | None = None,
-    value_keep: float = 1.0,
-    token_scores: bool = True,
-    head_scores: bool = True,
-    stream: Any = None,
-) -> Scored:
+def attention(q: Any, k: Any, v: Any, *, stream: Any = None, **options: Any) -> Scored:
     """Attention of q [B, Hq, Lq, D] over k [B, Hkv, Lk, D] and v [B, Hkv, Lk, Dv]; see `ops.scored_attention`.
 
-    mask: bool, True = attend, [B or 1, Hq or 1, Lq or 1, Lk].
+    options: its other arguments; those that are tensors there (mask, counted, ...) may be arrays.
     """
-    with on_stream(stream, device_of(q, "q")):
-        tensors = as_tensor(q, "q"), as_tensor(k, "k"), as_tensor(v, "v")
-        if len({tensor.device for tensor in tensors}) > 1:
+    return Scored(*_run(ops.scored_attention, "q", {"q": q, "k": k, "v": v, **options}, stream))
+
+
+def decode_attention(
+    q: Any,
+    keys: Sequence[Any],
+    values: Sequence[Any],
+    starts: Any,
+    lengths: Any,
+    width: int,
+    *,
+    stream: Any = None,
+    **options: Any,
+) -> Decoded:
+    """Attention of one new token a sequence over a store; see `ops.decode_attention`, whose arguments these are."""
+    arguments = {"q": q, "keys": keys, "values": values, "starts": starts, "lengths": lengths, "width": width}
+    return Decoded(*_run(ops.decode_attention, "q", {**arguments, **options}, stream))
+
+
+def _run(operator: Callable[..., Any], first: str, arguments: Mapping[str, Any], stream: Any) -> tuple[Any, ...]:
+    """Call `operator` with tensors for the arrays among `arguments`; results as arrays of the kind of the `first`."""
+    array = arguments[first]
+    with on_stream(stream, device_of(array, first)):
+        found: list[Tensor] = []
+        given = {name: _tensors(value, name, found) for name, value in arguments.items()}
+        devices = {tensor.device for tensor in found}
+        if len(devices) > 1:
             raise UnsupportedError(
-                f"q, k, v are on {', '.join(str(tensor.device) for tensor in tensors)}", expected="one device"
+                f"the arrays are on {', '.join(sorted(map(str, devices)))}",
+                where=operator.__name__,
+                expected="all on one device",
+                hint="copy them to the device of the first",
             )
-        found = ops.scored_attention(
-            *tensors,
-            mask=_optional(mask, "mask"),
-            causal=causal,
-            scale=scale,
-            value_keep=value_keep,
-            token_scores=token_scores,
-            head_scores=head_scores,
-        )
-        return Scored(*(like(q, part) for part in found))
+        results = operator(**given)
+        return tuple(like(array, part) for part in (results if isinstance(results, tuple) else (results,)))
 
 
-def _optional(array: Any | None, name: str) -> Tensor | None:
-    return None if array is None else as_tensor(array, name)
+def _tensors(value: Any, name: str, found: list[Tensor]) -> Any:
+    """`value` with tensors in place of arrays, which are added to `found`."""
+    if isinstance(value, list | tuple) and any(map(is_array, value)):
+        return tuple(_tensors(part, name, found) for part in value)
+    if not is_array(value):
+        return value
+    tensor = as_tensor(value, name)
+    found.append(tensor)
+    return tensor

@@ -11,7 +11,12 @@ from torch import Tensor
 from sparsecore.arrays import cuda_interface, dlpack
 from sparsecore.errors import UnsupportedError
 
-__all__ = ["as_tensor", "device_of", "like"]
+__all__ = ["as_tensor", "device_of", "is_array", "like"]
+
+
+def is_array(value: Any) -> bool:
+    """Whether `as_tensor` may take it."""
+    return hasattr(value, "__dlpack__") or hasattr(value, "__cuda_array_interface__")
 
 
 def as_tensor(array: Any, name: str = "array") -> Tensor:

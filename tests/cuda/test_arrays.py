@@ -12,7 +12,7 @@ import torch
 from weights import generator, random_weight
 
 import sparsecore as sc
-from sparsecore.arrays import as_tensor, attention, linear, topk
+from sparsecore.arrays import as_tensor, attention, decode_attention, linear, topk
 from sparsecore.arrays.streams import handle_of
 from sparsecore.errors import DriverError, DtypeError, InvalidValueError, ShapeError, SpanError, UnsupportedError
 from sparsecore.patterns import NM
@@ -91,6 +91,26 @@ def test_attention_takes_and_gives_arrays(seed: int) -> None:
     for got, expected in zip(found, sc.ops.scored_attention(*tensors), strict=True):
         assert isinstance(got, np.ndarray)
         assert np.array_equal(got, expected.numpy())
+
+
+def test_a_store_of_arrays_is_decoded(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    q = draw.standard_normal((2, 4, 1, 8), np.float32)
+    keys, values = ([draw.standard_normal((2, 2, 6, 8), np.float32)] for _ in range(2))
+    starts, lengths = np.array([0, 1]), np.array([6, 3])
+    rows = np.array([[0, 2, 5], [1, 2, 3]])
+    found = decode_attention(q, keys, values, starts, lengths, 6, rows=rows, scale=0.3)
+
+    def tensors(parts: list[np.ndarray]) -> list[torch.Tensor]:
+        return [torch.from_numpy(part) for part in parts]
+
+    expected = sc.ops.decode_attention(
+        torch.from_numpy(q), tensors(keys), tensors(values), *tensors([starts, lengths]), 6,
+        rows=torch.from_numpy(rows), scale=0.3,
+    )  # fmt: skip
+    for got, part in zip(found, expected, strict=True):
+        assert isinstance(got, np.ndarray)
+        assert np.array_equal(got, part.numpy())
 
 
 def test_old_dlpack_and_tensors(seed: int) -> None:
