@@ -159,7 +159,12 @@ def _calibration(machine: Machine) -> dict[str, Any]:
 
 
 def _advice(machine: Machine) -> list[str]:
+    import torch
+
     from sparsecore.calibration import path_of, read, stale
+    from sparsecore.dispatch import speeds
+    from sparsecore.fallback import cuda_trouble
+    from sparsecore.gpu_model import GpuModel
     from sparsecore.native import core
 
     lines = []
@@ -178,6 +183,8 @@ def _advice(machine: Machine) -> list[str]:
     path = path_of(machine)
     if not path.exists() or stale(read(path), machine):
         lines.append("`sparsecore doctor --calibrate` makes the choice for each layer exact for this machine")
+    if cuda_trouble() is None and isinstance(speeds(torch.device("cuda")), GpuModel):
+        lines.append("`sparsecore doctor --calibrate --device cuda` measures the GPU, whose layers a model judges now")
     return lines
 
 
