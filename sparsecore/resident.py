@@ -51,7 +51,12 @@ class Resident:
     kept: int
     key: Expected
     span: Span
-    plain: bool
+    layout: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether the sections are the stored tensors themselves."""
+        return self.layout == 0
 
 
 _seen: dict[int, tuple[weakref.ref[Tensor], int, Resident]] = {}
@@ -180,8 +185,7 @@ def _describe(resident: Tensor) -> Resident:
     pattern, shape = _pattern(info["kind"], info["p0"], info["p1"]), (info["rows"], info["cols"])
     isa = "cuda" if info["layout"] == "cuda" else info["isa"]
     key = (pattern.kind, *shape, *pattern.sizes)
-    plain = info["layout_id"] == 0
-    return Resident(pattern, shape, _DTYPES[info["dtype"]], isa, info["kept"], key, span(resident), plain)
+    return Resident(pattern, shape, _DTYPES[info["dtype"]], isa, info["kept"], key, span(resident), info["layout_id"])
 
 
 def _remember(resident: Tensor, record: Resident) -> Resident:

@@ -61,7 +61,7 @@ void require_same_weight(const Geometry& g, const Geometry& o) {
 
 int64_t resident_size(const Stored& stored) {
     const Geometry& g = stored.geometry;
-    if (g.kind == Kind::NM) return nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1);
+    if (g.kind == Kind::NM) return nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1, nm_layout(stored));
     return formats::resident_bytes(layout_of(g).sections(g));
 }
 

@@ -3,6 +3,8 @@ set(SPARSECORE_CUDA_SOURCES
   block_linear/bf16.cu
   block_linear/f16.cu
   block_linear/launch.cu
+  nm_linear/gathered/bf16.cu
+  nm_linear/gathered/f16.cu
   nm_linear/launch.cu
   nm_linear/octets/bf16.cu
   nm_linear/octets/f16.cu

@@ -37,7 +37,8 @@ def one_shot(
     Parameters
     ----------
     model: changed in place; parameters keep their identity.
-    method: name of a recipe; "magnitude" keeps the largest |w|.
+    method: name of a recipe; "magnitude" keeps the largest |w|, "magnitude-vnm" (2:m, m > 4) those of four columns of
+        every group that 128 rows share, which GPUs multiply as 2:4.
     pattern: "N:M" along the input dimension, `Block(rows, cols)`, `Unstructured()`, or their text form. N:M keeps the n
         best of every group, ties to the lower index. A block is scored by the L1 norm of its weights over their number.
     sparsity: share of the blocks (or weights) that become zero, in [0, 1): round(sparsity * count) of them, a half

@@ -19,13 +19,14 @@ inline unsigned at_most_two(unsigned count) { return count > 2 ? 2 : count; }
 template <class Args, class Run>
 Memory run_emulated(LinearProblem& p, const Run& run) {
     const Geometry& g = p.weight.geometry;
-    Resident resident(cuda::nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1));
+    const uint32_t layout = cuda::nm_layout(p.weight.stored());
+    Resident resident(cuda::nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1, layout));
     cuda::nm_resident_make(p.weight.stored(), resident.span);
     Memory out(p.tokens * g.rows * itemsize(g.dtype));
     const Span bias = make_span(p.bias.data(), g.dtype, {g.rows});
     const Span out_span = make_span(out.data(), g.dtype, {p.tokens, g.rows});
     run(std::get<Args>(cuda::nm_linear_call(p.x.span, resident.span, g.p0, g.p1, p.has_bias ? &bias : nullptr, out_span,
-                                            cpu::parse_activation(p.activation))));
+                                            cpu::parse_activation(p.activation), nullptr, layout)));
     return out;
 }
 

@@ -112,9 +112,9 @@ TEST(cuda_decode_ignores_inf_and_nan_where_pruned) {
 }
 
 TEST(cuda_decode_splits_give_every_sm_a_block) {
-    CHECK(cuda::decode_splits(1, 4096 / 16, 64, 132) == 1);   // 128 blocks of 32 rows
-    CHECK(cuda::decode_splits(1, 1024 / 16, 64, 132) == 5);   // 32 blocks
-    CHECK(cuda::decode_splits(16, 4096 / 16, 64, 132) == 5);  // 32 blocks of 128 rows
-    CHECK(cuda::decode_splits(1, 1, 16, 132) == 2);           // a tile for each warp
-    CHECK(cuda::decode_splits(17, 1, 64, 132) == 1 && cuda::decode_splits(0, 1, 64, 132) == 1);
+    CHECK(cuda::decode_splits(4096 / cuda::decode_block_rows(1), 64, 132) == 1);   // 128 blocks
+    CHECK(cuda::decode_splits(1024 / cuda::decode_block_rows(1), 64, 132) == 5);   // 32 blocks
+    CHECK(cuda::decode_splits(4096 / cuda::decode_block_rows(16), 64, 132) == 5);  // 32 blocks
+    CHECK(cuda::decode_splits(1, 16, 132) == 2);                                   // a tile for each warp
+    CHECK(cuda::decode_splits(0, 64, 132) == 1);
 }

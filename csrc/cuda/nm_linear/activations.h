@@ -19,6 +19,13 @@ SC_DEVICE void fetch_unit(const LinearArgs& a, std::uint16_t* to, std::int64_t t
     copy_async_16(to, elements > 0 ? x + token * a.x_token_stride + column : x, elements * 2);
 }
 
+// For weights whose columns are those of x.
+struct OwnColumns {
+    static SC_DEVICE void fetch(const LinearArgs& a, std::int64_t, std::uint16_t* to, std::int64_t token, std::int64_t column) {
+        fetch_unit(a, to, token, column);
+    }
+};
+
 // Writes a block's results, rounded and staged as [kTokens][kRows + 8] in shared memory, two rows of a token at a time.
 template <int kTokens, int kRows, int kThreads>
 SC_DEVICE void write_pairs(const TileArgs& a, const std::uint16_t* staged, int thread, std::int64_t first_row,

@@ -17,6 +17,7 @@
 //   Args, Element, kColumns of a tile, kDepth, kPadding (elements that keep rows of activations in different banks),
 //   kMultipliesZeros (products touch pruned positions: infinities and NaNs are then replaced by zeros as x comes, and added
 //   apart by Tiles::add_unusual, for which nothing is fast),
+//   fetch(args, row tile, to, token, column): brings 8 columns of activations, those of the weight,
 //   RowTile (where a row tile lies), row_tile(args, index), Tile load(row tile, column tile),
 //   multiply(tiles of two row tiles, activations of a lane's tokens, sums).
 #pragma once
@@ -55,14 +56,14 @@ struct DecodePart {
 };
 
 template <class Tiles, int kTokens>
-SC_DEVICE void fetch_chunk(const TileArgs& a, typename DecodeShape<Tiles, kTokens>::Shared& shared, const DecodePart& part, int chunk) {
+SC_DEVICE void fetch_chunk(const typename Tiles::Args& a, typename DecodeShape<Tiles, kTokens>::Shared& shared, const DecodePart& part, int chunk) {
     using Shape = DecodeShape<Tiles, kTokens>;
     const std::int64_t first_tile = part.first_tile + static_cast<std::int64_t>(chunk) * Shape::kChunkTiles;
     if (first_tile < part.end_tile) {
         auto& stage = shared.x[chunk % kDecodeStages];
         for (int i = static_cast<int>(thread_x()); i < part.token_count * Shape::kUnits; i += kDecodeThreads) {
             const int token = i / Shape::kUnits, column = i % Shape::kUnits * kUnit;
-            fetch_unit(a, &stage[token][column], part.first_token + token, first_tile * Tiles::kColumns + column);
+            Tiles::fetch(a, part.first_row_tile, &stage[token][column], part.first_token + token, first_tile * Tiles::kColumns + column);
         }
     }
     commit_copies();

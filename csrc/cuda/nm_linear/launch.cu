@@ -1,3 +1,4 @@
+#include "cuda/nm_linear/gathered/gathered.h"
 #include "cuda/nm_linear/kernel.h"
 #include "cuda/nm_linear/nm_linear.h"
 #include "cuda/nm_linear/octets/octets.h"
@@ -52,12 +53,18 @@ void launch_call(const OctetArgs& args, core::DType dtype, std::uint64_t stream)
     octets_launch_bf16(args, stream);
 }
 
+void launch_call(const GatheredArgs& args, core::DType dtype, std::uint64_t stream) {
+    if (args.tokens == 0 || args.rows == 0) return;
+    if (dtype == core::DType::F16) return gathered_launch_f16(args, stream);
+    gathered_launch_bf16(args, stream);
+}
+
 }  // namespace
 
-int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m) {
+int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
     // Asking the device takes longer than to know that nothing is split.
     if (tokens > kMostDecodeTokens) return 1;
-    return nm_linear_splits(dtype, tokens, rows, cols, n, m, multiprocessors());
+    return nm_linear_splits(dtype, tokens, rows, cols, n, m, layout, multiprocessors());
 }
 
 void nm_linear_launch(const NmLinearCall& call, core::DType dtype, uint64_t stream) {

@@ -6,6 +6,7 @@
 #include "core/checked.h"
 #include "core/error.h"
 #include "cuda/common/linear_call.h"
+#include "cuda/nm_linear/gathered/layout.h"
 #include "cuda/nm_linear/octets/layout.h"
 #include "cuda/nm_linear/plan.h"
 #include "cuda/nm_linear/two_four/layout.h"
@@ -29,7 +30,11 @@ struct Sizes {
 
 int code_bits_of(int64_t m) { return m <= 2 ? 1 : m <= 4 ? 2 : m <= 16 ? 4 : 8; }
 
-Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m) {
+bool is_gathered(uint32_t layout) { return layout == kCudaGathered64Layout || layout == kCudaGathered128Layout; }
+int gathered_rows(uint32_t layout) { return layout == kCudaGathered64Layout ? 64 : 128; }
+
+// `layout`: one that the values of the weight allow, or kCudaLayout for the one that its shape and type give.
+Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
     formats::nm_check_pattern(n, m);
     if (!core::is_float(dtype)) throw Error("DtypeError", "unsupported element type", "dtype", "f32, f16 or bf16");
     constexpr int64_t kMaxRows = int64_t{kWarpsPerBlock} * INT32_MAX;  // the first dimension of a CUDA grid
@@ -45,6 +50,14 @@ Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t
         return sizes;
     }
     sizes.kept = formats::nm_kept_per_row(cols, n, m);
+    if (is_gathered(layout)) {
+        if (core::itemsize(dtype) != 2 || n != 2 || (m != 8 && m != 16)) {
+            throw Error("PatternError", "no weight of this pattern and type is gathered", "layout", "2:8 or 2:16, bf16 or f16");
+        }
+        sizes.layout = layout;
+        sizes.sections = gathered_sections(rows, cols, m, gathered_rows(layout));
+        return sizes;
+    }
     if (is_octets(dtype, rows, cols, n, m)) {
         sizes.layout = kCudaOctetLayout;
         sizes.sections = octet_sections(rows, cols, n, m);
@@ -78,7 +91,7 @@ formats::Resident open(const Span& span) {
     const formats::Resident resident = formats::open_resident(span);
     const formats::Geometry& g = resident.geometry;
     const bool is_ours = g.kind == formats::Kind::NM;
-    const Sizes sizes = is_ours ? sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1) : Sizes{};
+    const Sizes sizes = is_ours ? sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1, resident.layout) : Sizes{};
     if (!is_ours || resident.layout != sizes.layout) {
         throw Error("ResidentError", "not an N:M weight in the CUDA layout", "resident",
                     "the result of cuda_nm_resident_make");
@@ -118,28 +131,39 @@ DecodePlan plan_of(const TileArgs& args, const Span* workspace) {
 
 }  // namespace
 
-int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m) {
-    return formats::resident_bytes(sizes_of(dtype, rows, cols, n, m).sections);
+uint32_t nm_layout(const formats::Stored& stored) {
+    formats::check_stored_shapes(stored);
+    const formats::Geometry& g = stored.geometry;
+    const int block_rows = gathered_block_rows(stored);
+    if (block_rows != 0) return block_rows == 64 ? kCudaGathered64Layout : kCudaGathered128Layout;
+    return sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1, kCudaLayout).layout;
 }
 
-int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m,
+int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
+    return formats::resident_bytes(sizes_of(dtype, rows, cols, n, m, layout).sections);
+}
+
+int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout,
                      int multiprocessors) {
-    const Sizes sizes = sizes_of(dtype, rows, cols, n, m);
-    if (sizes.layout == kCudaLayout) return 1;
-    const int64_t tile_columns = sizes.layout == kCudaTwoFourLayout ? int64_t{kTileColumns} : kOctetKept / n * m;
-    return decode_splits(tokens, core::ceil_div(rows, int64_t{kTileRows}), core::ceil_div(cols, tile_columns), multiprocessors);
+    const Sizes sizes = sizes_of(dtype, rows, cols, n, m, layout);
+    const bool gathered = is_gathered(sizes.layout);
+    if (sizes.layout == kCudaLayout || tokens > (gathered ? kMostGatheredDecodeTokens : kMostDecodeTokens)) return 1;
+    const int64_t block_rows = gathered ? decode_block_rows(kMostGatheredDecodeTokens) : decode_block_rows(tokens);
+    const int64_t tile_columns = gathered ? m * kTileGroups : sizes.layout == kCudaTwoFourLayout ? kTileColumns : kOctetKept / n * m;
+    return decode_splits(core::ceil_div(rows, block_rows), core::ceil_div(cols, tile_columns), multiprocessors);
 }
 
 void nm_resident_make(const formats::Stored& stored, const Span& span) {
     formats::validate_stored(stored);
     const formats::Geometry& g = stored.geometry;
-    const Sizes sizes = sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1);
+    const Sizes sizes = sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1, nm_layout(stored));
     core::require_disjoint(span, "resident", stored.values, "compressed");
     core::require_disjoint(span, "resident", stored.positions, "positions");
     const formats::Resident resident =
         formats::create_resident(span, g, sizes.layout, core::Isa::Portable, sizes.sections);
     if (sizes.layout == kCudaTwoFourLayout) return fill_two_four(stored, resident);
     if (sizes.layout == kCudaOctetLayout) return fill_octets(stored, resident);
+    if (is_gathered(sizes.layout)) return fill_gathered(stored, gathered_rows(sizes.layout), resident);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype);
     for (int64_t row = 0; row < g.rows && sizes.kept > 0; ++row) {
         std::memcpy(resident.sections[0] + row * sizes.chunks * kChunk * core::itemsize(g.dtype),
@@ -154,7 +178,7 @@ void nm_resident_make(const formats::Stored& stored, const Span& span) {
 void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
     const formats::Resident resident = open(span);
     const formats::Geometry& g = resident.geometry;
-    const Sizes sizes = sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1);
+    const Sizes sizes = sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1, resident.layout);
     formats::check_stored_shapes(out);
     const formats::Geometry& o = out.geometry;
     if (o.rows != g.rows || o.cols != g.cols || o.p0 != g.p0 || o.p1 != g.p1 || o.dtype != g.dtype) {
@@ -162,6 +186,7 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
     }
     if (sizes.layout == kCudaTwoFourLayout) return read_two_four(resident, out);
     if (sizes.layout == kCudaOctetLayout) return read_octets(resident, out);
+    if (is_gathered(sizes.layout)) return read_gathered(resident, gathered_rows(sizes.layout), out);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype), position_bytes = out.positions.shape[1];
     for (int64_t row = 0; row < g.rows && sizes.kept > 0; ++row) {
         std::memcpy(out.values.as<uint8_t>() + row * value_bytes,
@@ -187,10 +212,10 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
 }
 
 NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int64_t m, const Span* bias, const Span& out,
-                            cpu::Activation activation, const Span* workspace) {
+                            cpu::Activation activation, const Span* workspace, uint32_t layout) {
     core::require_shape(x, "x", {-1, -1});
     core::require_shape(out, "out", {x.shape[0], -1});
-    const Sizes sizes = sizes_of(x.dtype, out.shape[1], x.shape[1], n, m);
+    const Sizes sizes = sizes_of(x.dtype, out.shape[1], x.shape[1], n, m, layout);
     const LinearArgs common = check_linear_call(x, resident, formats::resident_bytes(sizes.sections), bias, out, activation);
     if (workspace != nullptr) core::require_disjoint(out, "out", *workspace, "workspace");
     const auto section = [&](int index) { return resident.as<uint8_t>() + section_start(sizes.sections, index); };
@@ -214,6 +239,18 @@ NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int6
         args.n = static_cast<int>(n);
         args.m = static_cast<int>(m);
         args.plan = plan_of(args, workspace);
+        return args;
+    }
+    if (is_gathered(sizes.layout)) {
+        GatheredArgs args{};
+        static_cast<LinearArgs&>(args) = common;
+        args.values = section(0);
+        fill_tiled(args, out, m * kTileGroups);
+        args.metadata = reinterpret_cast<const uint32_t*>(section(1));
+        args.plan = plan_of(args, workspace);
+        args.chosen = reinterpret_cast<const uint16_t*>(section(2));
+        args.group = static_cast<int>(m);
+        args.block_rows = gathered_rows(sizes.layout);
         return args;
     }
     NmLinearArgs args{};

@@ -2,11 +2,11 @@
 //
 // A resident is a buffer of csrc/formats/resident.h with two sections, made on the host and then copied to the device as it
 // is. Weights of 16 bits have the layout kCudaTwoFourLayout (2:4; two_four/layout.h) or kCudaOctetLayout (1:4, 1:8, 2:8;
-// octets/layout.h); all others kCudaLayout:
+// octets/layout.h); V:N:M weights, which their positions tell, kCudaGathered*Layout (gathered/layout.h); all others kCudaLayout:
 //   values  [rows, padded] of the element type, padded = ceil(kept_per_row / 8) * 8; the padding is zero
 //   codes   [rows, padded] positions within the group, code_bits = 1, 2, 4 or 8 (the least that holds m - 1) each,
 //           little bit order
-// Where the sections lie follows from the shape alone, so a call needs no byte of the device's copy.
+// Where the sections lie follows from the shape and the layout, so a call needs no byte of the device's copy.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 
 #include "core/dtype.h"
 #include "core/span.h"
+#include "cuda/nm_linear/gathered/args.h"
 #include "cuda/nm_linear/kernel_args.h"
 #include "cuda/nm_linear/octets/args.h"
 #include "cuda/nm_linear/two_four/args.h"
@@ -23,12 +24,17 @@ namespace sparsecore::cuda {
 
 // No layout of the CPU has these numbers: a CPU kernel refuses the buffer by name.
 constexpr uint32_t kCudaLayout = 1000, kCudaTwoFourLayout = 1001, kCudaOctetLayout = 1003;
+constexpr uint32_t kCudaGathered64Layout = 1011, kCudaGathered128Layout = 1012;
 
 // The arguments of the kernel that the weight's layout is for.
-using NmLinearCall = std::variant<NmLinearArgs, TwoFourArgs, OctetArgs>;
+using NmLinearCall = std::variant<NmLinearArgs, TwoFourArgs, OctetArgs, GatheredArgs>;
 
-// Bytes of the resident. PatternError unless 1 <= n < m <= 32, ShapeError where a size is out of the kernel's range.
-int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m);
+// The layout for a weight of valid positions.
+uint32_t nm_layout(const formats::Stored& stored);
+
+// Bytes of the resident; kCudaLayout stands for the layout that shape and type give. PatternError unless 1 <= n < m <= 32,
+// ShapeError where a size is out of the kernel's range.
+int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout = kCudaLayout);
 
 // Stored form (validated in full here) -> resident in host memory, and back into the stored form's own tensors.
 void nm_resident_make(const formats::Stored& stored, const core::Span& resident);
@@ -39,12 +45,13 @@ void nm_resident_to_stored(const core::Span& resident, const formats::Stored& ou
 // [splits, tokens, rows] or null. SpanError where the resident's length does not fit the shape.
 NmLinearCall nm_linear_call(const core::Span& x, const core::Span& resident, int64_t n, int64_t m,
                             const core::Span* bias, const core::Span& out, cpu::Activation activation,
-                            const core::Span* workspace = nullptr);
+                            const core::Span* workspace = nullptr, uint32_t layout = kCudaLayout);
 
 // How many blocks should divide the columns of a call: the first size of its workspace; 1: it needs none. On a GPU of so many SMs,
 // or on the current one.
-int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, int multiprocessors);
-int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m);
+int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout,
+                     int multiprocessors);
+int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout);
 
 // Queues the kernel on a CUDA stream (0: the default one) and returns at once. UnsupportedError where the build has no
 // CUDA, the machine no device, or the launch fails (with CUDA's own words).

@@ -51,13 +51,13 @@ def _launch(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tens
         device.module().cuda_block_linear(span(x), weight.span, *weight.pattern.sizes, weight.kept, *end)
     else:
         workspace = _workspace(x, weight)
-        device.module().cuda_nm_linear(
-            span(x), weight.span, *weight.pattern.sizes, *end, None if workspace is None else span(workspace)
-        )
+        partial = None if workspace is None else span(workspace)
+        device.module().cuda_nm_linear(span(x), weight.span, *weight.pattern.sizes, *end, partial, weight.layout)
 
 
 def _workspace(x: Tensor, weight: resident.Resident) -> Tensor | None:
     """Memory for the sums of blocks that divide columns: where few rows give too few blocks to read fast."""
     tokens, (rows, cols) = x.shape[0], weight.shape
-    splits = device.module().cuda_nm_splits(tokens, rows, cols, *weight.pattern.sizes, DTYPE_NAMES[weight.dtype])
+    sizes = (tokens, rows, cols, *weight.pattern.sizes)
+    splits = device.module().cuda_nm_splits(*sizes, DTYPE_NAMES[weight.dtype], weight.layout)
     return None if splits == 1 else x.new_empty((splits, tokens, rows), dtype=torch.float32)

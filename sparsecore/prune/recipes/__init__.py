@@ -8,10 +8,11 @@ from torch import Tensor
 
 from sparsecore.patterns import Pattern
 from sparsecore.prune.recipes.magnitude import magnitude
+from sparsecore.prune.recipes.shared_columns import magnitude_vnm
 
-__all__ = ["RECIPES", "Recipe", "magnitude"]
+__all__ = ["RECIPES", "Recipe", "magnitude", "magnitude_vnm"]
 
 Recipe = Callable[[Sequence[Tensor], Pattern, float, str], list[Tensor]]
 """(weights [out, in], pattern, sparsity, scope) -> keep masks, bool, of the same shapes."""
 
-RECIPES: dict[str, Recipe] = {"magnitude": magnitude}
+RECIPES: dict[str, Recipe] = {"magnitude": magnitude, "magnitude-vnm": magnitude_vnm}

@@ -13,6 +13,10 @@ def _gemm(name: str, right: str, wrong: str = "") -> Fault:
     return Fault(f"sm80: {name}", f"{TWO_FOUR}/sm80_gemm.h", _GEMM, right, wrong)
 
 
+def _block(name: str, right: str, wrong: str = "") -> Fault:
+    return Fault(f"sm80: {name}", f"{TWO_FOUR}/sm80_block.h", _GEMM, right, wrong)
+
+
 def _hopper(name: str, right: str, wrong: str = "") -> Fault:
     return Fault(f"sm90: {name}", f"{TWO_FOUR}/sm90_gemm.h", _HOPPER, right, wrong)
 
@@ -25,9 +29,9 @@ FAULTS = (
     _gemm("a stage refilled while it is read", "fetch(tile + kGemmStages - 1)", "fetch(tile + kGemmStages)"),
     Fault("sm80: token guard dropped", "cuda/nm_linear/activations.h", _GEMM,
           "token < a.tokens ? a.cols - column : 0", "a.cols - column"),
-    _gemm("row tiles not clamped", "row_tile < a.row_tiles ? row_tile : a.row_tiles - 1", "row_tile"),
-    _gemm("accumulators transposed", "[lower * 2 + right]", "[right * 2 + lower]"),
-    _gemm("a lane misses a collective", "            load_matrix_x4(", "            if (lane != 31) load_matrix_x4("),
+    _block("row tiles not clamped", "row_tile < a.row_tiles ? row_tile : a.row_tiles - 1", "row_tile"),
+    _block("accumulators transposed", "[lower * 2 + right]", "[right * 2 + lower]"),
+    _block("a lane misses a collective", "            load_matrix_x4(", "            if (lane != 31) load_matrix_x4("),
     _gemm("staged results not waited for", "block_barrier();\n        write_pairs", "write_pairs"),
     _hopper("a stage filled before it is free", "if (round > 0) wait_phase", "if (false) wait_phase"),
     _hopper("wrong parity of a free stage", "(round - 1) % 2", "round % 2"),

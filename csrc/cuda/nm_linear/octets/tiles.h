@@ -44,7 +44,7 @@ SC_DEVICE void spread_two(std::uint32_t (&words)[4], std::uint32_t pair, std::ui
 }
 
 template <class T, int kN, int kM>
-struct OctetTiles {
+struct OctetTiles : OwnColumns {
     using Args = OctetArgs;
     using Element = T;
     using Tile = OctetTile;

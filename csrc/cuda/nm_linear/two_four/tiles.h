@@ -15,7 +15,7 @@ struct TwoFourTile {
 };
 
 template <class T>
-struct TwoFourTiles {
+struct TwoFourTiles : OwnColumns {
     using Args = TwoFourArgs;
     using Element = T;
     using Tile = TwoFourTile;

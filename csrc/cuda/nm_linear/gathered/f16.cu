@@ -1,0 +1,7 @@
+#include "cuda/nm_linear/gathered/launch.h"
+
+namespace sparsecore::cuda {
+
+void gathered_launch_f16(const GatheredArgs& args, std::uint64_t stream) { launch_gathered<F16>(args, stream); }
+
+}  // namespace sparsecore::cuda

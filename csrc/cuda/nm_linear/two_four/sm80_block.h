@@ -1,0 +1,109 @@
+// What a block of the sm_80 kernels for many tokens does with 2:4 weights in tiles: bringing them, multiplying, and the way out.
+#pragma once
+
+#include "cuda/nm_linear/activations.h"
+#include "cuda/nm_linear/two_four/args.h"
+#include "cuda/ptx/matrix.h"
+
+namespace sparsecore::cuda {
+
+constexpr int kGemmThreads = 256;
+constexpr int kWarpRowTiles = 2;  // of one warp: 32 rows
+
+// A block computes kRows x kTokens; its 8 warps divide both.
+template <int kBlockRows, int kBlockTokens>
+struct GemmShape {
+    static constexpr int kRows = kBlockRows, kTokens = kBlockTokens, kRowTiles = kRows / kTileRows;
+    static constexpr int kTokenWarps = kGemmThreads / kWarpSize / (kRowTiles / kWarpRowTiles);
+    static constexpr int kTokenTiles = kTokens / 8 / kTokenWarps;  // of a warp
+
+    // Weights of one column tile, in fragment order: read 16 bytes a lane.
+    struct alignas(128) Weights {
+        unsigned char values[kRowTiles][kTileValueBytes];
+        std::uint32_t metadata[kRowTiles][kTileMetadataWords];
+    };
+    // Activations of it: 16-byte units of a row are exchanged by its number, so that loading fragments meets no bank twice.
+    using Tokens = std::uint16_t[kTokens][kTileColumns];
+    using Sums = float[kWarpRowTiles][kTokenTiles][4];
+    using Results = std::uint16_t[kTokens][kRows + kUnit];  // the padding keeps the lanes' stores in different banks
+};
+
+SC_DEVICE int exchanged_unit(int token, int unit) { return unit ^ (token % 8); }
+
+// Row tiles outside the weight repeat its last one; what they give is not stored.
+template <class Shape>
+SC_DEVICE void fetch_weights(const TwoFourArgs& a, typename Shape::Weights& stage, std::int64_t tile) {
+    constexpr int kValueUnits = kTileValueBytes / 16, kMetadataUnits = kTileMetadataWords / 4;
+    for (int i = static_cast<int>(thread_x()); i < Shape::kRowTiles * (kValueUnits + kMetadataUnits); i += kGemmThreads) {
+        const bool is_value = i < Shape::kRowTiles * kValueUnits;
+        const int own = is_value ? i : i - Shape::kRowTiles * kValueUnits, units = is_value ? kValueUnits : kMetadataUnits;
+        std::int64_t row_tile = static_cast<std::int64_t>(block_x()) * Shape::kRowTiles + own / units;
+        row_tile = row_tile < a.row_tiles ? row_tile : a.row_tiles - 1;
+        const std::int64_t place = row_tile * a.column_tiles + tile;
+        if (is_value) {
+            const auto* from = static_cast<const unsigned char*>(a.values) + place * kTileValueBytes + own % units * 16;
+            copy_async_16(&stage.values[own / units][own % units * 16], from, 16);
+        } else {
+            const std::uint32_t* from = a.metadata + place * kTileMetadataWords + own % units * 4;
+            copy_async_16(&stage.metadata[own / units][own % units * 4], from, 16);
+        }
+    }
+}
+
+template <class T, class Shape>
+SC_DEVICE void multiply_stage(const typename Shape::Weights& stage, const typename Shape::Tokens& x, typename Shape::Sums& sums) {
+    const int warp = static_cast<int>(thread_x() / kWarpSize), lane = static_cast<int>(thread_x() % kWarpSize);
+    const int row_tile = warp / Shape::kTokenWarps * kWarpRowTiles;
+    const int first_token = warp % Shape::kTokenWarps * Shape::kTokenTiles * 8;
+    std::uint32_t metadata[kWarpRowTiles];
+SC_UNROLL
+    for (int i = 0; i < kWarpRowTiles; ++i) metadata[i] = stage.metadata[row_tile + i][lane];
+SC_UNROLL
+    for (int half = 0; half < 2; ++half) {
+        Words4 a[kWarpRowTiles];
+SC_UNROLL
+        for (int i = 0; i < kWarpRowTiles; ++i) {
+            a[i] = reinterpret_cast<const Words4*>(stage.values[row_tile + i])[half * kWarpSize + lane];
+        }
+SC_UNROLL
+        for (int j = 0; j < Shape::kTokenTiles; ++j) {
+            const int token = first_token + j * 8 + lane % 8;
+            std::uint32_t b[4];
+            load_matrix_x4(b, &x[token][exchanged_unit(token, half * 4 + lane / 8) * kUnit]);
+SC_UNROLL
+            for (int i = 0; i < kWarpRowTiles; ++i) {
+                if (half == 0) {
+                    multiply_sparse<T, 0>(sums[i][j], a[i].word, b, metadata[i]);
+                } else {
+                    multiply_sparse<T, 1>(sums[i][j], a[i].word, b, metadata[i]);
+                }
+            }
+        }
+    }
+}
+
+// Bias and activation in fp32, one rounding, and the tile transposed in shared memory: results of a token lie together.
+template <class T, class Shape>
+SC_DEVICE void stage_results(const TwoFourArgs& a, typename Shape::Results& results, const typename Shape::Sums& sums) {
+    const int warp = static_cast<int>(thread_x() / kWarpSize), lane = static_cast<int>(thread_x() % kWarpSize);
+SC_UNROLL
+    for (int i = 0; i < kWarpRowTiles; ++i) {
+SC_UNROLL
+        for (int lower = 0; lower < 2; ++lower) {
+            const int own = (warp / Shape::kTokenWarps * kWarpRowTiles + i) * kTileRows + lower * 8 + lane / 4;
+            const std::int64_t row = static_cast<std::int64_t>(block_x()) * Shape::kRows + own;
+            const float bias = load_bias<T>(a, row);
+SC_UNROLL
+            for (int j = 0; j < Shape::kTokenTiles; ++j) {
+SC_UNROLL
+                for (int right = 0; right < 2; ++right) {
+                    const int token = (warp % Shape::kTokenWarps * Shape::kTokenTiles + j) * 8 + lane % 4 * 2 + right;
+                    const float sum = sums[i][j][lower * 2 + right] + bias;
+                    store(reinterpret_cast<T*>(&results[token][own]), cuda::activate(sum, a.activation));
+                }
+            }
+        }
+    }
+}
+
+}  // namespace sparsecore::cuda

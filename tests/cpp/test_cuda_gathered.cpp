@@ -1,0 +1,102 @@
+// V:N:M weights: how they are found and laid out, and the kernels that pick columns.
+#include "cuda/nm_linear/gathered/layout.h"
+#include "cuda/nm_linear/gathered/sm80_gemm.h"
+#include "cuda/nm_linear/gathered/tiles.h"
+#include "emulated_linear.h"
+
+using namespace sparsecore;
+using namespace weights;
+
+namespace {
+
+// 2:m with at most four columns of a group in `block_rows` rows; every value is there.
+Weight random_gathered(int64_t rows, int64_t cols, int64_t m, int64_t block_rows, DType dtype, bool codes) {
+    Memory dense(rows * cols * 2);
+    std::vector<int64_t> order(static_cast<size_t>(m));
+    for (int64_t first = 0; first < rows; first += block_rows) {
+        for (int64_t begin = 0; begin < cols; begin += m) {
+            const int64_t size = std::min(m, cols - begin);
+            std::iota(order.begin(), order.end(), begin);
+            std::shuffle(order.begin(), order.begin() + size, harness::random());
+            const int64_t choice = std::min<int64_t>(4, size);
+            for (int64_t row = first; row < std::min(first + block_rows, rows); ++row) {
+                std::shuffle(order.begin(), order.begin() + choice, harness::random());
+                for (int64_t i = 0; i < std::min<int64_t>(2, size); ++i) {
+                    set_value(dense.data(), row * cols + order[static_cast<size_t>(i)], dtype, harness::normal() + 8.0f);
+                }
+            }
+        }
+    }
+    const int64_t kept = formats::nm_kept_per_row(cols, 2, m);
+    Weight weight = with_storage({Kind::NM, dtype, rows, cols, 2, m, rows * kept, codes}, std::move(dense));
+    Memory mask(rows * formats::bitmask_bytes(cols));
+    const Span bitmask = make_span(mask.data(), DType::U8, {rows, formats::bitmask_bytes(cols)});
+    formats::nm_pack(weight.dense_span(), 2, m, weight.stored().values, bitmask);
+    if (codes) {
+        formats::nm_bitmask_to_codes(bitmask, cols, 2, m, weight.stored().positions);
+    } else {
+        weight.positions = mask;
+    }
+    return weight;
+}
+
+template <class T, int kBlockRows, int kGroup>
+void emulate_gemm(const cuda::GatheredArgs& args, Schedule schedule) {
+    using Shape = cuda::GatheredShape<kBlockRows, kGroup>;
+    const cuda::emulator::Launch shape{{blocks(args.rows, kBlockRows), at_most_two(blocks(args.tokens, Shape::kTokens))},
+                                       cuda::kGemmThreads,
+                                       sizeof(typename Shape::Shared)};
+    cuda::emulator::launch(shape, schedule, [&] { cuda::sm80_gathered_gemm<T, kBlockRows, kGroup>(args); });
+}
+
+template <class T, int kGroup>
+void emulate(const cuda::GatheredArgs& args, Schedule schedule, bool many) {
+    if (many) return args.block_rows == 64 ? emulate_gemm<T, 64, kGroup>(args, schedule) : emulate_gemm<T, 128, kGroup>(args, schedule);
+    using Tiles = cuda::GatheredTiles<T, kGroup>;
+    using Shape = cuda::DecodeShape<Tiles, cuda::kMostGatheredDecodeTokens>;
+    const cuda::emulator::Launch shape{
+        {blocks(args.row_tiles, Shape::kRowTiles), 1}, cuda::kDecodeThreads, sizeof(typename Shape::Shared)};
+    cuda::emulator::launch(shape, schedule, [&] { cuda::nm_decode<Tiles, cuda::kMostGatheredDecodeTokens>(args); });
+}
+
+void check(int64_t tokens, bool many) {
+    const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
+    const int64_t m = harness::pick<int64_t>({8, 16}), block_rows = harness::pick<int64_t>({64, 128});
+    const int64_t rows = harness::pick<int64_t>({64, 128, 189, 192}), cols = harness::integer(1, 4) * 16 * m - harness::pick<int64_t>({0, 3, 5});
+    LinearProblem p = random_problem(random_gathered(rows, cols, m, block_rows, dtype, harness::integer(0, 1) == 1), tokens);
+    check_in_all_schedules<cuda::GatheredArgs>(p, [&](const auto& args, Schedule schedule) {
+        const auto run = [&](auto element) {
+            using T = decltype(element);
+            args.group == 8 ? emulate<T, 8>(args, schedule, many) : emulate<T, 16>(args, schedule, many);
+        };
+        dtype == DType::F16 ? run(cuda::F16{}) : run(cuda::BF16{});
+    });
+}
+
+}  // namespace
+
+TEST(cuda_gathered_gemm_equals_the_double_reference_in_the_emulator) {
+    for (int round = 0; round < 3; ++round) check(harness::pick<int64_t>({1, 17, 65, 140}), true);
+}
+
+TEST(cuda_gathered_decode_equals_the_double_reference_in_the_emulator) {
+    for (int round = 0; round < 3; ++round) check(harness::pick<int64_t>({1, 7, 8, 19}), false);
+}
+
+TEST(cuda_gathered_weights_are_found_and_round_trip) {
+    for (int round = 0; round < 12; ++round) {
+        const int64_t m = harness::pick<int64_t>({8, 16}), block_rows = harness::pick<int64_t>({64, 128});
+        const int64_t rows = harness::pick<int64_t>({64, 128, 176, 256}), cols = 32 * m - harness::integer(0, 6);
+        Weight weight = random_gathered(rows, cols, m, block_rows, DType::BF16, round % 2 == 0);
+        const uint32_t layout = cuda::nm_layout(weight.stored());
+        CHECK(layout == (block_rows == 128 || rows <= 64 ? cuda::kCudaGathered128Layout : cuda::kCudaGathered64Layout));
+        Resident resident(cuda::nm_resident_size(DType::BF16, rows, cols, 2, m, layout));
+        cuda::nm_resident_make(weight.stored(), resident.span);
+        Weight back = with_storage(weight.geometry, Memory());
+        cuda::nm_resident_to_stored(resident.span, back.stored());
+        CHECK(back.values.bytes == weight.values.bytes && back.positions.bytes == weight.positions.bytes);
+    }
+    CHECK(cuda::nm_layout(random_nm(128, 256, 2, 8, DType::BF16, true).stored()) == cuda::kCudaOctetLayout);
+    CHECK(cuda::nm_layout(random_gathered(32, 256, 8, 64, DType::BF16, true).stored()) == cuda::kCudaOctetLayout);
+    CHECK(cuda::nm_layout(random_gathered(128, 257, 8, 128, DType::BF16, true).stored()) == cuda::kCudaOctetLayout);
+}
