@@ -83,6 +83,9 @@ def test_tensors_on_two_devices_are_named(emulated: Any, seed: int) -> None:
     x = torch.ones(3, 64, dtype=torch.bfloat16, device="meta")
     with pytest.raises(UnsupportedError, match=r"(?s)meta.*cpu.*\.to\(device\)"):
         call(weight(seed), x)
+    here, bias = torch.ones(3, 64, dtype=torch.bfloat16), torch.ones(16, dtype=torch.bfloat16, device="meta")
+    with pytest.raises(UnsupportedError, match=r"(?s)bias is on meta.*\.to\(device\)"):
+        cuda.packed_linear(here, weight(seed), bias, "none", EXPECTED)
 
 
 def test_too_little_memory_is_named(emulated: Any, seed: int) -> None:

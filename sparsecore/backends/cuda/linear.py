@@ -24,7 +24,7 @@ def packed_linear(
     x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: resident.Expected
 ) -> Tensor:
     """See `reference.linear.packed_linear`; x, bias and the result have the weight's dtype."""
-    reference.same_device(x, packed)
+    reference.same_device(x, packed, bias)
     weight = resident.check(packed, expected)
     if not _has_kernel(weight):
         return reference.packed_linear(x, packed, bias, activation, expected)

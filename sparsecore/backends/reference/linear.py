@@ -48,7 +48,7 @@ def packed_linear(
 
     Raises ResidentError if the weight is not the `expected` one, UnsupportedError if it is on another device.
     """
-    same_device(x, packed)
+    same_device(x, packed, bias)
     stored = resident.stored_beside(packed, expected)
     require_dtype(x, bias, stored.dtype)
     if stored.dtype is torch.int8:
@@ -113,11 +113,18 @@ def masked_matmul(x: Tensor, dense: Tensor, mask: Callable[[], Tensor]) -> Tenso
     return total
 
 
-def same_device(x: Tensor, packed: Tensor) -> None:
-    """Raise UnsupportedError where input and weight are on different devices."""
+def same_device(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> None:
+    """Raise UnsupportedError where input, weight and bias are on different devices."""
     if x.device != packed.device:
         raise UnsupportedError(
             f"the input is on {x.device} and the weight on {packed.device}",
+            expected="both on one device",
+            hint="move the module with .to(device)",
+        )
+    if bias is not None and bias.device != x.device:
+        raise UnsupportedError(
+            f"the bias is on {bias.device} and the input on {x.device}",
+            where="bias",
             expected="both on one device",
             hint="move the module with .to(device)",
         )
