@@ -42,7 +42,7 @@ def test_two_four_metadata_is_that_of_torch(seed):
 @pytest.mark.parametrize("m", [8, 16])
 def test_weights_that_share_columns_are_gathered(m, device, seed):
     torch.manual_seed(seed)
-    rows, cols = 150, 6 * m + 5
+    rows, cols = 150, 30 * m + 5
     dense = torch.randn(rows, cols, dtype=torch.bfloat16)
     prune_tensors({"w": dense}, "magnitude-vnm", f"2:{m}")
     packed = resident.make(pack(dense, NM(2, m)), "cuda")
