@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
+from sparsecore.prune.recipes import magnitude_vnm
 
 __all__ = ["cases"]
 
@@ -31,6 +32,8 @@ def cases() -> list[Case]:
         _case(two_four, 0.5, 1, Bar(dense, 1.45, 1.65)),
         _case(two_four, 0.5, 16, Bar(dense, 1.45, 1.65)),
         _case(two_four, 0.5, 256),
+        _case(NM(2, 8), 0.25, 8192, Bar(dense, 1.5, 2.2), shared=True),
+        _case(NM(2, 16), 0.125, 8192, shared=True),
         _case(NM(1, 4), 0.25, 8192, Bar(dense, 1.5, 2.2)),
         _case(NM(1, 4), 0.25, 1, Bar(dense, 2.7, 3.2)),
         _case(NM(1, 4), 0.25, 16, Bar(dense, 2.7, 3.2)),
@@ -53,18 +56,24 @@ def cases() -> list[Case]:
 
 
 def _case(
-    pattern: Pattern, density: float, tokens: int, *bars: Bar, features: tuple[int, int] = (_LARGE, _LARGE)
+    pattern: Pattern,
+    density: float,
+    tokens: int,
+    *bars: Bar,
+    features: tuple[int, int] = (_LARGE, _LARGE),
+    shared: bool = False,
 ) -> Case:
+    """shared: 128 rows use the same four columns of every group (V:N:M)."""
     kept = f"{pattern.name} {1 - density:.0%}" if not isinstance(pattern, NM) else pattern.name
     group = "Linear, many tokens" if tokens > 16 else "Linear, few tokens"
-    name = f"bf16 {kept}, {tokens} x {features[0]} x {features[1]}"
-    return Case(group, name, lambda place: _work(place, pattern, density, tokens, features), bars)
+    name = f"bf16 {kept}{' V:N:M' * shared}, {tokens} x {features[0]} x {features[1]}"
+    return Case(group, name, lambda place: _work(place, pattern, density, tokens, features, shared), bars)
 
 
-def _work(place: Place, pattern: Pattern, density: float, tokens: int, features: tuple[int, int]) -> Work:
+def _work(place: Place, pattern: Pattern, density: float, tokens: int, features: tuple[int, int], shared: bool) -> Work:
     inside, outside = (place.size(size, _TINY) for size in features)
     count = place.size(tokens, min(tokens, _TINY_TOKENS))
-    weight, layer = _layer(place.device, place.layer, pattern, density, inside, outside)
+    weight, layer = _layer(place.device, place.layer, pattern, density, inside, outside, shared)
     x = place.random(count, inside, dtype=_BF16)
     kept = float(weight.count_nonzero())
     work = Work(
@@ -95,11 +104,16 @@ def _layer(
     density: float,
     inside: int,
     outside: int,
+    shared: bool,
 ) -> tuple[Tensor, SparseLinear]:
     """A random weight [outside, inside] of the pattern, and a layer over it."""
     torch.manual_seed(0)
-    weight = torch.randn(outside, inside, device=device) * _mask(device, pattern, density, inside, outside)
-    weight = weight.to(_BF16)
+    weight = torch.randn(outside, inside, device=device)
+    if shared:
+        (mask,) = magnitude_vnm([weight], pattern, 1 - density, "layer")
+    else:
+        mask = _mask(device, pattern, density, inside, outside)
+    weight = (weight * mask).to(_BF16)
     return weight, packed(weight, pattern)
 
 
