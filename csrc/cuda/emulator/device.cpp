@@ -38,4 +38,9 @@ TensorMap matrix_map(const void* data, std::int64_t rows, std::int64_t columns, 
     return {static_cast<const std::uint16_t*>(data), columns, rows, row_stride, box_rows};
 }
 
+TensorMap matrices_map(const void* data, const Matrices& m, int box_rows) {
+    return {static_cast<const std::uint16_t*>(data), m.columns, m.rows, m.row_stride, box_rows,
+            m.thirds, m.third_stride, m.fourths, m.fourth_stride};
+}
+
 }  // namespace sparsecore::cuda

@@ -10,6 +10,7 @@
 namespace sparsecore::cuda {
 
 inline constexpr int kWarpSize = 32;
+inline constexpr unsigned kFullWarp = 0xffffffffu;
 
 inline unsigned thread_x() { return emulator::thread_index(); }
 inline unsigned block_x() { return emulator::block_place().x; }

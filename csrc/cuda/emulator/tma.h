@@ -5,11 +5,12 @@
 
 namespace sparsecore::cuda {
 
-// A matrix of 16-bit elements in global memory and the box that is copied from it, whose rows are 128 bytes.
+// A matrix of 16-bit elements in global memory and the box that is copied from it, whose rows are 128 bytes; or many such matrices.
 struct TensorMap {
     const std::uint16_t* data;
     std::int64_t columns, rows, row_stride;  // in elements
     int box_rows;
+    std::int64_t thirds = 1, third_stride = 0, fourths = 1, fourth_stride = 0;
 };
 
 namespace emulator {
@@ -21,18 +22,21 @@ inline std::uintptr_t swizzled(std::uintptr_t address) { return address ^ ((addr
 
 }  // namespace emulator
 
-inline void copy_tile(void* to, const TensorMap* map, int column, int row, MBarrier* barrier) {
+inline void copy_tile(void* to, const TensorMap* map, int column, int row, int third, int fourth, MBarrier* barrier) {
     emulator::require_aligned(to, 1024, "a tile in shared memory");
     emulator::require_aligned(map->data, 16, "a matrix that tiles are copied from");
-    if (map->row_stride % 8 != 0 || map->box_rows > 256) emulator::fault("a tensor map that the hardware refuses");
+    const bool in_units = map->row_stride % 8 == 0 && map->third_stride % 8 == 0 && map->fourth_stride % 8 == 0;
+    if (!in_units || map->box_rows > 256) emulator::fault("a tensor map that the hardware refuses");
     emulator::PhaseBarrier* landed = &emulator::phase_barrier(barrier);
-    emulator::land_later([to, map = *map, column, row, landed] {
+    emulator::land_later([=, map = *map] {
         constexpr int kColumns = emulator::kTileRowBytes / 2;
+        const bool there = third < map.thirds && fourth < map.fourths;
+        const std::uint16_t* matrix = map.data + third * map.third_stride + fourth * map.fourth_stride;
         for (int r = 0; r < map.box_rows; ++r) {
             for (int c = 0; c < kColumns; ++c) {
                 const std::int64_t y = row + r, x = column + c;
-                const bool inside = 0 <= y && y < map.rows && 0 <= x && x < map.columns;
-                const std::uint16_t value = inside ? map.data[y * map.row_stride + x] : 0;
+                const bool inside = there && 0 <= y && y < map.rows && 0 <= x && x < map.columns;
+                const std::uint16_t value = inside ? matrix[y * map.row_stride + x] : 0;
                 const auto place = reinterpret_cast<std::uintptr_t>(to) + static_cast<std::uintptr_t>(r * 128 + c * 2);
                 auto* lands = reinterpret_cast<void*>(emulator::swizzled(place));
                 std::memcpy(lands, &value, 2);
@@ -41,6 +45,10 @@ inline void copy_tile(void* to, const TensorMap* map, int column, int row, MBarr
         }
         landed->advance(0, -map.box_rows * emulator::kTileRowBytes);
     });
+}
+
+inline void copy_tile(void* to, const TensorMap* map, int column, int row, MBarrier* barrier) {
+    copy_tile(to, map, column, row, 0, 0, barrier);
 }
 
 inline void copy_bulk(void* to, const void* from, int bytes, MBarrier* barrier) {

@@ -18,7 +18,8 @@ struct Queued {
     std::array<float*, kThreads> d;
     std::array<std::uint32_t, kThreads> metadata;
     bool brain;
-    int selector, columns;
+    int selector, columns, column_block_bytes;
+    bool starts;
 };
 
 // Element of a tile whose rows are 128 bytes in the 128-byte swizzle; `start` may lie inside a row.
@@ -27,6 +28,11 @@ float tile_element(const unsigned char* start, int row, int column, bool brain) 
     std::uint16_t bits;
     std::memcpy(&bits, async_view(reinterpret_cast<const void*>(swizzled(place)), 2), 2);
     return number(bits, brain);
+}
+
+float b_element(const Queued& q, int k, int column) {
+    if (q.column_block_bytes == 0) return tile_element(q.b, column, k, q.brain);
+    return tile_element(q.b + column / 64 * q.column_block_bytes, k, column % 64, q.brain);
 }
 
 int thread_of_row(int row) { return row / 16 * 32 + row % 8 * 4; }
@@ -51,11 +57,11 @@ void run(const Queued& q) {
         for (int column = 0; column < q.columns; ++column) {
             double sum = 0.0;
             for (int i = 0; i < kStored; ++i) {
-                sum += static_cast<double>(kept[i]) * tile_element(q.b, column, place[i], q.brain);
+                sum += static_cast<double>(kept[i]) * b_element(q, place[i], column);
             }
             const auto owner = static_cast<std::size_t>(thread_of_row(row) + column % 8 / 2);
             float& d = q.d[owner][column / 8 * 4 + row % 16 / 8 * 2 + column % 2];
-            d = static_cast<float>(d + sum);
+            d = static_cast<float>(q.starts ? sum : d + sum);
         }
     }
 }
@@ -76,12 +82,15 @@ void multiply_tiles(const TileProduct& operands, bool brain, int selector, int c
         const auto* first = static_cast<const TileProduct*>(threads[0]);
         queued.a = first->a;
         queued.b = first->b;
+        queued.column_block_bytes = first->column_block_bytes;
+        queued.starts = first->starts;
         queued.brain = (constants & 1) != 0;
         queued.selector = static_cast<int>(constants >> 1 & 3) - 1;
         queued.columns = static_cast<int>(constants >> 3);
         for (std::size_t i = 0; i < kThreads; ++i) {
             const auto* one = static_cast<const TileProduct*>(threads[i]);
-            if (one->a != queued.a || one->b != queued.b) fault("wgmma: the threads of a warpgroup name different tiles");
+            const bool same = one->a == queued.a && one->b == queued.b && one->column_block_bytes == queued.column_block_bytes;
+            if (!same) fault("wgmma: the threads of a warpgroup name different tiles");
             queued.registers[i] = one->registers;
             queued.d[i] = one->d;
             queued.metadata[i] = one->metadata;

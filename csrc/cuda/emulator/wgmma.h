@@ -17,6 +17,8 @@ struct TileProduct {
     const std::uint32_t* registers;
     const unsigned char* b;
     std::uint32_t metadata;
+    int column_block_bytes = 0;  // not 0: B lies as rows of k, 64 columns a block, blocks so far apart
+    bool starts = false;         // what D held does not count
 };
 
 constexpr int kDense = -1;

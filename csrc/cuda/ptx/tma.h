@@ -23,6 +23,14 @@ SC_DEVICE void copy_tile(void* to, const TensorMap* map, int column, int row, MB
         "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
         : "memory");
 }
+// The same for a box of one of many matrices, which `third` and `fourth` count.
+SC_DEVICE void copy_tile(void* to, const TensorMap* map, int column, int row, int third, int fourth, MBarrier* barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(
+            shared_address(to)),
+        "l"(map), "r"(column), "r"(row), "r"(third), "r"(fourth), "r"(shared_address(barrier))
+        : "memory");
+}
 
 // One thread copies `bytes` consecutive ones; both addresses and `bytes` are multiples of 16. They arrive at `barrier`.
 SC_DEVICE void copy_bulk(void* to, const void* from, int bytes, MBarrier* barrier) {

@@ -20,6 +20,12 @@ inline unsigned at_most_grid_y(std::int64_t count) {
     return static_cast<unsigned>(count < kMost ? count : kMost);
 }
 
+// The same for a grid's x.
+inline unsigned at_most_grid_x(std::int64_t count) {
+    constexpr std::int64_t kMost = 2147483647;
+    return static_cast<unsigned>(count < kMost ? count : kMost);
+}
+
 // Of the current device: compute capability times ten (80, 89, 90, ...), and streaming multiprocessors.
 int capability();
 int multiprocessors();

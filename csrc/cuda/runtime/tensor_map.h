@@ -12,4 +12,11 @@ namespace sparsecore::cuda {
 // The driver's encoder is fetched, not linked. DriverError without a driver that has it.
 TensorMap matrix_map(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, int box_rows);
 
+// Many such matrices of one size, counted by two indices whose strides are positive multiples of 8 elements.
+struct Matrices {
+    std::int64_t rows, columns, row_stride;
+    std::int64_t thirds, third_stride, fourths, fourth_stride;
+};
+TensorMap matrices_map(const void* data, const Matrices& matrices, int box_rows);
+
 }  // namespace sparsecore::cuda

@@ -1,0 +1,36 @@
+// Arithmetic that takes one instruction and has no name in C++.
+#pragma once
+
+#include "cuda/common/element.h"
+#include "cuda/ptx/thread.h"
+
+#if defined(__CUDACC__)
+
+namespace sparsecore::cuda {
+
+// 2^x with a relative error of at most 2^-22; subnormal numbers count as zero.
+SC_DEVICE float exp2_fast(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+}
+
+// Two numbers rounded to T side by side, `low` in the low half word.
+template <class T>
+SC_DEVICE std::uint32_t pack_pair(float low, float high) {
+    std::uint32_t pair;
+    if constexpr (T::kBrain) {
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    } else {
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    }
+    return pair;
+}
+
+}  // namespace sparsecore::cuda
+
+#else
+
+#include "cuda/emulator/arithmetic.h"
+
+#endif

@@ -1,0 +1,119 @@
+// The emulated instructions that attention uses, against definitions written another way.
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "cuda/emulator/launch.h"
+#include "cuda/ptx/arithmetic.h"
+#include "cuda/ptx/tma.h"
+#include "cuda/ptx/wgmma_transposed.h"
+#include "harness.h"
+
+using namespace sparsecore;
+using namespace sparsecore::cuda;
+using emulator::kSchedules;
+
+namespace {
+
+std::uint16_t bf16(float value) {
+    BF16 element;
+    store(&element, value);
+    return element.bits;
+}
+
+// Small integers, whose products and sums are exact.
+std::vector<std::uint16_t> integers(std::size_t count) {
+    std::vector<std::uint16_t> values(count);
+    for (std::uint16_t& value : values) value = bf16(static_cast<float>(harness::integer(-4, 4)));
+    return values;
+}
+
+float value_of(std::uint16_t bits) { return to_float(BF16{bits}); }
+
+}  // namespace
+
+TEST(emulator_computes_powers_and_packs_pairs) {
+    for (int i = -140; i < 100; ++i) CHECK(exp2_fast(static_cast<float>(i)) == std::ldexp(1.0f, i));
+    CHECK(exp2_fast(-INFINITY) == 0.0f && std::isnan(exp2_fast(NAN)));
+    CHECK(pack_pair<BF16>(1.0f, -2.0f) == 0xc0003f80u);
+    CHECK(pack_pair<F16>(1.0f, -2.0f) == 0xc0003c00u);
+    CHECK(pack_pair<BF16>(1.00390625f, 1.01171875f) == 0x3f823f80u);  // halves go to the even neighbour
+}
+
+TEST(emulator_copies_tiles_of_one_of_many_matrices) {
+    constexpr int kRows = 5, kColumns = 24, kThirds = 3, kFourths = 2, kBox = 8;
+    const std::vector<std::uint16_t> data = integers(kRows * kColumns * kThirds * kFourths);
+    const auto at = [&](int c, int r, int third, int fourth) {  // rows lie beside the matrices of a fourth
+        return data[static_cast<std::size_t>(((fourth * kRows + r) * kThirds + third) * kColumns + c)];
+    };
+    const TensorMap map{data.data(), kColumns, kRows, kThirds * kColumns, kBox, kThirds, kColumns, kFourths, kRows * kThirds * kColumns};
+    struct Shared {
+        std::uint16_t tile[kBox][64];
+        MBarrier full;
+    };
+    for (const auto schedule : kSchedules) {
+        emulator::launch({{1}, 32, sizeof(Shared)}, schedule, [&] {
+            auto& shared = shared_memory<Shared>();
+            if (thread_x() != 0) return;
+            init_mbarrier(&shared.full, 1);
+            arrive_expecting(&shared.full, sizeof shared.tile);
+            copy_tile(shared.tile, &map, 8, 2, 1, 1, &shared.full);
+            wait_phase(&shared.full, 0);
+            for (int r = 0; r < kBox; ++r) {
+                for (int c = 0; c < 64; ++c) {
+                    const bool inside = r + 2 < kRows && c + 8 < kColumns;
+                    // 16 bytes are a unit; units of a row are exchanged by the row's number.
+                    CHECK(shared.tile[r][(c / 8 ^ r % 8) * 8 + c % 8] == (inside ? at(c + 8, r + 2, 1, 1) : 0));
+                }
+            }
+        });
+    }
+}
+
+TEST(emulator_multiplies_scores_and_weights_of_a_warpgroup) {
+    constexpr int kKeys = 128, kWidth = 128;  // S = Q K^T with 16 columns, then O = A V with A the integers of S, for 16 keys
+    struct Shared {
+        std::uint16_t q[64][64], k[kKeys][64], v[kWidth / 64][16][64];
+        MBarrier full;
+    };
+    const std::vector<std::uint16_t> q = integers(64 * 64), k = integers(kKeys * 64), v = integers(16 * kWidth), a = integers(64 * 16);
+    const TensorMap map_q{q.data(), 64, 64, 64, 64}, map_k{k.data(), 64, kKeys, 64, kKeys}, map_v{v.data(), kWidth, 16, kWidth, 16};
+    for (const auto schedule : kSchedules) {
+        emulator::launch({{1}, 128, sizeof(Shared)}, schedule, [&] {
+            auto& shared = shared_memory<Shared>();
+            const int thread = static_cast<int>(thread_x()), row = thread / 32 * 16 + thread % 32 / 4, part = thread % 4 * 2;
+            if (thread == 0) {
+                init_mbarrier(&shared.full, 1);
+                fence_mbarrier_init();
+                arrive_expecting(&shared.full, sizeof shared.q + sizeof shared.k + sizeof shared.v);
+                copy_tile(shared.q, &map_q, 0, 0, &shared.full);
+                copy_tile(shared.k, &map_k, 0, 0, &shared.full);
+                for (int block = 0; block < kWidth / 64; ++block) copy_tile(shared.v[block], &map_v, block * 64, 0, &shared.full);
+            }
+            block_barrier();
+            wait_phase(&shared.full, 0);
+            float s[kKeys / 2], o[kWidth / 2];
+            for (float& x : s) x = NAN;  // does not count
+            for (float& x : o) x = 1.0f;
+            const auto pair = [&](int r, int c) {
+                std::uint32_t word;
+                std::memcpy(&word, &a[static_cast<std::size_t>(r * 16 + c)], 4);
+                return word;
+            };
+            const std::uint32_t weights[4] = {pair(row, part), pair(row + 8, part), pair(row, part + 8), pair(row + 8, part + 8)};
+            fence_accumulators();
+            start_product_async<BF16>(s, tile_descriptor(&shared.q[0][16]), tile_descriptor(&shared.k[0][16]));
+            multiply_rows_async<BF16, kWidth>(o, weights, rows_descriptor(shared.v, sizeof shared.v[0]));
+            commit_products();
+            wait_products<0>(s);
+            wait_products<0>(o);
+            for (int i = 0; i < 64; ++i) {
+                const int r = row + i / 2 % 2 * 8, column = i / 4 * 8 + part + i % 2;
+                float score = 0.0f, sum = 1.0f;
+                for (int d = 16; d < 32; ++d) score += value_of(q[static_cast<std::size_t>(r * 64 + d)]) * value_of(k[static_cast<std::size_t>(column * 64 + d)]);
+                for (int key = 0; key < 16; ++key) sum += value_of(a[static_cast<std::size_t>(r * 16 + key)]) * value_of(v[static_cast<std::size_t>(key * kWidth + column)]);
+                CHECK(s[i] == score && o[i] == sum);
+            }
+        });
+    }
+}
