@@ -132,3 +132,27 @@ def cuda_nm_linear(
     layout: int = ...,
 ) -> None: ...
 def cuda_nm_splits(tokens: int, rows: int, cols: int, n: int, m: int, dtype: str, layout: int = ...) -> int: ...
+def cuda_scored_attention(
+    q: _Span,
+    k: _Span,
+    v: _Span,
+    mask: _Span | None,
+    counted: _Span | None,
+    block_offsets: _Span | None,
+    block_indices: _Span | None,
+    query_block: int,
+    key_block: int,
+    causal: bool,
+    scale: float,
+    value_keep: float,
+    out: _Span,
+    lse: _Span,
+    token_scores: _Span | None,
+    head_scores: _Span | None,
+    used: _Span | None,
+    scratch: _Span,
+    odd_count: _Span,
+    odd_queries: _Span,
+    stream: int,
+) -> None: ...
+def cuda_scored_attention_scratch(rows: int, keys: int) -> int: ...

@@ -7,9 +7,11 @@ namespace sparsecore::bindings {
 
 void bind_cuda_block(pybind11::module_& m);
 void bind_cuda_nm(pybind11::module_& m);
+void bind_cuda_prefill(pybind11::module_& m);
 
 inline void bind_cuda_launches(pybind11::module_& m) {
     bind_cuda_block(m);
+    bind_cuda_prefill(m);
     bind_cuda_nm(m);
 }
 

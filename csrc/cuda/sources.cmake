@@ -1,5 +1,8 @@
 # The kernels' sources, which have two builds: by nvcc for GPUs, by the host compiler for the emulator. Paths from csrc/cuda.
 set(SPARSECORE_CUDA_SOURCES
+  attention/prefill/launch.cu
+  attention/prefill/bf16.cu
+  attention/prefill/f16.cu
   block_linear/bf16.cu
   block_linear/f16.cu
   block_linear/launch.cu
@@ -13,6 +16,8 @@ set(SPARSECORE_CUDA_SOURCES
 
 # With instructions of sm_90a, which exist on Hopper alone.
 set(SPARSECORE_CUDA_SM90_SOURCES
+  attention/prefill/sm90_bf16.cu
+  attention/prefill/sm90_f16.cu
   block_linear/sm90_bf16.cu
   block_linear/sm90_f16.cu
   nm_linear/two_four/sm90_bf16.cu

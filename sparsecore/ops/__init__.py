@@ -7,6 +7,8 @@ Under autocast they do not cast: only the resident tensor knows its dtype, so `P
 from __future__ import annotations
 
 from sparsecore.ops.attention import bitplane_attention
+from sparsecore.ops.block_mask import BlockMask
+from sparsecore.ops.block_sparse_attention import block_sparse_attention
 from sparsecore.ops.decode_attention import Decoded, decode_attention, kv_append_, kv_compact_, merge_attention
 from sparsecore.ops.linear import (
     bitmask_linear,
@@ -22,12 +24,14 @@ from sparsecore.ops.select import ragged_topk
 from sparsecore.ops.topk import topk_select, topk_threshold
 
 __all__ = [
+    "BlockMask",
     "Decoded",
     "SCORE_BITS",
     "Scored",
     "bitmask_linear",
     "bitplane_attention",
     "block_linear",
+    "block_sparse_attention",
     "decode_attention",
     "gather_rows",
     "kv_append_",

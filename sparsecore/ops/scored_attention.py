@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from sparsecore.backends.cpu import scored_attention as cpu
+from sparsecore.backends.cuda import scored_attention as cuda
 from sparsecore.backends.reference import scored_attention as reference
 from sparsecore.backends.reference.scores import SCORE_BITS
 from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
 from sparsecore.ops.direct import needs_gradient, runs_directly
 from sparsecore.ops.library import define
 
-__all__ = ["SCORE_BITS", "Scored", "scored_attention"]
+__all__ = ["SCORE_BITS", "Scored", "check_scored", "scored_attention"]
 
 _Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -38,9 +39,10 @@ class Scored(NamedTuple):
     values_used: Tensor
 
 
-def _check(
+def check_scored(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, counted: Tensor | None, scale: float, value_keep: float
 ) -> None:
+    """Raise ShapeError, DtypeError or InvalidValueError for arguments that no back end takes."""
     shapes = f"q, k, v are {list(q.shape)}, {list(k.shape)}, {list(v.shape)}"
     if not (q.dim() == k.dim() == v.dim() == 4):
         raise ShapeError(shapes, expected="[B, heads, tokens, head_dim] each")
@@ -107,7 +109,7 @@ def _kernel(backend: Backend) -> Callable[..., _Outputs]:
         token_scores: bool,
         head_scores: bool,
     ) -> _Outputs:
-        _check(q, k, v, mask, counted, scale, value_keep)
+        check_scored(q, k, v, mask, counted, scale, value_keep)
         return backend.scored_attention(q, k, v, mask, counted, causal, scale, value_keep, token_scores, head_scores)
 
     return kernel
@@ -161,6 +163,7 @@ _scored_attention = define(
     backward=_backward,
     setup_context=_save,
     CPU=_CPU,
+    CUDA=_kernel(cuda),
     CompositeExplicitAutograd=_kernel(reference),
 )
 

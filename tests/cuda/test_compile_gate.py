@@ -33,7 +33,12 @@ _SPARSE = ("mma.sp", "HMMA.SP")
 _TILES = (("mma.sync", "HMMA.16816"), ("ldmatrix", "LDSM"))
 _HOPPER = (("wgmma.mma_async.sp", "HGMMA.SP"), ("cp.async.bulk.tensor.2d", "UTMALDG"), ("mbarrier.try_wait", "SYNCS"))
 _BULK = (("wgmma.mma_async.sync", "HGMMA.64x"), ("cp.async.bulk.shared", "UBLKCP"), *_HOPPER[1:])
+_DENSE = ("mma.sync", "HMMA.16816")
+_ATTENTION = (("wgmma.mma_async.sync", "HGMMA.64x128x16"), ("cp.async.bulk.tensor.4d", "UTMALDG.4D"), _HOPPER[2])
 GATES = (
+    Gate("attention/prefill/launch.cu", ("80", "89", "90"), 128, (("ex2.approx", "MUFU.EX2"), ("atom", "RED"))),
+    *(Gate(f"attention/prefill/{t}.cu", ("80", "89", "90"), 255, (_DENSE, _COPY)) for t in ("bf16", "f16")),
+    *(Gate(f"attention/prefill/sm90_{t}.cu", ("90a",), 168, _ATTENTION) for t in ("bf16", "f16")),
     Gate("nm_linear/launch.cu", ("80", "89", "90"), 72, (("shfl", "SHFL"),)),
     *(
         Gate(f"nm_linear/octets/{t}.cu", ("80", "89", "90"), 128, (("mma.sync", "HMMA"), _COPY))

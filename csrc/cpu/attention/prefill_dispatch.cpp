@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <string>
 
 #include "core/buffer.h"
@@ -9,6 +8,7 @@
 #include "core/isa.h"
 #include "core/parallel.h"
 #include "cpu/attention/prefill.h"
+#include "cpu/attention/prefill_check.h"
 #include "cpu/attention/prefill_kernels.h"
 
 namespace sparsecore::cpu {
@@ -26,71 +26,19 @@ void require_close_columns(const Span& span, const char* name) {
 }
 
 void check_inputs(const ScoredInputs& in, int threads) {
-    const Span &q = in.q, &k = in.k, &v = in.v;
-    core::require_shape(q, "q", {-1, -1, -1, -1});
-    core::require_float(q, "q");
-    core::require_shape(k, "k", {q.shape[0], -1, -1, q.shape[3]});
-    core::require_dtype(k, "k", q.dtype);
-    core::require_shape(v, "v", {q.shape[0], k.shape[1], k.shape[2], -1});
-    core::require_dtype(v, "v", q.dtype);
-    if (k.shape[1] == 0 ? q.shape[1] != 0 : q.shape[1] % k.shape[1] != 0) {
-        throw core::Error("ShapeError", std::to_string(q.shape[1]) + " heads of q, " + std::to_string(k.shape[1]) + " of k",
-                          "q", "a multiple of the heads of k");
-    }
-    for (const auto& [span, name] : {std::pair{&q, "q"}, {&k, "k"}, {&v, "v"}}) require_close_columns(*span, name);
-    if (in.mask != nullptr) {
-        core::require_shape(*in.mask, "mask", {q.shape[0], q.shape[1], q.shape[2], k.shape[2]});
-        core::require_dtype(*in.mask, "mask", core::DType::U8);
-        require_close_columns(*in.mask, "mask");
-    }
-    if (in.counted != nullptr) {
-        core::require_shape(*in.counted, "counted", {q.shape[0], q.shape[2]});
-        core::require_dtype(*in.counted, "counted", core::DType::U8);
-    }
-    if (!std::isfinite(in.scale)) throw core::Error("InvalidValueError", "scale is not finite", "scale", "a finite number");
-    if (!(in.value_keep > 0 && in.value_keep <= 1)) {
-        throw core::Error("InvalidValueError", "value_keep is " + std::to_string(in.value_keep), "value_keep",
-                          "0 < value_keep <= 1");
-    }
+    check_scored_inputs(in);
+    for (const auto& [span, name] : {std::pair{&in.q, "q"}, {&in.k, "k"}, {&in.v, "v"}}) require_close_columns(*span, name);
+    if (in.mask != nullptr) require_close_columns(*in.mask, "mask");
     if (threads < 1) {
         throw core::Error("InvalidValueError", "threads is " + std::to_string(threads), "threads", "at least 1");
     }
 }
 
 void check_outputs(const ScoredInputs& in, const ScoredOutputs& out) {
-    const Span& q = in.q;
-    core::require_shape(out.out, "out", {q.shape[0], q.shape[1], q.shape[2], in.v.shape[3]});
-    core::require_dtype(out.out, "out", q.dtype);
-    require_close_columns(out.out, "out");
-    core::require_shape(out.lse, "lse", {q.shape[0], q.shape[1], q.shape[2]});
-    core::require_dtype(out.lse, "lse", core::DType::F32);
-    core::require_shape(out.values_used, "values_used", {q.shape[0], q.shape[1]});
+    core::require_shape(out.values_used, "values_used", {in.q.shape[0], in.q.shape[1]});
     core::require_dtype(out.values_used, "values_used", core::DType::I32);
-    if (out.token_scores != nullptr) {
-        core::require_shape(*out.token_scores, "token_scores", {q.shape[0], q.shape[1], in.k.shape[2]});
-        core::require_dtype(*out.token_scores, "token_scores", core::DType::I64);
-    }
-    if (out.head_scores != nullptr) {
-        core::require_shape(*out.head_scores, "head_scores", {q.shape[0], q.shape[1]});
-        core::require_dtype(*out.head_scores, "head_scores", core::DType::I64);
-    }
-    struct Named {
-        const Span* span;
-        const char* name;
-    };
-    const Named inputs[] = {{&in.q, "q"}, {&in.k, "k"}, {&in.v, "v"}, {in.mask, "mask"}, {in.counted, "counted"}};
-    const Named outputs[] = {{&out.out, "out"}, {&out.lse, "lse"}, {&out.values_used, "values_used"},
-                             {out.token_scores, "token_scores"}, {out.head_scores, "head_scores"}};
-    for (const Named& o : outputs) {
-        if (o.span == nullptr) continue;
-        for (const Named& i : inputs) {
-            if (i.span != nullptr) core::require_disjoint(*o.span, o.name, *i.span, i.name);
-        }
-        for (const Named& other : outputs) {
-            if (&other == &o) break;
-            if (other.span != nullptr) core::require_disjoint(*o.span, o.name, *other.span, other.name);
-        }
-    }
+    check_scored_results(in, {out.out, out.lse, out.token_scores, out.head_scores, &out.values_used});
+    require_close_columns(out.out, "out");
 }
 
 PrefillTensor tensor(const Span& s) {

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sparsecore.errors import DeviceMemoryError, UnsupportedError
-from sparsecore.fallback import no_kernels
+from sparsecore.fallback import cuda_trouble, no_kernels
 from sparsecore.native import core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["available", "current", "emulate", "emulated", "memory_named", "module", "stream"]
+__all__ = ["available", "current", "emulate", "emulated", "has_kernels", "memory_named", "module", "stream"]
 
 _NOTHING = nullcontext()
 _emulated: list[Any] = []  # the last one is in the place of a GPU
@@ -44,6 +44,16 @@ def available() -> bool:
 def emulated() -> bool:
     """Whether the emulator is in the place of a GPU, so that host memory stands for a device's."""
     return bool(_emulated)
+
+
+def has_kernels(tensor: torch.Tensor) -> bool:
+    """Whether kernels run where the tensor lies; where not, torch computes the operators that have no weight."""
+    return bool(_emulated) or _runs_on(tensor.device.index)
+
+
+@cache
+def _runs_on(index: int | None) -> bool:
+    return cuda_trouble(index) is None
 
 
 def stream(tensor: torch.Tensor) -> int:

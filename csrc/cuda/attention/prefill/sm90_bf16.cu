@@ -1,0 +1,7 @@
+#include "cuda/attention/prefill/sm90_launch.h"
+
+namespace sparsecore::cuda {
+
+void sm90_prefill_bf16(const PrefillArgs& args, uint64_t stream) { launch_sm90_prefill<BF16>(args, stream); }
+
+}  // namespace sparsecore::cuda
