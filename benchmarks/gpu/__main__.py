@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import attention
 import linear
 import prefill
 import topk
-from case import Case, measure
+from case import Case
 from limits import ceiling, limits
-from place import Place, emulator, gpu, write_json
+from place import emulator, gpu, write_json
+from runner import kept, run
 from table import markdown
 
 from sparsecore.gpu import describe_gpu
-
-LOST = 3
-"""Exit status after a failure that leaves the GPU useless to this process: the rest takes a new one."""
 
 
 def main() -> int:
@@ -85,42 +81,6 @@ def emulated(cases: list[Case], options: argparse.Namespace) -> int:
     counts = f"{launches} kernels launched, {failed} failed, {len(left)} left out"
     print(f"{len(done)} cases by the emulator on tiny shapes, which say nothing of speed: {counts}")
     return int(bool(failed or left))
-
-
-def run(
-    cases: list[Case], place: Place, known: dict[str, float], folder: Path, budget_s: float
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Measure the cases that are not kept yet; return all results, and the names of those that no time was left for."""
-    done, left, start = [], [], time.monotonic()
-    for case in cases:
-        path = folder / f"{case.key}.json"
-        if not path.exists() and time.monotonic() - start > budget_s:
-            left.append(case.name)
-            continue
-        if not path.exists():
-            print(f"[{time.monotonic() - start:5.0f} s] {case.group}: {case.name}", flush=True)
-            write_json(folder / "under-way", {"key": case.key, "group": case.group, "name": case.name})
-        done.append(kept(path, lambda case=case: guarded(case, place, known)))
-        if done[-1].get("lost"):
-            sys.exit(LOST)
-    (folder / "under-way").unlink(missing_ok=True)
-    return done, left
-
-
-def guarded(case: Case, place: Place, known: dict[str, float]) -> dict[str, Any]:
-    """`measure`, or the reason why the case failed: the others have to go on."""
-    try:
-        return measure(case, place, known)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this case's result
-        why = f"{type(error).__name__}: {error}"
-        return {"group": case.group, "name": case.name, "failed": why.splitlines()[0], "lost": place.lost()}
-
-
-def kept(path: Path, make: Any) -> Any:
-    """What a file holds, made and written where there is none."""
-    if not path.exists():
-        write_json(path, make())
-    return json.loads(path.read_text())
 
 
 if __name__ == "__main__":

@@ -71,10 +71,10 @@ def test_what_hangs_is_killed_with_all_it_started(tmp_path: Path, capfd: pytest.
     with _modules("tools/gpu", "process") as (process,):
         script = "import subprocess; print('a case', flush=True); subprocess.run(['sleep', '60'])"
         silent = process.run((sys.executable, "-c", script), cwd=tmp_path, limit_s=50, silent_s=1.0)
-        assert silent.code is None and "without a word" in silent.why and silent.seconds < 30
+        assert silent.code is None and silent.silent and "without a word" in silent.why and silent.seconds < 30
         assert "a case" in capfd.readouterr().out
         late = process.run(("sleep", "60"), cwd=tmp_path, limit_s=0.2)
-        assert late.code is None and "killed" in late.why
+        assert late.code is None and not late.silent and "killed" in late.why
         assert process.run((sys.executable, "-c", "raise SystemExit(3)"), cwd=tmp_path, limit_s=20).code == 3
 
 
@@ -105,3 +105,26 @@ def test_bars_and_the_table() -> None:
         for expected in (*parts, "top-k: no time was left", "Bars: 1 missed"):
             assert expected in text, text
         assert "bf16 2:4: FAILED: it broke" in table.markdown(_result(failed="it broke"))
+
+
+def test_a_case_that_fails_is_noted_and_not_repeated(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with _modules("benchmarks/gpu", "case", "place", "runner") as (case, place, runner):
+        asked: list[str] = []
+
+        def make(name: str, wrong: float) -> Any:
+            def work(_: Any) -> Any:
+                asked.append(name)
+                if wrong < 0:
+                    raise RuntimeError("an illegal memory access\nand more")
+                return case.Work({"ours": lambda: torch.ones(3) + wrong}, torch.ones(3), 1.0)
+
+            return case.Case("group", name, work)
+
+        cases = [make("right", 0.0), make("breaks", -1.0), make("wrong", 1.0)]
+        here = place.Place(torch.device("cpu"), False)
+        for _ in range(2):
+            done, left = runner.run(cases, here, {}, tmp_path, 100.0)
+            assert [one.get("failed", "")[:8] for one in done] == ["", "RuntimeE", "its erro"] and not left
+        assert asked == ["right", "breaks", "wrong"]
+        assert runner.run([*cases, make("late", 0.0)], here, {}, tmp_path, 0.0)[1] == ["late"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from process import run
+from process import Ended, run
 
 __all__ = ["PARTS", "Part", "Setting"]
 
@@ -24,6 +24,8 @@ _LOST = 3
 """Exit status of the benchmarks where a kernel failed and nothing more can be run in that process."""
 _SILENT_S = 45.0
 """No case takes so long without a word: its kernel hangs."""
+_LAST_S = 20.0
+"""For the last case that starts in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,13 @@ class Part:
     gpu_only: bool = False
 
 
-def _python(setting: Setting, *words: str | Path, limit_s: float, silent_s: float | None = None) -> int | None:
-    """Run this interpreter on the source tree; None where it was killed."""
+def _python(setting: Setting, *words: str | Path, limit_s: float, silent_s: float | None = None) -> Ended:
+    """Run this interpreter on the source tree."""
     ended = run((sys.executable, *words), cwd=ROOT, limit_s=limit_s, silent_s=silent_s, PYTHONPATH=str(ROOT),
                 PYTHONUNBUFFERED="1", CMAKE_BUILD_PARALLEL_LEVEL=str(setting.jobs))  # fmt: skip
     if not ended.passed:
         print(ended.why)
-    return ended.code
+    return ended
 
 
 def build(setting: Setting, key: str, limit_s: float) -> bool:
@@ -98,7 +100,7 @@ def _built_is_found(limit_s: float, setting: Setting) -> bool:
         "print(core.__file__, info); ours = Path(core.__file__).parent == Path('sparsecore').resolve(); "
         "sys.exit(not (ours and info['available']))"
     )
-    if _python(setting, "-c", code, limit_s=limit_s) == 0:
+    if _python(setting, "-c", code, limit_s=limit_s).passed:
         return True
     print("expected this build, and a GPU that it can use; give PYTHON= an interpreter without sparsecore")
     return False
@@ -129,7 +131,7 @@ def test(setting: Setting, key: str, limit_s: float) -> bool:
         f"--ignore=tests/cuda/test_{name}.py" for name in ("kernel_faults", "compile_gate", "golden", "gpu_command")
     ]
     words = ("-m", "pytest", "-v", "--no-header", "-p", "no:cacheprovider", *chosen, *without)
-    return _python(setting, *words, limit_s=limit_s, silent_s=60.0) == 0
+    return _python(setting, *words, limit_s=limit_s, silent_s=60.0).passed
 
 
 def golden(setting: Setting, key: str, limit_s: float) -> bool:
@@ -177,17 +179,17 @@ def bench(setting: Setting, key: str, limit_s: float) -> bool:
     kept = setting.folder / "cases" / key
     words: list[str | Path] = ["benchmarks/gpu", "--kept", kept, "--only", setting.only]
     if setting.gpu is None:
-        code = _python(setting, *words, "--emulate", *(["--first"] if setting.short else []), limit_s=limit_s)
-        return code == 0
+        return _python(setting, *words, "--emulate", *(["--first"] if setting.short else []), limit_s=limit_s).passed
     words += ["--ceiling", setting.binaries / "sparsecore_ceiling", "--results", RESULTS, "--driver", _driver()]
-    code: int | None = _LOST
-    while code in (_LOST, None) and limit_s > 0:
-        start = datetime.datetime.now()
-        code = _python(setting, *words, "--budget", str(limit_s), limit_s=limit_s + 20, silent_s=_SILENT_S)
-        limit_s -= (datetime.datetime.now() - start).total_seconds()
-        if code is None and not _note_hung(kept):
-            return False
-    return code == 0
+    while True:
+        ended = _python(setting, *words, "--budget", str(limit_s), limit_s=limit_s + _LAST_S, silent_s=_SILENT_S)
+        limit_s -= ended.seconds
+        again = ended.code == _LOST or (ended.silent and _note_hung(kept))
+        if not again or limit_s <= 0:
+            break
+    if ended.code is None:  # killed before it could write the results of what was done
+        _python(setting, *words, "--budget", "0", limit_s=_LAST_S)
+    return ended.passed
 
 
 def _note_hung(kept: Path) -> bool:
@@ -203,7 +205,7 @@ def _note_hung(kept: Path) -> bool:
 
 def table(setting: Setting, key: str, limit_s: float) -> bool:
     """The dispatch table of this GPU, into sparsecore/data."""
-    return _python(setting, "benchmarks/gpu/dispatch_table.py", limit_s=limit_s) == 0
+    return _python(setting, "benchmarks/gpu/dispatch_table.py", limit_s=limit_s).passed
 
 
 _KERNELS = ("csrc", "cmake", "CMakeLists.txt", "tools/gpu")

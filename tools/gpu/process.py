@@ -17,11 +17,13 @@ __all__ = ["Ended", "run"]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended. code: its exit status, None where it was killed; why: in words, empty where it passed."""
+    """How a command ended. code: its exit status, None where it was killed; why: in words, empty where it passed.
+    silent: it was killed since it said nothing."""
 
     code: int | None
     why: str
     seconds: float
+    silent: bool = False
 
     @property
     def passed(self) -> bool:
@@ -45,13 +47,13 @@ def run(
     heard = [start]
     reader = threading.Thread(target=_pass_on, args=(process, heard), daemon=True)
     reader.start()
-    why = ""
+    why, silent = "", False
     while process.poll() is None and not why:
         now = time.monotonic()
         if now - start > limit_s:
             why = f"killed after its {limit_s:.0f} s"
         elif silent_s is not None and now - heard[0] > silent_s:
-            why = f"killed after {silent_s:.0f} s without a word"
+            why, silent = f"killed after {silent_s:.0f} s without a word", True
         else:
             time.sleep(0.05)
     if why:
@@ -60,7 +62,7 @@ def run(
     reader.join(timeout=5)
     if not why and code != 0:
         why = f"exit status {code}"
-    return Ended(None if why.startswith("killed") else code, why, time.monotonic() - start)
+    return Ended(None if why.startswith("killed") else code, why, time.monotonic() - start, silent)
 
 
 def _pass_on(process: subprocess.Popen[str], heard: list[float]) -> None:
