@@ -53,6 +53,7 @@ GATES = (
         Gate(f"golden/{t}.cu", ("80",), 32, (p,))
         for t, p in (
             ("bits", ("prmt", "PRMT")),
+            ("arithmetic", ("ex2.approx", "MUFU.EX2")),
             ("copy", _COPY),
             ("matrix", _SPARSE),
             ("thread", ("popc", "POPC")),
@@ -61,7 +62,12 @@ GATES = (
     ),
     *(
         Gate(f"golden/sm90_{t}.cu", ("90a",), 168, (p,))
-        for t, p in (("barrier", _HOPPER[2]), ("tile", _HOPPER[1]), ("warpgroup", _HOPPER[0]))
+        for t, p in (
+            ("barrier", _HOPPER[2]),
+            ("rows", ("wgmma.mma_async", "HGMMA")),
+            ("tile", _HOPPER[1]),
+            ("warpgroup", _HOPPER[0]),
+        )
     ),
     Gate("ceiling/sm90_rate.cu", ("90a",), 168, _HOPPER),
 )

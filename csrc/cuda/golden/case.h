@@ -121,12 +121,14 @@ bool equal_floats(const Output& recorded, const Output& got) {
 
 // The lists, one for each file of cases.
 std::vector<Case> thread_cases();
+std::vector<Case> arithmetic_cases();
 std::vector<Case> bit_cases();
 std::vector<Case> warp_cases();
 std::vector<Case> copy_cases();
 std::vector<Case> matrix_cases();
 std::vector<Case> barrier_cases();
 std::vector<Case> tile_cases();
+std::vector<Case> row_cases();
 std::vector<Case> warpgroup_cases();
 
 }  // namespace sparsecore::cuda::golden

@@ -1,0 +1,77 @@
+// Arithmetic in one instruction: ptx/arithmetic.h.
+#include "cuda/ptx/arithmetic.h"
+
+#include <cmath>
+
+#include "cuda/golden/case.h"
+
+namespace sparsecore::cuda::golden {
+
+namespace {
+
+// An approximation by definition: what is compared is that both are within its bound of each other.
+struct Powers : Plain<Powers> {
+    static constexpr int kThreads = 512;
+    struct Input {
+        float x[kThreads];
+    };
+    struct Output {
+        float power[kThreads];
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) { out.power[thread_x()] = exp2_fast(in.x[thread_x()]); }
+    static void draw(Random& random, Input& in) {
+        for (float& x : in.x) x = static_cast<float>(random.integer(-1300000, 1300000)) / 10000.0f;
+        const float special[] = {0.0f, -0.0f, 1.0f, -126.0f, 128.0f, INFINITY, -INFINITY, NAN};
+        std::memcpy(in.x, special, sizeof special);
+    }
+    static bool equal(const Output& recorded, const Output& got) {
+        constexpr float kBound = 2.0f / (1 << 22);
+        for (int i = 0; i < kThreads; ++i) {
+            const float a = recorded.power[i], b = got.power[i];
+            const bool both_nan = a != a && b != b;
+            if (!both_nan && a != b && !(std::fabs(a - b) <= kBound * std::fabs(a))) return false;
+        }
+        return true;
+    }
+};
+
+template <class T>
+struct Pairs : Plain<Pairs<T>> {
+    static constexpr int kThreads = 512;
+    struct Input {
+        float low[kThreads], high[kThreads];
+    };
+    struct Output {
+        std::uint32_t pair[kThreads];
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) {
+        out.pair[thread_x()] = pack_pair<T>(in.low[thread_x()], in.high[thread_x()]);
+    }
+    static void draw(Random& random, Input& in) {
+        for (int i = 0; i < kThreads; ++i) {
+            in.low[i] = number(random);
+            in.high[i] = number(random);
+        }
+    }
+
+private:
+    // Around the range of fp16, often a tie between two numbers of T; no NaN, whose bits are free.
+    static float number(Random& random) {
+        const std::uint32_t exponent = static_cast<std::uint32_t>(random.integer(127 - 26, 127 + 17));
+        const std::uint32_t fraction = random.bits() & (random.integer(0, 1) ? 0x7fffffu : T::kBrain ? 0x7f8000u : 0x7ff000u);
+        const std::uint32_t bits = (random.bits() & 0x80000000u) | exponent << 23 | fraction;
+        float value;
+        std::memcpy(&value, &bits, sizeof value);
+        return value;
+    }
+};
+
+}  // namespace
+
+std::vector<Case> arithmetic_cases() {
+    return {make_case<Powers>("powers", "ex2.approx.ftz.f32"),
+            make_case<Pairs<BF16>>("pairs_bf16", "cvt.rn.bf16x2.f32"),
+            make_case<Pairs<F16>>("pairs_f16", "cvt.rn.f16x2.f32")};
+}
+
+}  // namespace sparsecore::cuda::golden
