@@ -42,6 +42,6 @@ FAULTS = (
     _hopper("wrong number of arrivals", "empty[stage], kSm90ConsumerWarps", "empty[stage], kSm90ConsumerWarps + 1"),
     _hopper("metadata of the other half", "<T, kTokens, 1>(sums, weights", "<T, kTokens, 0>(sums, weights"),
     _hopper("accumulator of another row", "lower * 2 + i % 2", "(1 - lower) * 2 + i % 2"),
-    _hopper("weights replaced while they are multiplied", "tile, even, sums);\n        if (tile > 0) odd",
-            "tile, even, sums);\n        even = load(tile + 2);\n        if (tile > 0) odd"),
+    _hopper("weights replaced while they are multiplied", "% kSm90WeightTiles] = load",
+            "% kSm90WeightTiles] = weights[i] = load"),
 )  # fmt: skip
