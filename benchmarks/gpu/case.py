@@ -50,6 +50,7 @@ class Work:
     relative. moved: bytes that have to be read and written. products: multiplications of kept places, two operations
     each. dense_products: those of the dense form, from which TFLOP/s are counted; 0: none are told.
     absent: comparisons that this machine cannot run, and why. arranged: brings a result into the order of `exact`.
+    comparable: whether the others compute the same, so that their errors mean something.
     """
 
     calls: dict[str, Call]
@@ -59,6 +60,7 @@ class Work:
     dense_products: float = 0.0
     absent: dict[str, str] = field(default_factory=dict)
     arranged: Callable[[Tensor], Tensor] = lambda result: result
+    comparable: bool = True
 
     def compare(self, name: str, make: Callable[[], Call]) -> None:
         """Add a comparison; where it cannot be made or run here, the reason."""
@@ -90,7 +92,8 @@ def measure(case: Case, place: Place, limits: dict[str, float]) -> dict[str, Any
     """Run a case and return what it found; without times where the place has none."""
     with torch.inference_mode(), place.running():
         work = case.make(place)
-        errors = {name: _error(work.arranged(call()), work.exact) for name, call in work.calls.items()}
+        checked = work.calls if work.comparable else {"ours": work.calls["ours"]}
+        errors = {name: _error(work.arranged(call()), work.exact) for name, call in checked.items()}
         times = place.interleaved(work.calls, BUDGET_S)
     result: dict[str, Any] = {"group": case.group, "name": case.name, "errors": errors, "absent": work.absent}
     if not errors["ours"] <= MOST_ERROR:
