@@ -124,8 +124,11 @@ class Calibration:
         found = [entry.speed for entry in self._of(dtype) if entry.form == DENSE]
         return found[0] if found else None
 
-    def packed(self, pattern: Pattern, density: float, dtype: torch.dtype) -> FormSpeed | None:
-        """Speed of the packed form at `density`; None where nothing of the family is known."""
+    def packed(self, pattern: Pattern, density: float, dtype: torch.dtype, layout: int = 0) -> FormSpeed | None:
+        """Speed of the packed form at `density`; None where nothing of the family is known.
+
+        layout: not looked at; what was measured has the layout that most weights of the pattern get.
+        """
         groups: dict[str, list[Entry]] = {}
         for entry in self._of(dtype):
             if entry.form != DENSE and parse(entry.form).kind == pattern.kind:

@@ -11,7 +11,7 @@ import torch
 
 from sparsecore.backends.cuda.routes import route
 from sparsecore.calibration import Calibration, applicable
-from sparsecore.gpu import describe_gpu
+from sparsecore.gpu import Gpu, describe_gpu
 from sparsecore.gpu_model import GpuModel
 from sparsecore.patterns import Pattern
 from sparsecore.timing import clock_of, interleaved, median_ratio
@@ -53,7 +53,7 @@ class LayerCost:
     """What the model needs to know of one layer: its sizes in both forms.
 
     dtype: of activations and dense weight. packed_dtype: of the packed values, where that is another. device: where the
-    layer is.
+    layer is. layout: of the resident weight, where it is not the one that most weights of the pattern get.
     """
 
     pattern: Pattern
@@ -64,6 +64,7 @@ class LayerCost:
     packed_bytes: int
     packed_dtype: torch.dtype | None = None
     device: torch.device = _CPU
+    layout: int = 0
 
     @property
     def values(self) -> torch.dtype:
@@ -80,8 +81,12 @@ def speeds(device: torch.device) -> Calibration | GpuModel | None:
         return applicable()
     if device.type != "cuda":
         return None
-    gpu = describe_gpu(torch.cuda.current_device() if device.index is None else device.index)
+    gpu = _gpu(device)
     return applicable(gpu) or GpuModel(gpu)
+
+
+def _gpu(device: torch.device) -> Gpu:
+    return describe_gpu(torch.cuda.current_device() if device.index is None else device.index)
 
 
 def token_grid(tokens: tuple[int, int], factor: int) -> tuple[int, ...]:
@@ -102,7 +107,7 @@ def predict(cost: LayerCost, tokens: Sequence[int]) -> tuple[Ratio, ...]:
     """
     found = speeds(cost.device)
     dense = None if found is None else found.dense(cost.dtype)
-    packed = None if found is None else found.packed(cost.pattern, cost.density, cost.values)
+    packed = None if found is None else found.packed(cost.pattern, cost.density, cost.values, cost.layout)
     if found is None or dense is None or packed is None:
         return tuple(Ratio(t, 0.0, "unknown") for t in tokens)
     positions, trust = cost.shape[0] * cost.shape[1], found.trust
@@ -116,7 +121,9 @@ def predict(cost: LayerCost, tokens: Sequence[int]) -> tuple[Ratio, ...]:
 
 def expansion_seconds(cost: LayerCost, tokens: int) -> float:
     """Seconds of a call that go into writing the weight out on a GPU: its packed and its dense bytes over bandwidth."""
-    if cost.device.type != "cuda" or route(cost.pattern, cost.values, tokens) != "expand":
+    if cost.device.type != "cuda":
+        return 0.0
+    if route(cost.pattern, cost.values, tokens, cost.layout, _gpu(cost.device).capability) != "expand":
         return 0.0
     found = speeds(cost.device)
     dense = None if found is None else found.dense(cost.dtype)

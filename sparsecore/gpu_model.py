@@ -82,11 +82,11 @@ class GpuModel:
         cost = self._dense_cost(dtype)
         return FormSpeed(_DENSE_CALL_S, self._read(), tuple((t, cost) for t in _TOKENS), overlaps=True)
 
-    def packed(self, pattern: Pattern, density: float, dtype: torch.dtype) -> FormSpeed | None:
+    def packed(self, pattern: Pattern, density: float, dtype: torch.dtype, layout: int = 0) -> FormSpeed | None:
         """Speed of the packed form at `density` along the routes that calls take; None for int8 values."""
         if dtype not in (torch.float32, torch.float16, torch.bfloat16):
             return None
-        kernel = kernel_of(pattern, dtype)
+        kernel = kernel_of(pattern, dtype, layout, self.gpu.capability)
         most = 0 if kernel is None else kernel.tokens
         turns = set() if most in (0, NO_END) else {most, most + 1}
         # Bytes a position of the packed weight, its index among them at one bit a position.

@@ -127,6 +127,11 @@ class PackedWeight:
         return self._isa
 
     @property
+    def layout(self) -> int:
+        """Number of the layout among those of all kernels; it may change with every release."""
+        return resident.check(self._resident).layout
+
+    @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
         return self._resident.numel()

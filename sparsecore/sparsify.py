@@ -128,6 +128,7 @@ class Candidate:
                 layer.held_bytes,
                 layer.weight_dtype,
                 layer.weight_device,
+                layer.packed.layout,
             )
             yield Pair(cost, self.found.module if matrix is None else partial(_linear, matrix), layer)
 

@@ -23,10 +23,10 @@ from sparsecore import ops
 from sparsecore.arrays.exchange import as_tensor, device_of, is_array, like
 from sparsecore.arrays.streams import on_stream
 from sparsecore.errors import UnsupportedError
-from sparsecore.ops import Decoded, Scored
+from sparsecore.ops import BlockMask, Decoded, Scored
 from sparsecore.packed import PackedWeight
 
-__all__ = ["as_tensor", "attention", "decode_attention", "linear", "topk"]
+__all__ = ["as_tensor", "attention", "block_sparse_attention", "decode_attention", "linear", "topk"]
 
 
 def linear(
@@ -52,6 +52,15 @@ def attention(q: Any, k: Any, v: Any, *, stream: Any = None, **options: Any) -> 
     options: its other arguments; those that are tensors there (mask, counted, ...) may be arrays.
     """
     return Scored(*_run(ops.scored_attention, "q", {"q": q, "k": k, "v": v, **options}, stream))
+
+
+def block_sparse_attention(q: Any, k: Any, v: Any, mask: BlockMask, *, stream: Any = None, **options: Any) -> Scored:
+    """`attention` where only blocks that are paired in `mask`, on the arrays' device, see each other.
+
+    See `ops.block_sparse_attention`; options: its other arguments.
+    """
+    arguments = {"q": q, "k": k, "v": v, "mask": mask, **options}
+    return Scored(*_run(ops.block_sparse_attention, "q", arguments, stream))
 
 
 def decode_attention(

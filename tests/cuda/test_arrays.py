@@ -12,7 +12,7 @@ import torch
 from weights import generator, random_weight
 
 import sparsecore as sc
-from sparsecore.arrays import as_tensor, attention, decode_attention, linear, topk
+from sparsecore.arrays import as_tensor, attention, block_sparse_attention, decode_attention, linear, topk
 from sparsecore.arrays.streams import handle_of
 from sparsecore.errors import DriverError, DtypeError, InvalidValueError, ShapeError, SpanError, UnsupportedError
 from sparsecore.patterns import NM
@@ -91,6 +91,18 @@ def test_attention_takes_and_gives_arrays(seed: int) -> None:
     for got, expected in zip(found, sc.ops.scored_attention(*tensors), strict=True):
         assert isinstance(got, np.ndarray)
         assert np.array_equal(got, expected.numpy())
+
+
+def test_lists_of_blocks_go_with_arrays(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    q, k, v = (draw.standard_normal((1, 2, n, 8), np.float32) for n in (70, 130, 130))
+    lists = as_tensor(np.array([[[0, 1, 3]]])), as_tensor(np.array([1, 0, 2], np.int32))
+    mask = sc.ops.BlockMask.from_lists(*lists, 70, 130, (64, 64))
+    found = block_sparse_attention(q, k, v, mask, head_scores=True)
+    expected = sc.ops.block_sparse_attention(*map(torch.from_numpy, (q, k, v)), mask, head_scores=True)
+    for got, part in zip(found, expected, strict=True):
+        assert isinstance(got, np.ndarray)
+        assert np.array_equal(got, part.numpy())
 
 
 def test_a_store_of_arrays_is_decoded(seed: int) -> None:

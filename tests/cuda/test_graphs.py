@@ -16,8 +16,10 @@ from weights import generator, random_weight
 
 import sparsecore as sc
 from sparsecore import resident
+from sparsecore.backends.cuda import block_sparse_attention as cuda_blocks
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.backends.cuda import linear as cuda_linear
+from sparsecore.backends.cuda import scored_attention as cuda_attention
 from sparsecore.errors import UnsupportedError
 from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM
@@ -70,6 +72,30 @@ def test_linear_layers_hold_in_a_graph(device: torch.device, seed: int, pattern:
     holds_in_a_graph(
         device, lambda x: cuda_linear.packed_linear(x, weight.resident, bias, "gelu", expected), first, second
     )
+
+
+@pytest.mark.parametrize("value_keep", [1.0, 0.5])
+def test_attention_holds_in_a_graph(device: torch.device, seed: int, value_keep: float) -> None:
+    rng = generator(seed)
+    first, second = (torch.randn(1, 2, 20, 16, generator=rng).bfloat16().to(device) for _ in range(2))
+    mask = torch.ones(1, 1, 1, 20, dtype=torch.bool, device=device)
+
+    def attend(q: Tensor) -> Tensor:
+        return cuda_attention.scored_attention(q, q, q, mask, None, True, 0.3, value_keep, True, True)[0]
+
+    holds_in_a_graph(device, attend, first, second)
+
+
+def test_attention_along_lists_holds_in_a_graph(device: torch.device, seed: int) -> None:
+    rng = generator(seed)
+    first, second = (torch.randn(1, 1, 70, 16, generator=rng).half().to(device) for _ in range(2))
+    offsets = torch.tensor([[[0, 1, 3]]], device=device)
+    indices = torch.tensor([1, 0, 1], dtype=torch.int32, device=device)
+
+    def attend(q: Tensor) -> Tensor:
+        return cuda_blocks.block_sparse_attention(q, q, q, offsets, indices, 64, 64, False, 0.3, False, True)[0]
+
+    holds_in_a_graph(device, attend, first, second)
 
 
 def test_a_weight_is_looked_into_once(device: torch.device, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,15 @@ def test_the_way_of_a_call_is_known_from_sizes() -> None:
     assert kernel_of(Block(3, 5), torch.float16) is None
 
 
+def test_weights_that_share_columns_gain_where_the_kernel_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = replace(layer(NM(2, 8), 0.25), layout=1012)
+    plain, gathered = (predict(cost, (8192,))[0] for cost in (layer(NM(2, 8), 0.25), shared))
+    assert plain.ratio < 1 < gathered.ratio
+    assert plain.expansion_s > 0 == gathered.expansion_s
+    monkeypatch.setattr(dispatch, "describe_gpu", lambda index: H200)
+    assert predict(shared, (8192,))[0].expansion_s > 0
+
+
 @pytest.mark.parametrize("density", [0.5, 0.1])
 def test_blocks_gain_by_what_they_leave_out(density: float) -> None:
     """Many tokens: products of kept blocks alone, at the dense rate."""

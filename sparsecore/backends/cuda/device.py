@@ -21,7 +21,17 @@ from sparsecore.native import core
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["available", "current", "emulate", "emulated", "has_kernels", "memory_named", "module", "stream"]
+__all__ = [
+    "available",
+    "capability",
+    "current",
+    "emulate",
+    "emulated",
+    "has_kernels",
+    "memory_named",
+    "module",
+    "stream",
+]
 
 _NOTHING = nullcontext()
 _emulated: list[Any] = []  # the last one is in the place of a GPU
@@ -54,6 +64,19 @@ def has_kernels(tensor: torch.Tensor) -> bool:
 @cache
 def _runs_on(index: int | None) -> bool:
     return cuda_trouble(index) is None
+
+
+def capability(tensor: torch.Tensor) -> tuple[int, int]:
+    """Compute capability of the tensor's device, (major, minor); of the emulated one under the emulator."""
+    if _emulated:
+        major, minor = _emulated[-1].cuda_info()["devices"][0]["capability"]
+        return major, minor
+    return _capability(tensor.device.index)
+
+
+@cache
+def _capability(index: int) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(index)
 
 
 def stream(tensor: torch.Tensor) -> int:

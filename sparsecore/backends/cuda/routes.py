@@ -8,6 +8,7 @@ few of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -23,6 +24,7 @@ NO_END = 2**62
 _HALVES = (torch.float16, torch.bfloat16)
 _BLOCK_SIZES = (16, 32, 64, 128)
 _OCTETS = (NM(1, 4), NM(1, 8), NM(2, 8))
+_GATHERED = (1011, 1012)  # layouts of V:N:M weights (csrc/cuda/nm_linear/nm_linear.h)
 # Up to so many tokens the bytes of the weight decide, beyond it the products.
 _FEW_TOKENS = 16
 
@@ -39,8 +41,14 @@ class Kernel:
     products: Products
 
 
-def kernel_of(pattern: Pattern, dtype: torch.dtype) -> Kernel | None:
-    """The kernels for a weight with values of `dtype`; None where there are none."""
+@cache
+def kernel_of(
+    pattern: Pattern, dtype: torch.dtype, layout: int = 0, capability: tuple[int, int] = (8, 0)
+) -> Kernel | None:
+    """The kernels for a weight with values of `dtype` on a GPU of this compute capability; None where there are none.
+
+    layout: of the resident weight; 0: the one that most weights of the pattern get.
+    """
     if dtype is torch.int8:
         return None
     halves = dtype in _HALVES
@@ -50,10 +58,15 @@ def kernel_of(pattern: Pattern, dtype: torch.dtype) -> Kernel | None:
         return Kernel(_FEW_TOKENS, "spread") if halves else None
     if halves and pattern == NM(2, 4):
         return Kernel(NO_END, "sparse")
+    # mma.sp, all that these weights have, is slower on sm_90 than dense products by wgmma.
+    if layout in _GATHERED and capability != (9, 0):
+        return Kernel(NO_END, "sparse")
     return Kernel(_FEW_TOKENS, "spread" if halves and pattern in _OCTETS else "ordinary")
 
 
-def route(pattern: Pattern, dtype: torch.dtype, tokens: int) -> Route:
-    """The way of a call with `tokens` rows on a weight with values of `dtype`."""
-    kernel = kernel_of(pattern, dtype)
+def route(
+    pattern: Pattern, dtype: torch.dtype, tokens: int, layout: int = 0, capability: tuple[int, int] = (8, 0)
+) -> Route:
+    """The way of a call with `tokens` rows; the rest as in `kernel_of`."""
+    kernel = kernel_of(pattern, dtype, layout, capability)
     return "kernel" if kernel is not None and tokens <= kernel.tokens else "expand"
