@@ -1,6 +1,9 @@
 // The emulated instructions that attention uses, against definitions written another way.
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "cuda/emulator/launch.h"
@@ -68,6 +71,26 @@ TEST(emulator_copies_tiles_of_one_of_many_matrices) {
             }
         });
     }
+}
+
+TEST(emulator_has_no_more_registers_than_a_block) {
+    const auto run = [](auto given, auto taken) {  // 168 a thread of 384
+        for (const auto schedule : kSchedules) {
+            emulator::launch({{1}, 384}, schedule, [&] {
+                if (thread_x() < 128) return give_registers<given()>();
+                take_registers<taken()>();
+            });
+        }
+    };
+    run(std::integral_constant<int, 40>{}, std::integral_constant<int, 232>{});
+    run(std::integral_constant<int, 24>{}, std::integral_constant<int, 240>{});
+    bool told = false;
+    try {
+        run(std::integral_constant<int, 32>{}, std::integral_constant<int, 240>{});
+    } catch (const std::runtime_error& error) {
+        told = std::string(error.what()).find("setmaxnreg.inc") != std::string::npos;
+    }
+    CHECK(told);
 }
 
 TEST(emulator_multiplies_scores_and_weights_of_a_warpgroup) {

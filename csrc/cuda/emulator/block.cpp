@@ -18,6 +18,7 @@ namespace sparsecore::cuda::emulator {
 namespace {
 
 constexpr unsigned kWarp = 32, kWarpgroup = 128, kBarriers = 16, kMaxThreads = 1024;
+constexpr unsigned kRegisters = 65536, kRegisterUnit = 8;  // of an SM; a thread has a multiple of the unit
 constexpr std::size_t kStackBytes = 128 * 1024, kSharedAlignment = 1024;
 
 struct Fiber {
@@ -28,6 +29,7 @@ struct Fiber {
     std::uint64_t value = 0;
     const char* waits_for = "";
     Pending copies;
+    int registers = 0;
 
     bool can_run() const { return !done && (counter == nullptr || *counter != value); }
 };
@@ -70,6 +72,8 @@ struct Machine {
     std::vector<unsigned char> async_shared;  // empty until the block's first use of it
     Dim3 block;
     unsigned current = 0, live = 0;
+    int free_registers = 0;  // given back by threads of the block
+    std::uint64_t gifts = 0;
     ucontext_t scheduler{};
     std::exception_ptr failure;
     const void* scheduler_stack = nullptr;
@@ -170,11 +174,13 @@ void start_block() {
     m.landing.clear();
     m.async_shared.clear();
     m.live = threads;
+    m.free_registers = 0;
     if (m.shape.shared_bytes > 0) std::memset(m.shared.get(), 0xff, m.shape.shared_bytes);
     for (Fiber& fiber : m.fibers) {
         fiber.done = false;
         fiber.counter = nullptr;
         fiber.copies = {};
+        fiber.registers = static_cast<int>(kRegisters / threads / kRegisterUnit * kRegisterUnit);
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack;
         fiber.context.uc_stack.ss_size = kStackBytes;
@@ -282,6 +288,16 @@ void wait_while(const std::uint64_t* counter, std::uint64_t value, const char* w
     fiber.value = value;
     fiber.waits_for = what;
     yield_to_scheduler();
+}
+
+void keep_registers(int count) {
+    Fiber& fiber = machine->fibers[machine->current];
+    if (count < 24 || count > 256 || count % static_cast<int>(kRegisterUnit) != 0) fault("setmaxnreg of " + std::to_string(count));
+    const int more = count - fiber.registers;
+    while (machine->free_registers < more) wait_while(&machine->gifts, machine->gifts, "setmaxnreg.inc");
+    fiber.registers = count;
+    machine->free_registers -= more;
+    ++machine->gifts;
 }
 
 void land_later(Work work) {

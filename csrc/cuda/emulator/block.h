@@ -45,6 +45,10 @@ enum class Group { Warp, Warpgroup, Block };
 // operands in the order of the threads. Faults where threads of a group meet in different instructions.
 void meet(Group group, const char* what, std::uint64_t detail, void* operands, void (*work)(void* const* threads, std::uint64_t detail));
 
+// Changes how many registers the thread has, of those that the block began with: an even share of the SM's for every thread. Waits
+// until others have given back what is missing.
+void keep_registers(int count);
+
 // Meets `threads` threads at the block's barrier `id`.
 void meet_at_barrier(int id, unsigned threads);
 

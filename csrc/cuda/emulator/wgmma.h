@@ -57,8 +57,12 @@ void multiply_sparse_async(float (&d)[kColumns / 2], const std::uint32_t (&a)[4]
 }
 
 template <int kCount>
-void give_registers() {}
+void give_registers() {
+    emulator::keep_registers(kCount);
+}
 template <int kCount>
-void take_registers() {}
+void take_registers() {
+    emulator::keep_registers(kCount);
+}
 
 }  // namespace sparsecore::cuda

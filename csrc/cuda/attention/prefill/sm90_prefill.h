@@ -51,7 +51,7 @@ struct Sm90PrefillSteps {
 template <int kWidth>
 SC_DEVICE void produce_tiles(const PrefillArgs& a, const HeadPlace& at, int first_query, const TensorMap* q, const TensorMap* k,
                              const TensorMap* v, Sm90PrefillShared<kWidth>& shared) {
-    give_registers<32>();
+    give_registers<24>();
     if (thread_x() % 128 != 0) return;
     const Sm90PrefillSteps steps(a, at, first_query);
     arrive_expecting(&shared.q_full, sizeof shared.q);
