@@ -108,6 +108,24 @@ def gather_rows(x: _Span, index: _Span, out: _Span, threads: int) -> None: ...
 def scatter_rows(out: _Span, positions: _Span, x: _Span, threads: int) -> None: ...
 def ragged_topk(scores: _Span, counts: _Span, keep: _Span, index: _Span, threads: int) -> None: ...
 def cuda_info() -> dict[str, Any]: ...
+def cuda_bitmask_linear(
+    x: _Span, resident: _Span, kept: int, bias: _Span | None, out: _Span, activation: str, stream: int
+) -> None: ...
+def cuda_expand(
+    resident: _Span,
+    kind: str,
+    dtype: str,
+    rows: int,
+    cols: int,
+    p0: int,
+    p1: int,
+    kept: int,
+    layout: int,
+    out: _Span,
+    marks_pruned: bool,
+    stream: int,
+) -> None: ...
+def cuda_repair(a: _Span, weight: _Span, bias: _Span | None, out: _Span, stream: int) -> None: ...
 def cuda_block_linear(
     x: _Span,
     resident: _Span,

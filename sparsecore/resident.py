@@ -79,7 +79,7 @@ def make(stored: StoredWeight, target: str | None = None) -> Tensor:
 def place(stored: StoredWeight, isa: str | None = None, device: torch.device | str | None = None) -> tuple[str, Tensor]:
     """Return (instruction set of the layout, resident tensor) of a weight on `device`, by default its own.
 
-    On the CPU the layout is for `isa`; a CUDA device that has a kernel for the pattern gets that kernel's ("cuda"), any
+    On the CPU the layout is for `isa`; a CUDA device gets that of its kernels ("cuda") for weights of a float type, any
     other device the portable one. Raises CudaError for a CUDA device whose kernels cannot run, unless the user allows
     torch to compute there (`sparsecore.fallback`).
     """
@@ -101,8 +101,7 @@ def _layout_on(device: torch.device, stored: StoredWeight) -> str:
     trouble = cuda_trouble(device.index)
     if trouble is not None:
         require_allowed(trouble)
-    has_kernel = stored.pattern.kind in ("nm", "block") and stored.dtype is not torch.int8
-    return "cuda" if trouble is None and has_kernel else "portable"
+    return "cuda" if trouble is None and stored.dtype is not torch.int8 else "portable"
 
 
 def check(resident: Tensor, expected: Expected | None = None) -> Resident:

@@ -5,14 +5,18 @@
 
 namespace sparsecore::bindings {
 
+void bind_cuda_bitmask(pybind11::module_& m);
 void bind_cuda_block(pybind11::module_& m);
+void bind_cuda_expand(pybind11::module_& m);
 void bind_cuda_nm(pybind11::module_& m);
 void bind_cuda_prefill(pybind11::module_& m);
 
 inline void bind_cuda_launches(pybind11::module_& m) {
+    bind_cuda_bitmask(m);
     bind_cuda_block(m);
-    bind_cuda_prefill(m);
+    bind_cuda_expand(m);
     bind_cuda_nm(m);
+    bind_cuda_prefill(m);
 }
 
 }  // namespace sparsecore::bindings

@@ -3,6 +3,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "cuda/bitmask_linear/bitmask_linear.h"
+#include "cuda/bitmask_linear/layout.h"
 #include "cuda/block_linear/block_linear.h"
 #include "cuda/block_linear/layout.h"
 #include "cuda/nm_linear/nm_linear.h"
@@ -27,11 +29,12 @@ struct Layout {
 
 const Layout& layout_of(const Geometry& g) {
     static const Layout block{kCudaBlockLayout, block_sections, fill_block, read_block};
-    if (g.kind != Kind::Block || !core::is_float(g.dtype)) {
+    static const Layout bitmask{kCudaBitmaskLayout, bitmask_sections, fill_bitmask, read_bitmask};
+    if (!core::is_float(g.dtype)) {
         throw core::Error("UnsupportedError", "no CUDA layout for " + std::string(core::dtype_name(g.dtype)) + " weights of this pattern",
                           formats::kind_name(g.kind), "a float type", "use the portable layout");
     }
-    return block;
+    return g.kind == Kind::Block ? block : bitmask;
 }
 
 Resident open(const Span& span) {
@@ -59,10 +62,12 @@ void require_same_weight(const Geometry& g, const Geometry& o) {
 
 }  // namespace
 
+formats::Sections resident_sections(const Geometry& g) { return layout_of(g).sections(g); }
+
 int64_t resident_size(const Stored& stored) {
     const Geometry& g = stored.geometry;
     if (g.kind == Kind::NM) return nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1, nm_layout(stored));
-    return formats::resident_bytes(layout_of(g).sections(g));
+    return formats::resident_bytes(resident_sections(g));
 }
 
 void resident_make(const Stored& stored, const Span& span) {

@@ -10,6 +10,9 @@ namespace sparsecore::cuda {
 // No layout of the CPU has such a number: a CPU kernel refuses the buffer by name.
 inline bool is_cuda_layout(const formats::Resident& resident) { return resident.layout >= 1000; }
 
+// The sections of a weight that is not N:M, which follow from its geometry alone. Errors as resident_size.
+formats::Sections resident_sections(const formats::Geometry& geometry);
+
 // Bytes of the resident. UnsupportedError for weights that have no layout here, ShapeError where a size is out of the kernels' range.
 int64_t resident_size(const formats::Stored& stored);
 

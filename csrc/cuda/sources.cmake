@@ -3,9 +3,13 @@ set(SPARSECORE_CUDA_SOURCES
   attention/prefill/launch.cu
   attention/prefill/bf16.cu
   attention/prefill/f16.cu
+  bitmask_linear/bf16.cu
+  bitmask_linear/f16.cu
+  bitmask_linear/launch.cu
   block_linear/bf16.cu
   block_linear/f16.cu
   block_linear/launch.cu
+  expand/launch.cu
   nm_linear/gathered/bf16.cu
   nm_linear/gathered/f16.cu
   nm_linear/launch.cu

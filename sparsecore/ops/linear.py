@@ -50,6 +50,12 @@ class GradBackend(Protocol):
     def packed_grad_input(self, grad: Tensor, packed: Tensor, expected: Expected) -> Tensor: ...
 
 
+class DenseBackend(Protocol):
+    """A back end that makes a resident weight dense."""
+
+    def packed_to_dense(self, packed: Tensor, expected: Expected) -> Tensor: ...
+
+
 def _check(x: Tensor, bias: Tensor | None, rows: int, cols: int, activation: str, weight: Tensor | None) -> None:
     if x.dim() == 0 or x.shape[-1] != cols:
         raise ShapeError(f"the input is {list(x.shape)}", where="x", expected=f"[..., {cols}]")
@@ -251,19 +257,24 @@ packed_grad_input = define(
     backward=_grad_input_backward,
     setup_context=_grad_input_save,
     CPU=_grad_input(cpu),
+    CUDA=_grad_input(cuda),
     CompositeExplicitAutograd=_grad_input(reference),
 )
 
 
-def _to_dense(packed: Tensor, out_features: int, in_features: int, dtype: torch.dtype) -> Tensor:
-    dense = reference.packed_to_dense(packed, ("", out_features, in_features, 0, 0))
-    if dense.dtype != dtype:
-        raise DtypeError(f"the resident weight is {dense.dtype}", where="dtype", expected=str(dtype))
-    return dense
+def _to_dense(backend: DenseBackend) -> Callable[..., Tensor]:
+    def kernel(packed: Tensor, out_features: int, in_features: int, dtype: torch.dtype) -> Tensor:
+        dense = backend.packed_to_dense(packed, ("", out_features, in_features, 0, 0))
+        if dense.dtype != dtype:
+            raise DtypeError(f"the resident weight is {dense.dtype}", where="dtype", expected=str(dtype))
+        return dense
+
+    return kernel
 
 
 packed_to_dense = define(
     "packed_to_dense(Tensor packed, int out_features, int in_features, ScalarType dtype) -> Tensor",
     fake=lambda packed, out_features, in_features, dtype: packed.new_empty((out_features, in_features), dtype=dtype),
-    CompositeExplicitAutograd=_to_dense,
+    CUDA=_to_dense(cuda),
+    CompositeExplicitAutograd=_to_dense(reference),
 )

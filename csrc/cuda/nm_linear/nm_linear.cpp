@@ -28,8 +28,6 @@ struct Sizes {
     formats::Sections sections;
 };
 
-int code_bits_of(int64_t m) { return m <= 2 ? 1 : m <= 4 ? 2 : m <= 16 ? 4 : 8; }
-
 bool is_gathered(uint32_t layout) { return layout == kCudaGathered64Layout || layout == kCudaGathered128Layout; }
 int gathered_rows(uint32_t layout) { return layout == kCudaGathered64Layout ? 64 : 128; }
 
@@ -64,7 +62,7 @@ Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t
         return sizes;
     }
     sizes.chunks = core::ceil_div(sizes.kept, kChunk);
-    sizes.code_bits = code_bits_of(m);
+    sizes.code_bits = position_bits(m);
     const int64_t chunks = core::checked_mul(rows, sizes.chunks, "resident weight");
     sizes.sections.count = 2;
     sizes.sections.bytes[0] = core::checked_mul(chunks, kChunk * core::itemsize(dtype), "resident weight");
@@ -139,8 +137,13 @@ uint32_t nm_layout(const formats::Stored& stored) {
     return sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1, kCudaLayout).layout;
 }
 
+NmSections nm_sections(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
+    const Sizes sizes = sizes_of(dtype, rows, cols, n, m, layout);
+    return {sizes.layout, sizes.sections};
+}
+
 int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
-    return formats::resident_bytes(sizes_of(dtype, rows, cols, n, m, layout).sections);
+    return formats::resident_bytes(nm_sections(dtype, rows, cols, n, m, layout).sections);
 }
 
 int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout,

@@ -18,6 +18,7 @@
 #include "cuda/nm_linear/kernel_args.h"
 #include "cuda/nm_linear/octets/args.h"
 #include "cuda/nm_linear/two_four/args.h"
+#include "formats/resident.h"
 #include "formats/stored.h"
 
 namespace sparsecore::cuda {
@@ -32,8 +33,14 @@ using NmLinearCall = std::variant<NmLinearArgs, TwoFourArgs, OctetArgs, Gathered
 // The layout for a weight of valid positions.
 uint32_t nm_layout(const formats::Stored& stored);
 
-// Bytes of the resident; kCudaLayout stands for the layout that shape and type give. PatternError unless 1 <= n < m <= 32,
+struct NmSections {
+    uint32_t layout;
+    formats::Sections sections;
+};
+
+// Sections and bytes of the resident; kCudaLayout stands for the layout that shape and type give. PatternError unless 1 <= n < m <= 32,
 // ShapeError where a size is out of the kernel's range.
+NmSections nm_sections(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout = kCudaLayout);
 int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout = kCudaLayout);
 
 // Stored form (validated in full here) -> resident in host memory, and back into the stored form's own tensors.

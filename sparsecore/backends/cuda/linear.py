@@ -1,7 +1,7 @@
 """Sparse linear layers on a CUDA device; the meaning is in `reference.linear`.
 
-Weights laid out for the kernels run on them, on the current stream and without a synchronisation; every other weight is
-unpacked on the device for the call.
+Weights laid out for the kernels are read by them or expanded, as `routes` says, on the current stream and without a
+synchronisation; every other weight is unpacked by way of the host.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import torch
 from torch import Tensor
 
 from sparsecore import resident
-from sparsecore.backends.cuda import device
+from sparsecore.backends.cuda import device, expand
+from sparsecore.backends.cuda.expand import packed_grad_input, packed_to_dense
+from sparsecore.backends.cuda.routes import route
 from sparsecore.backends.reference import linear as reference
-from sparsecore.backends.reference.linear import packed_grad_input, require_dtype
+from sparsecore.backends.reference.linear import require_dtype
 from sparsecore.native import DTYPE_NAMES, span
 
-__all__ = ["packed_grad_input", "packed_linear"]
+__all__ = ["packed_grad_input", "packed_linear", "packed_to_dense"]
+
+_GATHERED = (1011, 1012)  # layouts whose kernels take any number of tokens: V:N:M, by blocks of 64 and of 128 rows
 
 
 def packed_linear(
@@ -26,29 +30,25 @@ def packed_linear(
     """See `reference.linear.packed_linear`; x, bias and the result have the weight's dtype."""
     reference.same_device(x, packed, bias)
     weight = resident.check(packed, expected)
-    if not _has_kernel(weight):
+    if weight.isa != "cuda":
         return reference.packed_linear(x, packed, bias, activation, expected)
     require_dtype(x, bias, weight.dtype)
     rows, cols = weight.shape
     count = math.prod(x.shape[:-1])
+    if route(weight.pattern, weight.dtype, count) == "expand" and weight.layout not in _GATHERED:
+        return expand.linear(x, packed, bias, activation, weight)
     with device.current(x), device.memory_named("packed_linear"):
         out = x.new_empty((*x.shape[:-1], rows))
         _launch(weight, x.reshape(count, cols), bias, out.view(count, rows), activation)
     return out
 
 
-def _has_kernel(weight: resident.Resident) -> bool:
-    if weight.isa != "cuda":
-        return False
-    if weight.pattern.kind == "block":
-        return weight.dtype.itemsize == 2 and all(size in (16, 32, 64, 128) for size in weight.pattern.sizes)
-    return True
-
-
 def _launch(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tensor, activation: str) -> None:
     end = (None if bias is None else span(bias), span(out), activation, device.stream(x))
     if weight.pattern.kind == "block":
         device.module().cuda_block_linear(span(x), weight.span, *weight.pattern.sizes, weight.kept, *end)
+    elif weight.pattern.kind == "bitmask":
+        device.module().cuda_bitmask_linear(span(x), weight.span, weight.kept, *end)
     else:
         workspace = _workspace(x, weight)
         partial = None if workspace is None else span(workspace)

@@ -1,0 +1,84 @@
+"""Resident weights made dense on a CUDA device, in stream order, and products with them; see `reference.linear`.
+
+torch multiplies the dense weight, pruned positions as zeros. Such a product is NaN where the other factor is infinite
+or NaN; those results alone are then computed again over the kept positions: no call looks at a value on the host.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sparsecore import resident
+from sparsecore.backends.cuda import device
+from sparsecore.backends.reference import linear as reference
+from sparsecore.native import DTYPE_NAMES, span
+
+__all__ = ["linear", "packed_grad_input", "packed_to_dense", "to_dense"]
+
+
+def to_dense(packed: Tensor, expected: resident.Expected, marks_pruned: bool = False) -> Tensor:
+    """Dense weight [out_features, in_features] of a resident one, on its device.
+
+    marks_pruned: zeros at pruned positions are negative and at kept ones positive. Raises ResidentError if the weight
+    is not the `expected` one.
+    """
+    weight = resident.check(packed, expected)
+    if weight.isa != "cuda":
+        return reference.packed_to_dense(packed, expected)
+    return _expand(packed, weight, marks_pruned)
+
+
+def packed_to_dense(packed: Tensor, expected: resident.Expected) -> Tensor:
+    """See `reference.linear.packed_to_dense`."""
+    return to_dense(packed, expected)
+
+
+def linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, weight: resident.Resident) -> Tensor:
+    """`reference.linear.packed_linear` for a weight in a CUDA layout; the sum is rounded before the activation, too."""
+    dense = _expand(packed, weight, marks_pruned=True)
+    rows = x.reshape(math.prod(x.shape[:-1]), weight.shape[1])
+    out = rows @ dense.t() if bias is None else torch.addmm(bias, rows, dense.t())
+    _repair(out, rows, dense, bias)
+    return reference.ACTIVATIONS[activation](out).reshape(*x.shape[:-1], weight.shape[0])
+
+
+def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected) -> Tensor:
+    """See `reference.linear.packed_grad_input`."""
+    reference.same_device(grad, packed)
+    weight = resident.check(packed, expected)
+    if weight.isa != "cuda":
+        return reference.packed_grad_input(grad, packed, expected)
+    dense = _expand(packed, weight, marks_pruned=True)
+    rows = grad.reshape(math.prod(grad.shape[:-1]), weight.shape[0]).to(dense.dtype)
+    out = rows @ dense
+    _repair(out, rows, dense.t(), None)
+    return out.to(grad.dtype).reshape(*grad.shape[:-1], weight.shape[1])
+
+
+def _expand(packed: Tensor, weight: resident.Resident, marks_pruned: bool) -> Tensor:
+    with device.current(packed), device.memory_named("expand"):
+        out = packed.new_empty(weight.shape, dtype=weight.dtype)
+        device.module().cuda_expand(
+            weight.span,
+            weight.pattern.kind,
+            DTYPE_NAMES[weight.dtype],
+            *weight.shape,
+            *weight.pattern.sizes,
+            weight.kept,
+            weight.layout,
+            span(out),
+            marks_pruned,
+            device.stream(packed),
+        )
+    return out
+
+
+def _repair(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Take the pruned positions of the marked `weight` out of out = x weight^T + bias, where they show."""
+    with device.current(out):
+        device.module().cuda_repair(
+            span(x), span(weight), None if bias is None else span(bias.contiguous()), span(out), device.stream(out)
+        )
