@@ -15,7 +15,7 @@ from sparsecore.backends.reference.scored_attention import scored_attention_grad
 from sparsecore.errors import InvalidValueError, ShapeError
 from sparsecore.ops.block_mask import BLOCK_SIZES, BlockMask
 from sparsecore.ops.library import define
-from sparsecore.ops.scored_attention import Scored, check_scored
+from sparsecore.ops.scored_attention import Scored, check_scored, on_one_device
 
 __all__ = ["block_sparse_attention"]
 
@@ -26,6 +26,7 @@ def _check(
     q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, indices: Tensor, query_block: int, key_block: int, scale: float
 ) -> None:
     check_scored(q, k, v, None, None, scale, 1.0)
+    on_one_device(q, mask=offsets, indices=indices)
     if query_block not in BLOCK_SIZES or key_block not in BLOCK_SIZES:
         raise InvalidValueError(f"blocks of {query_block} x {key_block}", where="block_size", expected="64 or 128 each")
     batch, heads, queries, _ = q.shape
@@ -155,7 +156,8 @@ def block_sparse_attention(
 
     Raises
     ------
-    ShapeError, DtypeError, InvalidValueError: as `scored_attention`; ShapeError for a mask of other sizes.
+    ShapeError, DtypeError, InvalidValueError, UnsupportedError: as `scored_attention`; ShapeError for a mask of other
+    sizes.
     """
     if scale is None:
         scale = max(q.shape[-1], 1) ** -0.5 if q.dim() else 1.0

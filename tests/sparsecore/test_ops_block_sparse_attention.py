@@ -4,7 +4,7 @@ import pytest
 import torch
 from weights import generator
 
-from sparsecore.errors import DtypeError, IndexTableError, InvalidValueError, ShapeError
+from sparsecore.errors import DtypeError, IndexTableError, InvalidValueError, ShapeError, UnsupportedError
 from sparsecore.ops import BlockMask, block_sparse_attention, scored_attention
 
 
@@ -120,5 +120,7 @@ def test_calls_are_checked(seed):
         torch.ops.sparsecore.block_sparse_attention(
             q, k, v, mask.offsets, mask.indices, 32, 64, False, 1.0, False, False
         )
+    with pytest.raises(UnsupportedError, match=r"mask is on meta and q on cpu"):
+        block_sparse_attention(q, k, v, mask.to("meta"))
     with pytest.raises(ShapeError, match="q, k, v"):
         block_sparse_attention(q, k, v[:, :, :60], mask)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from weights import DTYPES, generator
 
 from sparsecore import ops
-from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
+from sparsecore.errors import DtypeError, InvalidValueError, ShapeError, UnsupportedError
 from sparsecore.native import core
 from sparsecore.ops import SCORE_BITS, scored_attention
 
@@ -339,6 +339,9 @@ def test_input_is_checked():
             call(keep=keep)
     with pytest.raises(InvalidValueError, match="scale"):
         call(scale=INFINITY)
+    for name, tensor in (("k", k), ("v", v), ("counted", torch.ones(2, 4, dtype=torch.bool))):
+        with pytest.raises(UnsupportedError, match=f"{name} is on meta and q on cpu"):
+            call(**{name: tensor.to("meta")})
 
 
 def test_opcheck(seed):
