@@ -20,7 +20,7 @@ constexpr int kDecodeRowTiles = 2, kDecodeRows = kDecodeRowTiles * kRowTile;
 constexpr int kDecodeColumns = 32;
 
 // Rows of a block that one block of threads takes, and how many such parts a block has.
-SC_DEVICE int decode_rows(int height) { return height < kDecodeRows ? height : kDecodeRows; }
+SC_HOST_DEVICE int decode_rows(int height) { return height < kDecodeRows ? height : kDecodeRows; }
 
 // Adds 32 columns, of which this lane has 8 from 8 * unit on, of the block at `values`; `row`: the first one within the block.
 template <class T, int kTokenTiles>

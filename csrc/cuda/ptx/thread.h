@@ -14,6 +14,7 @@
 #define SC_GLOBAL __global__
 #define SC_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define SC_DEVICE __device__ __forceinline__
+#define SC_HOST_DEVICE __host__ __device__ __forceinline__  // for launches too
 #define SC_UNROLL _Pragma("unroll")
 
 namespace sparsecore::cuda {
@@ -61,6 +62,7 @@ SC_DEVICE std::uint32_t shared_address(const void* pointer) {
 #define SC_GLOBAL
 #define SC_BOUNDS(threads, blocks)
 #define SC_DEVICE inline
+#define SC_HOST_DEVICE inline
 #define SC_UNROLL
 
 #endif
