@@ -8,6 +8,8 @@
 #include "cuda/ptx/async_copy.h"
 #include "cuda/ptx/bits.h"
 #include "cuda/ptx/matrix.h"
+#include "cuda/ptx/reduce.h"
+#include "cuda/ptx/trap.h"
 #include "cuda/ptx/warp.h"
 #include "cuda/ptx/wgmma.h"
 #include "cuda/ptx/tma.h"
@@ -297,4 +299,24 @@ TEST(emulator_hides_stores_from_warpgroup_products_until_a_fence) {
             for (const float sum : d) CHECK(fenced ? sum == 16.0f : std::isnan(sum));
         }, {}, sizeof(Shared));
     }
+}
+
+TEST(emulator_reduces_over_a_warp_and_votes_at_barriers) {
+    for (const auto schedule : kSchedules) {
+        std::uint32_t bits = 1, most = 40;
+        run(96, [&] {
+            const std::uint32_t thread = thread_x(), first = thread / 32 * 32;
+            CHECK(reduce_add(thread) == 32 * first + 31 * 16);
+            CHECK(reduce_or(1u << thread % 7) == 0x7fu);
+            // Barriers without votes in between, and votes of one parity and the other.
+            for (std::uint32_t round = 0; round < 200; ++round) {
+                if (round % 3 == 2) block_barrier();
+                CHECK(block_barrier_any(thread == round) == (round < 96));
+            }
+            atomic_or(&bits, 1u << thread % 5 << 3);
+            atomic_max(&most, thread / 2);
+        }, schedule);
+        CHECK(bits == 0xf9u && most == 47);
+    }
+    check_fault("an index outside", 32, [] { if (thread_x() == 7) trap("an index outside"); });
 }

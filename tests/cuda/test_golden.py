@@ -21,8 +21,8 @@ FAULTS = (
 )
 """(source, right, wrong, a case that must differ): faults in the emulator's own reading of the layouts."""
 
-WITHOUT_RESULT = {"give_registers", "take_registers", "shared_address"}
-"""They move registers between warpgroups, and turn addresses for the other instructions."""
+WITHOUT_RESULT = {"give_registers", "take_registers", "shared_address", "trap"}
+"""They move registers between warpgroups, turn addresses for the other instructions, and end a kernel."""
 
 
 @pytest.fixture(scope="module")

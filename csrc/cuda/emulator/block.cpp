@@ -53,6 +53,12 @@ struct Barrier {
     std::uint64_t rounds = 0;
 };
 
+// The votes at barrier 0 in its round `round`.
+struct Vote {
+    std::uint64_t round = 0;
+    bool any = false;
+};
+
 struct FreeAligned {
     void operator()(unsigned char* bytes) const { ::operator delete(bytes, std::align_val_t(kSharedAlignment)); }
 };
@@ -66,6 +72,7 @@ struct Machine {
     std::vector<Meeting> warps, warpgroups;
     std::vector<Pending> products;
     Barrier barriers[kBarriers];
+    Vote votes[2];  // of even and odd rounds: threads may be one apart
     std::map<const void*, PhaseBarrier> phase_barriers;
     std::deque<Work> landing;
     std::unique_ptr<unsigned char, FreeAligned> shared;
@@ -170,6 +177,7 @@ void start_block() {
     m.warpgroups.assign((threads + kWarpgroup - 1) / kWarpgroup, {});
     m.products.assign(m.warpgroups.size(), {});
     for (Barrier& barrier : m.barriers) barrier = {};
+    for (Vote& vote : m.votes) vote = {};
     m.phase_barriers.clear();
     m.landing.clear();
     m.async_shared.clear();
@@ -279,6 +287,16 @@ void meet_at_barrier(int id, unsigned threads) {
     if (++barrier.arrived < threads) return wait_while(&barrier.rounds, barrier.rounds, "a barrier");
     barrier.arrived = 0;
     ++barrier.rounds;
+}
+
+bool vote_at_barrier(bool predicate) {
+    Machine& m = *machine;
+    const std::uint64_t round = m.barriers[0].rounds;
+    Vote& vote = m.votes[round % 2];
+    if (vote.round != round) vote = {round, false};
+    vote.any |= predicate;
+    meet_at_barrier(0, m.shape.threads);
+    return vote.any;
 }
 
 void wait_while(const std::uint64_t* counter, std::uint64_t value, const char* what) {

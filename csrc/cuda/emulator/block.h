@@ -52,6 +52,9 @@ void keep_registers(int count);
 // Meets `threads` threads at the block's barrier `id`.
 void meet_at_barrier(int id, unsigned threads);
 
+// Meets all threads of the block at barrier 0; whether the predicate is true of any.
+bool vote_at_barrier(bool predicate);
+
 // Waits while *counter is `value`; `what` names the instruction if that never changes.
 void wait_while(const std::uint64_t* counter, std::uint64_t value, const char* what);
 

@@ -26,6 +26,7 @@ T& shared_memory() {
 }
 
 inline void block_barrier() { emulator::meet_at_barrier(0, block_dim_x()); }
+inline bool block_barrier_any(bool predicate) { return emulator::vote_at_barrier(predicate); }
 inline void named_barrier(int id, int threads) { emulator::meet_at_barrier(id, static_cast<unsigned>(threads)); }
 
 inline float half_bits_to_float(std::uint16_t bits) { return core::f16_to_f32(bits); }

@@ -85,5 +85,15 @@ T atomic_add(T* where, T value) {
     *where = static_cast<T>(old + value);
     return old;
 }
+inline std::uint32_t atomic_or(std::uint32_t* where, std::uint32_t bits) {
+    const std::uint32_t old = *where;
+    *where = old | bits;
+    return old;
+}
+inline std::uint32_t atomic_max(std::uint32_t* where, std::uint32_t value) {
+    const std::uint32_t old = *where;
+    *where = old < value ? value : old;
+    return old;
+}
 
 }  // namespace sparsecore::cuda

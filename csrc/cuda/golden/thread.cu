@@ -49,6 +49,28 @@ struct Barriers : Plain<Barriers> {
     }
 };
 
+// Votes of a block, with a barrier that has none in between.
+struct BarrierVotes : Plain<BarrierVotes> {
+    static constexpr int kThreads = 96;
+    struct Input {
+        std::uint32_t word[kThreads];
+    };
+    struct Output {
+        std::uint32_t any[kThreads];
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) {
+        const std::uint32_t own = in.word[thread_x()];
+        std::uint32_t any = block_barrier_any(own == 0);
+        any |= static_cast<std::uint32_t>(block_barrier_any(own % 2 == 0)) << 1;
+        block_barrier();
+        any |= static_cast<std::uint32_t>(block_barrier_any(own == 97)) << 2;
+        out.any[thread_x()] = any;
+    }
+    static void draw(Random& random, Input& in) {
+        for (std::uint32_t& word : in.word) word = static_cast<std::uint32_t>(random.integer(0, 96));
+    }
+};
+
 struct Bits : Plain<Bits> {
     static constexpr int kThreads = 128;
     struct Input {
@@ -130,6 +152,7 @@ private:
 std::vector<Case> thread_cases() {
     return {make_case<Places>("places", "%tid, %ctaid, %ntid, %nctaid"),
             make_case<Barriers>("barriers", "bar.sync"),
+            make_case<BarrierVotes>("barrier_votes", "barrier.red.or"),
             make_case<Bits>("bits", "popc, bfind, mov.b32"),
             make_case<HalfToFloat>("half_to_float", "cvt.f32.f16"),
             make_case<FloatToHalf>("float_to_half", "cvt.rn.f16.f32")};

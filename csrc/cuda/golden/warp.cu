@@ -1,5 +1,6 @@
-// Exchanges within a warp and atomic additions: ptx/warp.h.
+// Exchanges and reductions within a warp, and atomic operations: ptx/warp.h, ptx/reduce.h.
 #include "cuda/golden/case.h"
+#include "cuda/ptx/reduce.h"
 #include "cuda/ptx/warp.h"
 
 namespace sparsecore::cuda::golden {
@@ -46,6 +47,23 @@ struct Votes : Plain<Votes> {
     }
 };
 
+struct Reductions : Plain<Reductions> {
+    static constexpr int kThreads = 64;
+    struct Input {
+        std::uint32_t word[kThreads];
+    };
+    struct Output {
+        std::uint32_t sum[kThreads], all[kThreads];
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) {
+        out.sum[thread_x()] = reduce_add(in.word[thread_x()]);
+        out.all[thread_x()] = reduce_or(in.word[thread_x()] & 1u << thread_x() % 20);
+    }
+    static void draw(Random& random, Input& in) {
+        for (std::uint32_t& word : in.word) word = random.bits();
+    }
+};
+
 // A warp's exchange through shared memory.
 struct WarpBarrier : Plain<WarpBarrier> {
     static constexpr int kThreads = 64;
@@ -72,7 +90,7 @@ struct WarpBarrier : Plain<WarpBarrier> {
 struct Atomics : Plain<Atomics> {
     static constexpr int kThreads = 128;
     struct Shared {
-        std::uint32_t word, places;
+        std::uint32_t word, places, most, bits;
         std::int32_t number;
         std::uint64_t wide;
     };
@@ -83,7 +101,7 @@ struct Atomics : Plain<Atomics> {
         std::uint64_t wide[kThreads];
     };
     struct Output {  // without padding, which would hold anything
-        std::uint32_t word, places;
+        std::uint32_t word, places, most, bits;
         std::int64_t number;
         std::uint64_t wide;
     };
@@ -96,8 +114,10 @@ struct Atomics : Plain<Atomics> {
         atomic_add(&shared.wide, in.wide[thread_x()]);
         const std::uint32_t place = atomic_add(&shared.places, 1u << 16);  // the old values are 0, 1, ... of the high half
         atomic_add(&shared.places, place >> 16);
+        atomic_max(&shared.most, in.word[thread_x()]);
+        atomic_or(&shared.bits, in.word[thread_x()] & 1u << thread_x() % 32);
         block_barrier();
-        if (thread_x() == 0) out = {shared.word, shared.places, shared.number, shared.wide};
+        if (thread_x() == 0) out = {shared.word, shared.places, shared.most, shared.bits, shared.number, shared.wide};
     }
     static void draw(Random& random, Input& in) {
         for (std::uint32_t& word : in.word) word = random.bits();
@@ -111,8 +131,9 @@ struct Atomics : Plain<Atomics> {
 std::vector<Case> warp_cases() {
     return {make_case<Shuffles>("shuffles", "shfl.sync.{bfly,up,idx}"),
             make_case<Votes>("votes", "vote.sync.ballot"),
+            make_case<Reductions>("reductions", "redux.sync.{add,or}"),
             make_case<WarpBarrier>("warp_barrier", "bar.warp.sync"),
-            make_case<Atomics>("atomics", "atom.shared.add.{u32,s32,u64}")};
+            make_case<Atomics>("atomics", "atom.shared.{add,max,or}")};
 }
 
 }  // namespace sparsecore::cuda::golden

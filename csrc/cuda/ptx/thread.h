@@ -16,6 +16,7 @@
 #define SC_DEVICE __device__ __forceinline__
 #define SC_HOST_DEVICE __host__ __device__ __forceinline__  // for launches too
 #define SC_UNROLL _Pragma("unroll")
+#define SC_ROLLED _Pragma("unroll 1")
 
 namespace sparsecore::cuda {
 
@@ -38,6 +39,8 @@ SC_DEVICE T& shared_memory() {
 }
 
 SC_DEVICE void block_barrier() { __syncthreads(); }
+// The same, and whether the predicate is true of any thread of the block.
+SC_DEVICE bool block_barrier_any(bool predicate) { return __syncthreads_or(predicate) != 0; }
 // A barrier of `threads` of the block's threads, whole warps; barriers of one id must not overlap. 0 is block_barrier's.
 SC_DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 
@@ -64,5 +67,6 @@ SC_DEVICE std::uint32_t shared_address(const void* pointer) {
 #define SC_DEVICE inline
 #define SC_HOST_DEVICE inline
 #define SC_UNROLL
+#define SC_ROLLED
 
 #endif

@@ -24,12 +24,14 @@ SC_DEVICE T shuffle_up(T value, unsigned delta) {
 SC_DEVICE std::uint32_t ballot(bool predicate) { return __ballot_sync(kFullWarp, predicate); }
 SC_DEVICE void warp_barrier() { __syncwarp(); }
 
-// Atomic additions; the old value is returned.
+// Atomic operations on shared or global memory; the old value is returned.
 SC_DEVICE std::uint32_t atomic_add(std::uint32_t* where, std::uint32_t value) { return atomicAdd(where, value); }
 SC_DEVICE std::int32_t atomic_add(std::int32_t* where, std::int32_t value) { return atomicAdd(where, value); }
 SC_DEVICE std::uint64_t atomic_add(std::uint64_t* where, std::uint64_t value) {
     return atomicAdd(reinterpret_cast<unsigned long long*>(where), static_cast<unsigned long long>(value));
 }
+SC_DEVICE std::uint32_t atomic_or(std::uint32_t* where, std::uint32_t bits) { return atomicOr(where, bits); }
+SC_DEVICE std::uint32_t atomic_max(std::uint32_t* where, std::uint32_t value) { return atomicMax(where, value); }
 
 }  // namespace sparsecore::cuda
 
