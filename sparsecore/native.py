@@ -34,7 +34,7 @@ DTYPE_NAMES = {
 
 
 def span(tensor: Tensor) -> Span:
-    """Describe a CPU tensor as (pointer, bytes, shape, strides in elements, dtype).
+    """Describe a tensor as (pointer, bytes, shape, strides in elements, dtype).
 
     The bytes are those left in its storage, so that the compiled module can check the shape against them. A span does
     not keep the tensor alive.

@@ -10,6 +10,8 @@ void bind_cuda_block(pybind11::module_& m);
 void bind_cuda_expand(pybind11::module_& m);
 void bind_cuda_nm(pybind11::module_& m);
 void bind_cuda_prefill(pybind11::module_& m);
+void bind_cuda_rows(pybind11::module_& m);
+void bind_cuda_topk(pybind11::module_& m);
 
 inline void bind_cuda_launches(pybind11::module_& m) {
     bind_cuda_bitmask(m);
@@ -17,6 +19,8 @@ inline void bind_cuda_launches(pybind11::module_& m) {
     bind_cuda_expand(m);
     bind_cuda_nm(m);
     bind_cuda_prefill(m);
+    bind_cuda_rows(m);
+    bind_cuda_topk(m);
 }
 
 }  // namespace sparsecore::bindings

@@ -16,7 +16,13 @@ set(SPARSECORE_CUDA_SOURCES
   nm_linear/octets/bf16.cu
   nm_linear/octets/f16.cu
   nm_linear/two_four/bf16.cu
-  nm_linear/two_four/f16.cu)
+  nm_linear/two_four/f16.cu
+  rows/launch.cu
+  topk/bf16.cu
+  topk/f16.cu
+  topk/f32.cu
+  topk/i64.cu
+  topk/launch.cu)
 
 # With instructions of sm_90a, which exist on Hopper alone.
 set(SPARSECORE_CUDA_SM90_SOURCES

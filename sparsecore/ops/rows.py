@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.backends.cpu import rows as cpu
+from sparsecore.backends.cuda import rows as cuda
 from sparsecore.backends.reference import rows as reference
 from sparsecore.errors import DtypeError, ShapeError
 from sparsecore.ops.direct import needs_gradient, runs_directly
@@ -49,6 +50,11 @@ def _gather_cpu(x: Tensor, index: Tensor) -> Tensor:
     return cpu.gather_rows(x, index)
 
 
+def _gather_cuda(x: Tensor, index: Tensor) -> Tensor:
+    _check_rows(x, index, ("x", "index"))
+    return cuda.gather_rows(x, index)
+
+
 def _gather_save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
     ctx.save_for_backward(inputs[1])
     ctx.shape = inputs[0].shape
@@ -73,12 +79,18 @@ def _scatter_cpu(out: Tensor, positions: Tensor, x: Tensor) -> None:
     cpu.scatter_rows_(out, positions, x)
 
 
+def _scatter_cuda(out: Tensor, positions: Tensor, x: Tensor) -> None:
+    _check_scatter(out, positions, x)
+    cuda.scatter_rows_(out, positions, x)
+
+
 _gather_rows = define(
     "gather_rows(Tensor x, Tensor index) -> Tensor",
     fake=_gather_fake,
     backward=_gather_backward,
     setup_context=_gather_save,
     CPU=_gather_cpu,
+    CUDA=_gather_cuda,
     CompositeExplicitAutograd=_gather_reference,
 )
 # An operator that writes into its argument cannot have a gradient of its own: scatter_rows_ below has.
@@ -86,6 +98,7 @@ _scatter_rows_ = define(
     "scatter_rows_(Tensor(a!) out, Tensor positions, Tensor x) -> ()",
     fake=_scatter_fake,
     CPU=_scatter_cpu,
+    CUDA=_scatter_cuda,
     CompositeExplicitAutograd=_scatter_reference,
 )
 

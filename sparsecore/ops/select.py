@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.backends.cpu import rows as cpu
+from sparsecore.backends.cuda import topk as cuda
 from sparsecore.backends.reference import rows as reference
 from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
 from sparsecore.ops.direct import runs_directly
@@ -43,10 +44,16 @@ def _cpu(scores: Tensor, counts: Tensor, keep: Tensor, width: int) -> Tensor:
     return cpu.ragged_topk(scores, counts, keep, width)
 
 
+def _cuda(scores: Tensor, counts: Tensor, keep: Tensor, width: int) -> Tensor:
+    _check(scores, counts, keep, width)
+    return cuda.ragged_topk(scores, counts, keep, width)
+
+
 _ragged_topk = define(
     "ragged_topk(Tensor scores, Tensor counts, Tensor keep, SymInt width) -> Tensor",
     fake=_fake,
     CPU=_cpu,
+    CUDA=_cuda,
     CompositeExplicitAutograd=_reference,
 )
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.backends.cpu import topk as cpu
+from sparsecore.backends.cuda import topk as cuda
 from sparsecore.backends.reference import topk as reference
 from sparsecore.errors import InvalidValueError, ShapeError
 from sparsecore.ops.direct import needs_gradient, runs_directly
@@ -32,6 +33,11 @@ def _select_fake(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _select_cpu(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     _check(x, k, 0)
     return cpu.topk_select(x, k)
+
+
+def _select_cuda(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    _check(x, k, 0)
+    return cuda.topk_select(x, k)
 
 
 def _select_reference(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -60,6 +66,11 @@ def _threshold_cpu(x: Tensor, k: int) -> Tensor:
     return cpu.topk_threshold(x, k)
 
 
+def _threshold_cuda(x: Tensor, k: int) -> Tensor:
+    _check(x, k, 1)
+    return cuda.topk_threshold(x, k)
+
+
 def _threshold_reference(x: Tensor, k: int) -> Tensor:
     _check(x, k, 1)
     return reference.topk_threshold(x, k)
@@ -80,6 +91,7 @@ _select = define(
     backward=_select_backward,
     setup_context=_select_save,
     CPU=_select_cpu,
+    CUDA=_select_cuda,
     CompositeExplicitAutograd=_select_reference,
 )
 _threshold = define(
@@ -88,6 +100,7 @@ _threshold = define(
     backward=_threshold_backward,
     setup_context=_threshold_save,
     CPU=_threshold_cpu,
+    CUDA=_threshold_cuda,
     CompositeExplicitAutograd=_threshold_reference,
 )
 

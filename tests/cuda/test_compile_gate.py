@@ -35,6 +35,7 @@ _HOPPER = (("wgmma.mma_async.sp", "HGMMA.SP"), ("cp.async.bulk.tensor.2d", "UTMA
 _BULK = (("wgmma.mma_async.sync", "HGMMA.64x"), ("cp.async.bulk.shared", "UBLKCP"), *_HOPPER[1:])
 _DENSE = ("mma.sync", "HMMA.16816")
 _ATTENTION = (("wgmma.mma_async.sync", "HGMMA.64x128x16"), ("cp.async.bulk.tensor.4d", "UTMALDG.4D"), _HOPPER[2])
+_TOPK = (("redux.sync", "REDUX"), ("atom.shared.add", "ATOMS.POPC.INC"), ("ld.global.v4", "LDG.E.128"))
 GATES = (
     Gate("attention/prefill/launch.cu", ("80", "89", "90"), 128, (("ex2.approx", "MUFU.EX2"), ("atom", "RED"))),
     *(Gate(f"attention/prefill/{t}.cu", ("80", "89", "90"), 255, (_DENSE, _COPY)) for t in ("bf16", "f16")),
@@ -49,6 +50,9 @@ GATES = (
     *(Gate(f"block_linear/{t}.cu", ("80", "89", "90"), 255, (*_TILES, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"block_linear/sm90_{t}.cu", ("90a",), 168, _BULK) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),
+    *(Gate(f"topk/{t}.cu", ("80", "89", "90"), 128, _TOPK) for t in ("f32", "f16", "bf16")),
+    Gate("topk/i64.cu", ("80", "89", "90"), 168, _TOPK),
+    Gate("rows/launch.cu", ("80", "89", "90"), 48, (("ld.global.v4", "LDG.E.128"),)),
     *(
         Gate(f"golden/{t}.cu", ("80",), 32, (p,))
         for t, p in (

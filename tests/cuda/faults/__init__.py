@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from faults import block, decode, gathered, prefill, two_four
+from faults import block, decode, gathered, prefill, topk, two_four
 from faults.fault import Fault
 
 __all__ = ["FAULTS", "Fault"]
 
-FAULTS = (*block.FAULTS, *two_four.FAULTS, *decode.FAULTS, *gathered.FAULTS, *prefill.FAULTS)
+FAULTS = (
+    *block.FAULTS,
+    *two_four.FAULTS,
+    *decode.FAULTS,
+    *gathered.FAULTS,
+    *prefill.FAULTS,
+    *topk.FAULTS,
+)

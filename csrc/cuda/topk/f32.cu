@@ -1,0 +1,9 @@
+#include "cuda/topk/launch.h"
+
+namespace sparsecore::cuda {
+
+void topk_launch_f32(const TopkArgs& args, const TopkPlan& plan, void* workspace, std::uint64_t stream) {
+    launch_topk<F32>(args, plan, workspace, stream);
+}
+
+}  // namespace sparsecore::cuda

@@ -1,0 +1,9 @@
+#include "cuda/topk/launch.h"
+
+namespace sparsecore::cuda {
+
+void topk_launch_i64(const TopkArgs& args, const TopkPlan& plan, void* workspace, std::uint64_t stream) {
+    launch_topk<I64>(args, plan, workspace, stream);
+}
+
+}  // namespace sparsecore::cuda
