@@ -22,7 +22,7 @@ from sparsecore.backends.cuda import linear as cuda_linear
 from sparsecore.backends.cuda import scored_attention as cuda_attention
 from sparsecore.errors import UnsupportedError
 from sparsecore.nn import SparseLinear
-from sparsecore.patterns import NM
+from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
 # Parts of names of operators that read values on the host, or whose results have sizes that depend on values.
 WAITING = ("item", "_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero", "_to_copy")
@@ -59,19 +59,21 @@ def holds_in_a_graph(device: torch.device, call: Callable[[Tensor], Tensor], fir
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 40])
-@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4)], ids=str)
-def test_linear_layers_hold_in_a_graph(device: torch.device, seed: int, pattern: NM, tokens: int) -> None:
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), Unstructured(), Block(32, 16), Block(3, 5)], ids=str)
+def test_linear_layers_hold_in_a_graph(device: torch.device, seed: int, pattern: Pattern, tokens: int) -> None:
     rng = generator(seed)
     stored = sc.pack(random_weight(48, 64, pattern, rng, torch.bfloat16), pattern)
     weight = sc.PackedWeight.from_stored(stored, "cuda" if device.type == "cpu" else None, device)
     assert weight.isa == "cuda"
     bias = torch.randn(48, generator=rng).bfloat16().to(device)
     first, second = (torch.randn(tokens, 64, generator=rng).bfloat16().to(device) for _ in range(2))
-    expected = ("nm", 48, 64, *pattern.sizes)
+    expected = (pattern.kind, 48, 64, *pattern.sizes)
     # A new weight may be captured at its first call: it is not looked into again.
     holds_in_a_graph(
         device, lambda x: cuda_linear.packed_linear(x, weight.resident, bias, "gelu", expected), first, second
     )
+    grads = tuple(torch.randn(tokens, 48, generator=rng).bfloat16().to(device) for _ in range(2))
+    holds_in_a_graph(device, lambda g: cuda_linear.packed_grad_input(g, weight.resident, expected), *grads)
 
 
 @pytest.mark.parametrize("value_keep", [1.0, 0.5])

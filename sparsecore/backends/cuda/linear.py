@@ -1,7 +1,7 @@
 """Sparse linear layers on a CUDA device; the meaning is in `reference.linear`.
 
 Weights laid out for the kernels are read by them or expanded, as `routes` says, on the current stream and without a
-synchronisation; every other weight is unpacked by way of the host.
+synchronisation; every other weight is unpacked and multiplied by torch.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from sparsecore.backends.cuda.expand import packed_grad_input, packed_to_dense
 from sparsecore.backends.cuda.routes import route
 from sparsecore.backends.reference import linear as reference
 from sparsecore.backends.reference.linear import require_dtype
-from sparsecore.native import DTYPE_NAMES, span
+from sparsecore.native import DTYPE_NAMES, span, span_of_new
 
 __all__ = ["packed_grad_input", "packed_linear", "packed_to_dense"]
-
-_GATHERED = (1011, 1012)  # layouts whose kernels take any number of tokens: V:N:M, by blocks of 64 and of 128 rows
 
 
 def packed_linear(
@@ -35,16 +33,17 @@ def packed_linear(
     require_dtype(x, bias, weight.dtype)
     rows, cols = weight.shape
     count = math.prod(x.shape[:-1])
-    if route(weight.pattern, weight.dtype, count) == "expand" and weight.layout not in _GATHERED:
-        return expand.linear(x, packed, bias, activation, weight)
+    way = route(weight.pattern, weight.dtype, count, weight.layout, device.capability(x))
     with device.current(x), device.memory_named("packed_linear"):
+        if way == "expand":
+            return expand.linear(x, packed, bias, activation, weight)
         out = x.new_empty((*x.shape[:-1], rows))
         _launch(weight, x.reshape(count, cols), bias, out.view(count, rows), activation)
     return out
 
 
 def _launch(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tensor, activation: str) -> None:
-    end = (None if bias is None else span(bias), span(out), activation, device.stream(x))
+    end = (None if bias is None else span(bias), span_of_new(out), activation, device.stream(x))
     if weight.pattern.kind == "block":
         device.module().cuda_block_linear(span(x), weight.span, *weight.pattern.sizes, weight.kept, *end)
     elif weight.pattern.kind == "bitmask":
