@@ -47,6 +47,8 @@ GATES = (
     ),
     *(Gate(f"nm_linear/gathered/{t}.cu", ("80", "89", "90"), 240, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/two_four/{t}.cu", ("80", "89", "90"), 200, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
+    *(Gate(f"bitmask_linear/{t}.cu", ("80", "89", "90"), 96, (_TILES[0], _COPY)) for t in ("bf16", "f16")),
+    Gate("expand/launch.cu", ("80", "89", "90"), 72, ()),
     *(Gate(f"block_linear/{t}.cu", ("80", "89", "90"), 255, (*_TILES, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"block_linear/sm90_{t}.cu", ("90a",), 168, _BULK) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),

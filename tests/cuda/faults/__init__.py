@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from faults import block, decode, gathered, prefill, topk, two_four
+from faults import bitmask, block, decode, gathered, prefill, topk, two_four
 from faults.fault import Fault
 
 __all__ = ["FAULTS", "Fault"]
 
 FAULTS = (
+    *bitmask.FAULTS,
     *block.FAULTS,
     *two_four.FAULTS,
     *decode.FAULTS,
