@@ -45,18 +45,32 @@ struct KeyTiles {
 
 SC_DEVICE int key_blocks(const PrefillArgs& a) { return (a.keys - 1) / a.lists.key_block + 1; }
 
+// How many of the listed blocks, which ascend, begin below a key.
+SC_DEVICE int blocks_below(const std::int32_t* blocks, int count, std::int64_t key_block, int key) {
+    int few = 0, many = count;
+    while (few < many) {
+        const int middle = few + (many - few) / 2;
+        if (blocks[middle] * key_block < key) {
+            few = middle + 1;
+        } else {
+            many = middle;
+        }
+    }
+    return few;
+}
+
 SC_DEVICE KeyTiles key_tiles(const PrefillArgs& a, const HeadPlace& at, int first_query, int queries) {
     const PrefillLists& lists = a.lists;
-    if (lists.offsets == nullptr) {
-        const int last = a.queries - first_query < queries ? a.queries - 1 : first_query + queries - 1;
-        return {(key_limit(a, last) + kStripKeys - 1) / kStripKeys, nullptr};
-    }
+    const int limit = key_limit(a, a.queries - first_query < queries ? a.queries - 1 : first_query + queries - 1);
+    if (lists.offsets == nullptr) return {(limit + kStripKeys - 1) / kStripKeys, nullptr};
     const std::int64_t* row =
         lists.offsets + at.batch * lists.batch_stride + at.head * lists.head_stride + first_query / lists.query_block;
     const std::int64_t begin = row[0] < 0 ? 0 : row[0] < lists.count ? row[0] : lists.count;
     const std::int64_t end = row[1] < begin ? begin : row[1] < lists.count ? row[1] : lists.count;
-    const auto listed = static_cast<int>(end - begin < key_blocks(a) ? end - begin : key_blocks(a));
-    return {listed * (lists.key_block / kStripKeys), lists.indices + begin};
+    const std::int32_t* blocks = lists.indices + begin;
+    auto listed = static_cast<int>(end - begin < key_blocks(a) ? end - begin : key_blocks(a));
+    if (a.causal) listed = blocks_below(blocks, listed, lists.key_block, limit);
+    return {listed * (lists.key_block / kStripKeys), blocks};
 }
 
 SC_DEVICE int first_key_of(const PrefillArgs& a, const KeyTiles& tiles, int tile) {
