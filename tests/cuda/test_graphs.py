@@ -20,6 +20,7 @@ from sparsecore.backends.cuda import block_sparse_attention as cuda_blocks
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.backends.cuda import linear as cuda_linear
 from sparsecore.backends.cuda import scored_attention as cuda_attention
+from sparsecore.backends.cuda import topk as cuda_topk
 from sparsecore.errors import UnsupportedError
 from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
@@ -98,6 +99,16 @@ def test_attention_along_lists_holds_in_a_graph(device: torch.device, seed: int)
         return cuda_blocks.block_sparse_attention(q, q, q, offsets, indices, 64, 64, False, 0.3, False, True)[0]
 
     holds_in_a_graph(device, attend, first, second)
+
+
+@pytest.mark.parametrize("n", [40, 5000])
+def test_selection_holds_in_a_graph(device: torch.device, seed: int, n: int) -> None:
+    rng = generator(seed)
+    first, second = (torch.randn(3, n, generator=rng).to(device) for _ in range(2))
+    counts, keep = torch.tensor([n, 7, 0], device=device), torch.tensor([5, 5, 5], device=device)
+    holds_in_a_graph(device, lambda x: cuda_topk.topk_select(x, 6)[1], first, second)
+    holds_in_a_graph(device, lambda x: cuda_topk.topk_threshold(x, 6), first, second)
+    holds_in_a_graph(device, lambda x: cuda_topk.ragged_topk(x, counts, keep, 5), first, second)
 
 
 def test_a_weight_is_looked_into_once(device: torch.device, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
