@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -24,56 +25,67 @@ _LARGE, _TINY = 8192, 128
 _TINY_TOKENS = 40
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A kind of weight. shared: 128 rows use the same four columns of every group (V:N:M). values: their type."""
+
+    pattern: Pattern
+    density: float
+    shared: bool = False
+    values: torch.dtype = _BF16
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        kept = self.pattern.name if isinstance(self.pattern, NM) else f"{self.pattern.name} {1 - self.density:.0%}"
+        return f"{'int8' if self.values is torch.int8 else 'bf16'} {kept}{' V:N:M' * self.shared}"
+
+
 def cases() -> list[Case]:
     """All cases; those of one weight follow each other, so that it is made once."""
-    two_four, dense, vendor = NM(2, 4), "dense", "cuSPARSELt"
+    dense, vendor = "dense", "cuSPARSELt"
+    two_four, one_four, one_eight = Form(NM(2, 4), 0.5), Form(NM(1, 4), 0.25), Form(NM(1, 8), 0.125)
     found = [
-        _case(two_four, 0.5, 8192, Bar(dense, 1.20, 1.35), Bar(vendor, 1.0, 1.10)),
-        _case(two_four, 0.5, 1, Bar(dense, 1.45, 1.65)),
-        _case(two_four, 0.5, 16, Bar(dense, 1.45, 1.65)),
-        _case(two_four, 0.5, 256),
-        _case(NM(2, 8), 0.25, 8192, Bar(dense, 1.5, 2.2), shared=True),
-        _case(NM(2, 16), 0.125, 8192, shared=True),
-        _case(NM(1, 4), 0.25, 8192, Bar(dense, 1.5, 2.2)),
-        _case(NM(1, 4), 0.25, 1, Bar(dense, 2.7, 3.2)),
-        _case(NM(1, 4), 0.25, 16, Bar(dense, 2.7, 3.2)),
-        _case(NM(1, 8), 0.125, 1, Bar(dense, 4.5, 5.7)),
-        _case(NM(1, 8), 0.125, 16, Bar(dense, 4.5, 5.7)),
-        _case(NM(1, 8), 0.125, 8192),
-        _case(NM(2, 8), 0.25, 1),
+        _case(two_four, 8192, Bar(dense, 1.20, 1.35), Bar(vendor, 1.0, 1.10)),
+        _case(two_four, 1, Bar(dense, 1.45, 1.65)),
+        _case(two_four, 16, Bar(dense, 1.45, 1.65)),
+        _case(two_four, 256),
+        _case(Form(NM(2, 8), 0.25, shared=True), 8192, Bar(dense, 1.5, 2.2)),
+        _case(Form(NM(2, 16), 0.125, shared=True), 8192),
+        _case(one_four, 8192, Bar(dense, 1.5, 2.2)),
+        _case(one_four, 1, Bar(dense, 2.7, 3.2)),
+        _case(one_four, 16, Bar(dense, 2.7, 3.2)),
+        _case(one_eight, 1, Bar(dense, 4.5, 5.7)),
+        _case(one_eight, 16, Bar(dense, 4.5, 5.7)),
+        _case(one_eight, 8192),
+        _case(Form(NM(2, 8), 0.25), 1),
     ]
     for density, must, aim in ((0.5, 1.2, 1.4), (0.25, 2.2, 2.8), (0.1, 5, 7), (0.05, 8, 11)):
-        found.append(_case(Block(64, 64), density, 8192, Bar(dense, must, aim)))
+        found.append(_case(Form(Block(64, 64), density), 8192, Bar(dense, must, aim)))
+    unstructured, int8 = Form(Unstructured(), 0.1), Form(NM(2, 4), 0.5, values=torch.int8)
     found += [
-        _case(Block(64, 64), 0.05, 1),
-        _case(Block(32, 32), 0.1, 8192),
-        _case(Block(128, 128), 0.1, 8192),
-        _case(Unstructured(), 0.1, 1),
-        _case(Unstructured(), 0.1, 1024),  # expanded at each call: what a layer that is forced to be packed costs
-        _case(two_four, 0.5, 4096, Bar(dense, 1.20, 1.35), features=(4096, 14336)),
+        _case(Form(Block(64, 64), 0.05), 1),
+        _case(Form(Block(32, 32), 0.1), 8192),
+        _case(Form(Block(128, 128), 0.1), 8192),
+        _case(unstructured, 1),
+        _case(unstructured, 1024),  # expanded at each call: what a layer that is forced to be packed costs
+        _case(int8, 1),
+        _case(int8, 8192),
+        _case(two_four, 4096, Bar(dense, 1.20, 1.35), features=(4096, 14336)),
     ]
     return found
 
 
-def _case(
-    pattern: Pattern,
-    density: float,
-    tokens: int,
-    *bars: Bar,
-    features: tuple[int, int] = (_LARGE, _LARGE),
-    shared: bool = False,
-) -> Case:
-    """shared: 128 rows use the same four columns of every group (V:N:M)."""
-    kept = f"{pattern.name} {1 - density:.0%}" if not isinstance(pattern, NM) else pattern.name
+def _case(form: Form, tokens: int, *bars: Bar, features: tuple[int, int] = (_LARGE, _LARGE)) -> Case:
     group = "Linear, many tokens" if tokens > 16 else "Linear, few tokens"
-    name = f"bf16 {kept}{' V:N:M' * shared}, {tokens} x {features[0]} x {features[1]}"
-    return Case(group, name, lambda place: _work(place, pattern, density, tokens, features, shared), bars)
+    name = f"{form.name}, {tokens} x {features[0]} x {features[1]}"
+    return Case(group, name, lambda place: _work(place, form, tokens, features), bars)
 
 
-def _work(place: Place, pattern: Pattern, density: float, tokens: int, features: tuple[int, int], shared: bool) -> Work:
+def _work(place: Place, form: Form, tokens: int, features: tuple[int, int]) -> Work:
     inside, outside = (place.size(size, _TINY) for size in features)
     count = place.size(tokens, min(tokens, _TINY_TOKENS))
-    weight, layer = _layer(place.device, place.layer, pattern, density, inside, outside, shared)
+    weight, layer = _layer(place.device, place.layer, form, inside, outside)
     x = place.random(count, inside, dtype=_BF16)
     kept = float(weight.count_nonzero())
     work = Work(
@@ -83,38 +95,33 @@ def _work(place: Place, pattern: Pattern, density: float, tokens: int, features:
         products=count * kept,
         dense_products=float(count) * inside * outside,
     )
-    for name, make in _peers(weight, pattern, x):
+    for name, make in _peers(weight, form, x):
         work.compare(name, make)
     return work
 
 
-def _peers(weight: Tensor, pattern: Pattern, x: Tensor) -> Sequence[tuple[str, Callable[[], Call]]]:
-    if pattern == NM(2, 4):
+def _peers(weight: Tensor, form: Form, x: Tensor) -> Sequence[tuple[str, Callable[[], Call]]]:
+    if form == Form(NM(2, 4), 0.5):
         return [("cuSPARSELt", lambda: semi_structured(weight, x))]
-    if isinstance(pattern, Block):
-        return [("torch BSR", lambda: block_sparse_rows(weight, x, pattern.rows))]
+    if isinstance(form.pattern, Block):
+        rows = form.pattern.rows
+        return [("torch BSR", lambda: block_sparse_rows(weight, x, rows))]
     return []
 
 
 @lru_cache(maxsize=1)
 def _layer(
-    device: torch.device,
-    packed: Callable[[Tensor, Pattern], SparseLinear],
-    pattern: Pattern,
-    density: float,
-    inside: int,
-    outside: int,
-    shared: bool,
+    device: torch.device, packed: Callable[..., SparseLinear], form: Form, inside: int, outside: int
 ) -> tuple[Tensor, SparseLinear]:
-    """A random weight [outside, inside] of the pattern, and a layer over it."""
+    """A random bf16 weight [outside, inside] of the form, and a layer over it."""
     torch.manual_seed(0)
     weight = torch.randn(outside, inside, device=device)
-    if shared:
-        (mask,) = magnitude_vnm([weight], pattern, 1 - density, "layer")
+    if form.shared:
+        (mask,) = magnitude_vnm([weight], form.pattern, 1 - form.density, "layer")
     else:
-        mask = _mask(device, pattern, density, inside, outside)
+        mask = _mask(device, form.pattern, form.density, inside, outside)
     weight = (weight * mask).to(_BF16)
-    return weight, packed(weight, pattern)
+    return weight, packed(weight, form.pattern, form.values)
 
 
 def _mask(device: torch.device, pattern: Pattern, density: float, inside: int, outside: int) -> Tensor:
