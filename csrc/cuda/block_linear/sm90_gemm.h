@@ -56,7 +56,7 @@ struct Item {
     }
 };
 
-SC_DEVICE std::int64_t item_count(const BlockArgs& a, int tokens) { return a.bands * ((a.tokens + tokens - 1) / tokens); }
+SC_HOST_DEVICE std::int64_t item_count(const BlockArgs& a, int tokens) { return a.bands * ((a.tokens + tokens - 1) / tokens); }
 
 // Whether a group has weights in a step: its 64 rows are four row tiles, kept together.
 SC_DEVICE bool keeps(std::uint32_t tiles, int group) { return (tiles >> (group * (kGroupRows / kRowTile)) & 1) != 0; }
