@@ -53,7 +53,7 @@ GATES = (
     *(Gate(f"block_linear/sm90_{t}.cu", ("90a",), 168, _BULK) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),
     *(Gate(f"topk/{t}.cu", ("80", "89", "90"), 128, _TOPK) for t in ("f32", "f16", "bf16")),
-    Gate("topk/i64.cu", ("80", "89", "90"), 168, _TOPK),
+    Gate("topk/i64.cu", ("80", "89", "90"), 168, (*_TOPK[:2], ("ld.global.v2", "LDG.E.128"))),
     Gate("rows/launch.cu", ("80", "89", "90"), 48, (("ld.global.v4", "LDG.E.128"),)),
     *(
         Gate(f"golden/{t}.cu", ("80",), 32, (p,))
