@@ -23,5 +23,9 @@ def arguments(doc: str) -> list[str]:
 def test_the_stub_names_every_function_with_its_arguments() -> None:
     stub = ast.parse((Path(sparsecore.__file__).parent / "_core.pyi").read_text())
     declared = {node.name: [a.arg for a in node.args.args] for node in stub.body if isinstance(node, ast.FunctionDef)}
+    if not core.cuda_info()["compiled"]:  # then only layouts are there, and no launches
+        declared = {
+            name: names for name, names in declared.items() if not name.startswith("cuda_") or hasattr(core, name)
+        }
     functions = {name: getattr(core, name) for name in dir(core) if not name.startswith("_")}
     assert declared == {name: arguments(function.__doc__ or "") for name, function in functions.items()}
