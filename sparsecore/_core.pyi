@@ -149,6 +149,16 @@ def cuda_nm_linear(
     workspace: _Span | None = None,
     layout: int = ...,
 ) -> None: ...
+def cuda_int8_linear(
+    x: _Span,
+    resident: _Span,
+    bias: _Span | None,
+    out: _Span,
+    activation: str,
+    stream: int,
+    q: _Span,
+    x_scales: _Span,
+) -> None: ...
 def cuda_nm_splits(tokens: int, rows: int, cols: int, n: int, m: int, dtype: str, layout: int = ...) -> int: ...
 def cuda_scored_attention(
     q: _Span,

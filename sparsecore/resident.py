@@ -66,7 +66,7 @@ def make(stored: StoredWeight, target: str | None = None) -> Tensor:
     """Return the resident tensor (uint8, 1-D) of a weight on the CPU.
 
     target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernels (of a float
-    type only; UnsupportedError for int8).
+    type, or int8 and 2:4; UnsupportedError for other int8 weights).
     """
     target = target or core.runtime_isa()
     sections = {k: span(t) for k, t in stored.tensors.items() if k in _SECTIONS[stored.pattern.kind]}
@@ -101,7 +101,8 @@ def _layout_on(device: torch.device, stored: StoredWeight) -> str:
     trouble = cuda_trouble(device.index)
     if trouble is not None:
         require_allowed(trouble)
-    return "cuda" if trouble is None and stored.dtype is not torch.int8 else "portable"
+    has_layout = stored.dtype is not torch.int8 or stored.pattern == NM(2, 4)
+    return "cuda" if trouble is None and has_layout else "portable"
 
 
 def check(resident: Tensor, expected: Expected | None = None) -> Resident:

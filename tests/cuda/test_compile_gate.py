@@ -45,6 +45,7 @@ GATES = (
         Gate(f"nm_linear/octets/{t}.cu", ("80", "89", "90"), 128, (("mma.sync", "HMMA"), _COPY))
         for t in ("bf16", "f16")
     ),
+    Gate("nm_linear/int8/launch.cu", ("80", "89", "90"), 200, (("mma.sp", "IMMA.SP.16864.S8.S8"), _COPY)),
     *(Gate(f"nm_linear/gathered/{t}.cu", ("80", "89", "90"), 240, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/two_four/{t}.cu", ("80", "89", "90"), 200, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"bitmask_linear/{t}.cu", ("80", "89", "90"), 96, (_TILES[0], _COPY)) for t in ("bf16", "f16")),

@@ -8,6 +8,7 @@ from weights import generator, random_weight
 
 from sparsecore import resident
 from sparsecore.backends.cuda import linear as cuda
+from sparsecore.backends.reference import linear as reference
 from sparsecore.formats import pack
 from sparsecore.patterns import NM
 
@@ -56,3 +57,24 @@ def test_few_rows_are_split_along_the_columns(pattern, emulated, seed):
     )
     assert emulated.launches() == before + 2  # the products, and the sum of the splits
     _close(got, x.double() @ dense.double().T)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_int8_weights_have_the_result_of_the_reference(dtype, device, seed, monkeypatch):
+    torch.manual_seed(seed)
+    monkeypatch.setattr(cuda, "_SCRATCH_BYTES", 1)  # 128 tokens a launch
+    rows, cols = int(torch.randint(1, 70, ())), int(torch.randint(1, 200, ()))
+    stored = pack(random_weight(rows, cols, NM(2, 4), generator(seed), torch.float32), NM(2, 4), torch.int8)
+    packed = resident.make(stored, "cuda").to(device)
+    expected = ("nm", rows, cols, 2, 4)
+    bias = torch.randn(rows)
+    for tokens in (0, 1, 3, 130):
+        x = torch.randn(tokens, cols, dtype=dtype)
+        x[tokens // 2 :, :1] = torch.inf
+        got = cuda.packed_linear(x.to(device), packed, bias.to(device), "silu", expected).cpu()
+        wanted = reference.packed_linear(x, resident.make(stored, "portable"), bias, "silu", expected)
+        torch.testing.assert_close(got, wanted, equal_nan=True)
+    grad = torch.randn(5, rows, dtype=dtype)
+    got = cuda.packed_grad_input(grad.to(device), packed, expected).cpu()
+    torch.testing.assert_close(got, reference.packed_grad_input(grad, resident.make(stored, "portable"), expected))
+    assert torch.equal(cuda.packed_to_dense(packed, expected).cpu(), stored.unpack())

@@ -17,6 +17,10 @@ struct BF16 {
     std::uint16_t bits;
 };
 
+struct I8 {
+    std::int8_t value;
+};
+
 SC_DEVICE float to_float(F32 element) { return element.value; }
 SC_DEVICE float to_float(F16 element) { return half_bits_to_float(element.bits); }
 SC_DEVICE float to_float(BF16 element) { return bits_to_float(static_cast<std::uint32_t>(element.bits) << 16); }

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "cuda/common/linear_call.h"
 #include "cuda/nm_linear/gathered/layout.h"
+#include "cuda/nm_linear/int8/layout.h"
 #include "cuda/nm_linear/octets/layout.h"
 #include "cuda/nm_linear/plan.h"
 #include "cuda/nm_linear/two_four/layout.h"
@@ -34,7 +35,11 @@ int gathered_rows(uint32_t layout) { return layout == kCudaGathered64Layout ? 64
 // `layout`: one that the values of the weight allow, or kCudaLayout for the one that its shape and type give.
 Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
     formats::nm_check_pattern(n, m);
-    if (!core::is_float(dtype)) throw Error("DtypeError", "unsupported element type", "dtype", "f32, f16 or bf16");
+    const bool is_int8 = dtype == core::DType::I8 && n == 2 && m == 4;
+    if (!core::is_float(dtype) && !is_int8) {
+        throw Error("UnsupportedError", "no CUDA layout for " + std::string(core::dtype_name(dtype)) + " weights of this pattern", "nm",
+                    "a float type, or int8 and 2:4", "use the portable layout");
+    }
     constexpr int64_t kMaxRows = int64_t{kWarpsPerBlock} * INT32_MAX;  // the first dimension of a CUDA grid
     if (rows < 0 || cols < 0 || rows > kMaxRows) {
         throw Error("ShapeError", "weight of " + std::to_string(rows) + " x " + std::to_string(cols), "shape",
@@ -42,6 +47,11 @@ Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t
     }
     Sizes sizes{};
     sizes.layout = kCudaLayout;
+    if (is_int8) {
+        sizes.layout = kCudaInt8Layout;
+        sizes.sections = int8_sections(rows, cols);
+        return sizes;
+    }
     if (is_two_four(dtype, n, m)) {
         sizes.layout = kCudaTwoFourLayout;
         sizes.sections = two_four_sections(rows, cols);
@@ -162,9 +172,11 @@ void nm_resident_make(const formats::Stored& stored, const Span& span) {
     const Sizes sizes = sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1, nm_layout(stored));
     core::require_disjoint(span, "resident", stored.values, "compressed");
     core::require_disjoint(span, "resident", stored.positions, "positions");
+    if (g.dtype == core::DType::I8) core::require_disjoint(span, "resident", stored.scales, "scales");
     const formats::Resident resident =
         formats::create_resident(span, g, sizes.layout, core::Isa::Portable, sizes.sections);
     if (sizes.layout == kCudaTwoFourLayout) return fill_two_four(stored, resident);
+    if (sizes.layout == kCudaInt8Layout) return fill_int8(stored, resident);
     if (sizes.layout == kCudaOctetLayout) return fill_octets(stored, resident);
     if (is_gathered(sizes.layout)) return fill_gathered(stored, gathered_rows(sizes.layout), resident);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype);
@@ -188,6 +200,7 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
         throw Error("ShapeError", "the stored tensors are for another weight", "stored");
     }
     if (sizes.layout == kCudaTwoFourLayout) return read_two_four(resident, out);
+    if (sizes.layout == kCudaInt8Layout) return read_int8(resident, out);
     if (sizes.layout == kCudaOctetLayout) return read_octets(resident, out);
     if (is_gathered(sizes.layout)) return read_gathered(resident, gathered_rows(sizes.layout), out);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype), position_bytes = out.positions.shape[1];
@@ -217,6 +230,7 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
 NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int64_t m, const Span* bias, const Span& out,
                             cpu::Activation activation, const Span* workspace, uint32_t layout) {
     core::require_shape(x, "x", {-1, -1});
+    core::require_float(x, "x");
     core::require_shape(out, "out", {x.shape[0], -1});
     const Sizes sizes = sizes_of(x.dtype, out.shape[1], x.shape[1], n, m, layout);
     const LinearArgs common = check_linear_call(x, resident, formats::resident_bytes(sizes.sections), bias, out, activation);

@@ -2,7 +2,8 @@
 //
 // A resident is a buffer of csrc/formats/resident.h with two sections, made on the host and then copied to the device as it
 // is. Weights of 16 bits have the layout kCudaTwoFourLayout (2:4; two_four/layout.h) or kCudaOctetLayout (1:4, 1:8, 2:8;
-// octets/layout.h); V:N:M weights, which their positions tell, kCudaGathered*Layout (gathered/layout.h); all others kCudaLayout:
+// octets/layout.h); V:N:M weights, which their positions tell, kCudaGathered*Layout (gathered/layout.h); int8
+// 2:4 weights kCudaInt8Layout (int8/layout.h, multiplied by int8/int8_linear.h); all others kCudaLayout:
 //   values  [rows, padded] of the element type, padded = ceil(kept_per_row / 8) * 8; the padding is zero
 //   codes   [rows, padded] positions within the group, code_bits = 1, 2, 4 or 8 (the least that holds m - 1) each,
 //           little bit order
@@ -25,7 +26,7 @@ namespace sparsecore::cuda {
 
 // No layout of the CPU has these numbers: a CPU kernel refuses the buffer by name.
 constexpr uint32_t kCudaLayout = 1000, kCudaTwoFourLayout = 1001, kCudaOctetLayout = 1003;
-constexpr uint32_t kCudaGathered64Layout = 1011, kCudaGathered128Layout = 1012;
+constexpr uint32_t kCudaGathered64Layout = 1011, kCudaGathered128Layout = 1012, kCudaInt8Layout = 1013;
 
 // The arguments of the kernel that the weight's layout is for.
 using NmLinearCall = std::variant<NmLinearArgs, TwoFourArgs, OctetArgs, GatheredArgs>;

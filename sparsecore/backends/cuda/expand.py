@@ -26,7 +26,7 @@ def to_dense(packed: Tensor, expected: resident.Expected, marks_pruned: bool = F
     is not the `expected` one.
     """
     weight = resident.check(packed, expected)
-    if weight.isa != "cuda":
+    if not _expands(weight):
         return reference.packed_to_dense(packed, expected)
     return _expand(packed, weight, marks_pruned)
 
@@ -49,13 +49,17 @@ def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected)
     """See `reference.linear.packed_grad_input`."""
     reference.same_device(grad, packed)
     weight = resident.check(packed, expected)
-    if weight.isa != "cuda":
+    if not _expands(weight):
         return reference.packed_grad_input(grad, packed, expected)
     dense = _expand(packed, weight, marks_pruned=True)
     rows = grad.reshape(math.prod(grad.shape[:-1]), weight.shape[0]).to(dense.dtype)
     out = rows @ dense
     _repair(out, rows, dense.t(), None)
     return out.to(grad.dtype).reshape(*grad.shape[:-1], weight.shape[1])
+
+
+def _expands(weight: resident.Resident) -> bool:
+    return weight.isa == "cuda" and weight.dtype is not torch.int8
 
 
 def _expand(packed: Tensor, weight: resident.Resident, marks_pruned: bool) -> Tensor:

@@ -21,6 +21,8 @@ from sparsecore.native import DTYPE_NAMES, span, span_of_new
 
 __all__ = ["packed_grad_input", "packed_linear", "packed_to_dense"]
 
+_SCRATCH_BYTES = 32 << 20  # that one call may take for quantised activations
+
 
 def packed_linear(
     x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: resident.Expected
@@ -48,10 +50,31 @@ def _launch(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tens
         device.module().cuda_block_linear(span(x), weight.span, *weight.pattern.sizes, weight.kept, *end)
     elif weight.pattern.kind == "bitmask":
         device.module().cuda_bitmask_linear(span(x), weight.span, weight.kept, *end)
+    elif weight.dtype is torch.int8:
+        _launch_int8(weight, x, bias, out, activation)
     else:
         workspace = _workspace(x, weight)
         partial = None if workspace is None else span(workspace)
         device.module().cuda_nm_linear(span(x), weight.span, *weight.pattern.sizes, *end, partial, weight.layout)
+
+
+def _launch_int8(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tensor, activation: str) -> None:
+    stride = -(-weight.shape[1] // 16) * 16  # bytes of a quantised token
+    step = max(128, _SCRATCH_BYTES // max(stride, 1))
+    q = x.new_empty((min(step, len(x)), stride), dtype=torch.int8)
+    scales = x.new_empty(len(q), dtype=torch.float32)
+    for start in range(0, len(x), step):
+        rows = x[start : start + step]
+        device.module().cuda_int8_linear(
+            span(rows),
+            weight.span,
+            None if bias is None else span(bias),
+            span(out[start : start + step]),
+            activation,
+            device.stream(x),
+            span(q[: len(rows)]),
+            span(scales[: len(rows)]),
+        )
 
 
 def _workspace(x: Tensor, weight: resident.Resident) -> Tensor | None:

@@ -50,7 +50,7 @@ def kernel_of(
     layout: of the resident weight; 0: the one that most weights of the pattern get.
     """
     if dtype is torch.int8:
-        return None
+        return Kernel(NO_END, "sparse") if pattern == NM(2, 4) else None
     halves = dtype in _HALVES
     if isinstance(pattern, Block):
         return Kernel(NO_END, "kept") if halves and set(pattern.sizes) <= set(_BLOCK_SIZES) else None

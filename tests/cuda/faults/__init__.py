@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faults import bitmask, block, decode, gathered, prefill, topk, two_four
+from faults import bitmask, block, decode, gathered, int8, prefill, topk, two_four
 from faults.fault import Fault
 
 __all__ = ["FAULTS", "Fault"]
@@ -13,6 +13,7 @@ FAULTS = (
     *two_four.FAULTS,
     *decode.FAULTS,
     *gathered.FAULTS,
+    *int8.FAULTS,
     *prefill.FAULTS,
     *topk.FAULTS,
 )

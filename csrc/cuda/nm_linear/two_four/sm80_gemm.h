@@ -20,14 +20,6 @@ union GemmShared {
     TwoFourShape::Results out;
 };
 
-SC_DEVICE void fetch_x(const TwoFourArgs& a, GemmStage& stage, std::int64_t tile, std::int64_t first_token) {
-    constexpr int kUnits = kTileColumns / kUnit;
-    for (int i = static_cast<int>(thread_x()); i < kGemmTokens * kUnits; i += kGemmThreads) {
-        const int own = i / kUnits, unit = i % kUnits;
-        fetch_unit(a, &stage.x[own][exchanged_unit(own, unit) * kUnit], first_token + own, tile * kTileColumns + unit * kUnit);
-    }
-}
-
 // Grid: x = blocks of 128 rows, y = any number of blocks of 128 tokens (the rest is looped over). Block: kGemmThreads.
 template <class T>
 SC_GLOBAL void SC_BOUNDS(kGemmThreads, 1) sm80_two_four_gemm(TwoFourArgs a) {
@@ -39,7 +31,7 @@ SC_GLOBAL void SC_BOUNDS(kGemmThreads, 1) sm80_two_four_gemm(TwoFourArgs a) {
             if (tile < a.column_tiles) {
                 GemmStage& stage = shared.stages[tile % kGemmStages];
                 fetch_weights<TwoFourShape>(a, stage.weights, tile);
-                fetch_x(a, stage, tile, first_token);
+                fetch_tokens<TwoFourShape>(a, stage.x, tile, first_token);
             }
             commit_copies();
         };

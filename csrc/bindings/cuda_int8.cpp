@@ -1,0 +1,34 @@
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "bindings/cuda_launch.h"
+#include "bindings/span_caster.h"
+#include "cpu/common/linear_prepare.h"
+#include "cuda/nm_linear/int8/int8_linear.h"
+
+namespace sparsecore::bindings {
+
+namespace py = pybind11;
+using namespace py::literals;
+using core::Span;
+
+namespace {
+
+void linear(const Span& x, const Span& resident, const std::optional<Span>& bias, const Span& out, const std::string& activation,
+            uint64_t stream, const Span& q, const Span& x_scales) {
+    const cuda::Int8Args args = cuda::int8_linear_call(x, resident, bias ? &*bias : nullptr, out,
+                                                       cpu::parse_activation(activation), q, x_scales);
+    cuda::int8_linear_launch(args, x.dtype, stream);
+}
+
+}  // namespace
+
+void bind_cuda_int8(py::module_& m) {
+    m.def("cuda_int8_linear", &linear, "x"_a, "resident"_a, "bias"_a.none(true), "out"_a, "activation"_a, "stream"_a, "q"_a,
+          "x_scales"_a, ReleaseGil(),
+          "Queue the quantisation of x [tokens, cols] into q, int8 [tokens, cols rounded up to 16], and x_scales, fp32 [tokens], and out = "
+          "activation(x W^T + bias) with an int8 2:4 weight; all spans hold device pointers.");
+}
+
+}  // namespace sparsecore::bindings

@@ -1,0 +1,61 @@
+// Activations to int8, one scale a token (sm_80 and later): scale = amax / 127 (1 where that is 0), q = x / scale rounded half to even,
+// in [-127, 127]. A token with an infinity or a NaN has the scale NaN, and zeros. Bound by reading x, once for amax and once,
+// from the caches, for q.
+#pragma once
+
+#include "cuda/common/element.h"
+#include "cuda/nm_linear/int8/args.h"
+#include "cuda/ptx/warp.h"
+
+namespace sparsecore::cuda {
+
+constexpr int kQuantiseThreads = 256, kQuantiseWarps = kQuantiseThreads / kWarpSize;
+
+struct QuantiseShared {
+    float largest[kQuantiseWarps];
+    int unusual[kQuantiseWarps];
+};
+
+// The scale of a token, from what its threads have seen of it.
+SC_DEVICE float token_scale(QuantiseShared& shared, float largest, bool unusual) {
+    const int warp = static_cast<int>(thread_x() / kWarpSize);
+    unusual = ballot(unusual) != 0;
+    for (int step = kWarpSize / 2; step > 0; step /= 2) largest = fmaxf(largest, shuffle_xor(largest, step));
+    shared.largest[warp] = largest;
+    shared.unusual[warp] = unusual;
+    block_barrier();
+    for (int w = 0; w < kQuantiseWarps; ++w) {
+        largest = fmaxf(largest, shared.largest[w]);
+        unusual = unusual || shared.unusual[w] != 0;
+    }
+    block_barrier();
+    if (unusual) return bits_to_float(0x7fc00000u);
+    const float scale = largest / 127.0f;
+    return scale == 0.0f ? 1.0f : scale;
+}
+
+// Grid: x = any number of blocks (tokens are looped over). Block: kQuantiseThreads.
+template <class T>
+SC_GLOBAL void quantise_tokens(Int8Args a) {
+    auto& shared = shared_memory<QuantiseShared>();
+    const TwoFourArgs& call = a.call;
+    for (std::int64_t token = block_x(); token < call.tokens; token += grid_dim_x()) {
+        const T* x = static_cast<const T*>(call.x) + token * call.x_token_stride;
+        float largest = 0.0f;
+        bool unusual = false;
+        for (std::int64_t column = thread_x(); column < call.cols; column += kQuantiseThreads) {
+            const float size = fabsf(to_float(x[column * call.x_column_stride]));
+            unusual = unusual || !(size <= 3.402823466e38f);
+            largest = fmaxf(largest, size);
+        }
+        const float scale = token_scale(shared, largest, unusual);
+        if (thread_x() == 0) a.x_scales[token] = scale;
+        for (std::int64_t column = thread_x(); column < a.q_stride; column += kQuantiseThreads) {
+            const bool inside = column < call.cols && scale == scale;
+            const float q = inside ? rintf(to_float(x[column * call.x_column_stride]) / scale) : 0.0f;
+            a.q[token * a.q_stride + column] = static_cast<std::int8_t>(fminf(fmaxf(q, -127.0f), 127.0f));
+        }
+    }
+}
+
+}  // namespace sparsecore::cuda

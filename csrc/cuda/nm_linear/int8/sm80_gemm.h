@@ -1,0 +1,105 @@
+// int8 2:4 linear layer (sm_80 and later), by mma.sp m16n8k64: exact sums, then sum * (x scale * weight scale) + bias in fp32.
+//
+// The block of the 16-bit kernels (two_four/sm80_block.h) with twice the columns in the same bytes: 128 columns of a weight tile and of
+// activations, in rows of 128 bytes. Floor: 0.625 bytes a dense element for few tokens; half the time of 16-bit 2:4 products for many.
+// Few tokens have blocks of 32, whose three stages are 30 KB of weights in flight and leave room for two or more blocks an SM.
+#pragma once
+
+#include "cuda/nm_linear/int8/args.h"
+#include "cuda/nm_linear/two_four/sm80_block.h"
+
+namespace sparsecore::cuda {
+
+constexpr int kInt8Rows = 128, kInt8Stages = 3;
+
+template <int kTokens>
+struct Int8Shape : GemmShape<kInt8Rows, kTokens, I8> {
+    using Base = GemmShape<kInt8Rows, kTokens, I8>;
+
+    union Shared {
+        struct {
+            typename Base::Weights weights;
+            typename Base::Tokens x;
+        } stages[kInt8Stages];
+        std::int32_t sums[kTokens][kInt8Rows + 4];  // the padding keeps the lanes' stores in different banks
+    };
+};
+
+// The product's operands: x is what quantise_tokens wrote, two columns an element.
+SC_DEVICE TwoFourArgs quantised(const Int8Args& a) {
+    TwoFourArgs args = a.call;
+    args.x = a.q;
+    args.cols = args.x_token_stride = a.q_stride / 2;
+    args.x_column_stride = 1;
+    args.x_in_units = true;
+    return args;
+}
+
+template <class Shape>
+SC_DEVICE void keep_sums(std::int32_t (&kept)[Shape::kTokens][kInt8Rows + 4], const typename Shape::Sums& sums) {
+    const int warp = static_cast<int>(thread_x() / kWarpSize), lane = static_cast<int>(thread_x() % kWarpSize);
+SC_UNROLL
+    for (int i = 0; i < kWarpRowTiles; ++i) {
+SC_UNROLL
+        for (int j = 0; j < Shape::kTokenTiles; ++j) {
+SC_UNROLL
+            for (int r = 0; r < 4; ++r) {
+                const int token = (warp % Shape::kTokenWarps * Shape::kTokenTiles + j) * 8 + lane % 4 * 2 + r % 2;
+                kept[token][(warp / Shape::kTokenWarps * kWarpRowTiles + i) * kTileRows + r / 2 * 8 + lane / 4] = sums[i][j][r];
+            }
+        }
+    }
+}
+
+template <class T, int kTokens>
+SC_DEVICE void write_scaled(const Int8Args& a, const std::int32_t (&sums)[kTokens][kInt8Rows + 4], std::int64_t first_token) {
+    const TwoFourArgs& call = a.call;
+    for (int i = static_cast<int>(thread_x()); i < kTokens * kInt8Rows; i += kGemmThreads) {
+        const std::int64_t token = first_token + i / kInt8Rows, row = static_cast<std::int64_t>(block_x()) * kInt8Rows + i % kInt8Rows;
+        if (token >= call.tokens || row >= call.rows) continue;
+        float result = static_cast<float>(sums[i / kInt8Rows][i % kInt8Rows]) * (a.x_scales[token] * a.scales[row]);
+        if (call.bias != nullptr) {
+            const std::int64_t place = row * call.bias_stride;
+            result += a.bias_is_float ? static_cast<const float*>(call.bias)[place] : to_float(static_cast<const T*>(call.bias)[place]);
+        }
+        T* out = static_cast<T*>(call.out) + token * call.out_token_stride + row * call.out_row_stride;
+        store(out, cuda::activate(result, call.activation));
+    }
+}
+
+// T: element type of x and out. Grid: x = blocks of 128 rows, y = any number of blocks of kTokens tokens (the rest is looped over).
+// Block: kGemmThreads.
+template <class T, int kTokens>
+SC_GLOBAL void SC_BOUNDS(kGemmThreads, 1) sm80_int8_gemm(Int8Args args) {
+    using Shape = Int8Shape<kTokens>;
+    auto& shared = shared_memory<typename Shape::Shared>();
+    const TwoFourArgs a = quantised(args);
+    for (std::int64_t block = block_y(); block * kTokens < a.tokens; block += grid_dim_y()) {
+        const std::int64_t first_token = block * kTokens;
+        const auto fetch = [&](std::int64_t tile) {
+            if (tile < a.column_tiles) {
+                auto& stage = shared.stages[tile % kInt8Stages];
+                fetch_weights<typename Shape::Base>(a, stage.weights, tile);
+                fetch_tokens<typename Shape::Base>(a, stage.x, tile, first_token);
+            }
+            commit_copies();
+        };
+        typename Shape::Sums sums = {};
+        for (int tile = 0; tile < kInt8Stages - 1; ++tile) fetch(tile);
+        for (std::int64_t tile = 0; tile < a.column_tiles; ++tile) {
+            wait_copies<kInt8Stages - 2>();
+            block_barrier();  // this stage is there for all, and all are done with the one that is filled next
+            fetch(tile + kInt8Stages - 1);
+            const auto& stage = shared.stages[tile % kInt8Stages];
+            multiply_stage<I8, typename Shape::Base>(stage.weights, stage.x, sums);
+        }
+        wait_copies<0>();
+        block_barrier();  // the sums take the place of the stages
+        keep_sums<typename Shape::Base>(shared.sums, sums);
+        block_barrier();
+        write_scaled<T, kTokens>(args, shared.sums, first_token);
+        block_barrier();
+    }
+}
+
+}  // namespace sparsecore::cuda
