@@ -137,6 +137,53 @@ def cuda_block_linear(
     activation: str,
     stream: int,
 ) -> None: ...
+def cuda_decode_workspace(
+    batch: int,
+    heads: int,
+    kv_heads: int,
+    value_width: int,
+    most_rows: int,
+    prunes_values: bool,
+    group_values: bool,
+) -> int: ...
+def cuda_decode_attention(
+    q: _Span,
+    keys: list[_Span],
+    values: list[_Span],
+    starts: _Span,
+    lengths: _Span,
+    width: int,
+    rows: _Span | None,
+    row_counts: _Span | None,
+    heads: _Span | None,
+    pages: _Span | None,
+    msb_bits: int,
+    scale: float,
+    threshold: float,
+    value_keep: float,
+    value_mass: float,
+    group_values: bool,
+    out: _Span,
+    lse: _Span,
+    token_scores: _Span | None,
+    head_scores: _Span | None,
+    low: _Span,
+    values_used: _Span,
+    workspace: _Span,
+    stream: int,
+) -> None: ...
+def cuda_kv_append(
+    keys: list[_Span],
+    values: list[_Span],
+    new_keys: _Span,
+    new_values: _Span,
+    positions: _Span,
+    pages: _Span | None,
+    msb_bits: int,
+    value_bits: int,
+    stream: int,
+) -> None: ...
+def cuda_kv_compact(stored: list[_Span], index: _Span, counts: _Span, stream: int) -> None: ...
 def cuda_nm_linear(
     x: _Span,
     resident: _Span,

@@ -7,6 +7,7 @@ namespace sparsecore::bindings {
 
 void bind_cuda_bitmask(pybind11::module_& m);
 void bind_cuda_block(pybind11::module_& m);
+void bind_cuda_decode(pybind11::module_& m);
 void bind_cuda_expand(pybind11::module_& m);
 void bind_cuda_int8(pybind11::module_& m);
 void bind_cuda_nm(pybind11::module_& m);
@@ -17,6 +18,7 @@ void bind_cuda_topk(pybind11::module_& m);
 inline void bind_cuda_launches(pybind11::module_& m) {
     bind_cuda_bitmask(m);
     bind_cuda_block(m);
+    bind_cuda_decode(m);
     bind_cuda_expand(m);
     bind_cuda_int8(m);
     bind_cuda_nm(m);

@@ -1,5 +1,10 @@
 # The kernels' sources, which have two builds: by nvcc for GPUs, by the host compiler for the emulator. Paths from csrc/cuda.
 set(SPARSECORE_CUDA_SOURCES
+  attention/decode/launch.cu
+  attention/decode/scores_dense.cu
+  attention/decode/scores_planes.cu
+  attention/decode/store.cu
+  attention/decode/values.cu
   attention/prefill/launch.cu
   attention/prefill/bf16.cu
   attention/prefill/f16.cu
@@ -35,7 +40,7 @@ set(SPARSECORE_CUDA_SM90_SOURCES
   nm_linear/two_four/sm90_f16.cu)
 
 # Programs of their own, which no wheel has: golden vectors, and the ceiling of Hopper's tensor cores.
-set(SPARSECORE_GOLDEN_SOURCES golden/arithmetic.cu golden/bits.cu golden/copy.cu golden/matrix.cu golden/thread.cu golden/warp.cu)
+set(SPARSECORE_GOLDEN_SOURCES golden/arithmetic.cu golden/bits.cu golden/copy.cu golden/matrix.cu golden/matrix_int8.cu golden/thread.cu golden/warp.cu)
 set(SPARSECORE_GOLDEN_SM90_SOURCES golden/sm90_barrier.cu golden/sm90_rows.cu golden/sm90_tile.cu golden/sm90_warpgroup.cu)
 set(SPARSECORE_GOLDEN_HOST_SOURCES golden/program.cpp golden/replay.cpp golden/vector_file.cpp)
 set(SPARSECORE_CEILING_SM90_SOURCES ceiling/sm90_rate.cu)

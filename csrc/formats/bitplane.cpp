@@ -69,7 +69,7 @@ void write_nibbles(int64_t width, uint8_t* out, Element&& element) {
 
 struct Append {
     const std::vector<Span>&keys, &values;
-    const Span &new_keys, &new_values, &positions;
+    const Span &new_keys, &new_values;
     int msb_bits, value_bits;
     KeyPlanes planes;
 
@@ -126,69 +126,17 @@ struct Append {
     }
 };
 
-void check_append(const Append& call) {
-    const Span &k = call.new_keys, &v = call.new_values;
-    core::require_shape(k, "new_keys", {-1, -1, -1, -1});
-    core::require_float(k, "new_keys");
-    core::require_shape(v, "new_values", {k.shape[0], k.shape[1], k.shape[2], -1});
-    core::require_float(v, "new_values");
-    core::require_shape(call.positions, "positions", {k.shape[0]});
-    core::require_dtype(call.positions, "positions", DType::I64);
-    const size_t parts = call.msb_bits == 0 ? 1 : static_cast<size_t>(call.planes.count) + 1;
-    if (call.keys.size() != parts || call.values.size() != (call.value_bits == 0 ? 1 : 2)) {
-        throw core::Error("ShapeError", "tensors of the store are missing or too many", "keys, values",
-                          std::to_string(parts) + " of keys, 1 or 2 of values");
-    }
-    if (call.value_bits != 0 && (call.value_bits < 4 || call.value_bits > 8)) {
-        throw core::Error("InvalidValueError", "value_bits is " + std::to_string(call.value_bits), "value_bits", "0 or 4 to 8");
-    }
-    const int64_t batch = k.shape[0], heads = k.shape[1];
-    core::require_shape(call.keys[0], "keys", {batch, heads, -1, -1});
-    const int64_t slots = call.keys[0].shape[2];
-    if (call.msb_bits == 0) {
-        core::require_float(call.keys[0], "keys");
-        require_part(call.keys[0], "keys", {batch, heads, slots, k.shape[3]}, call.keys[0].dtype);
-    } else {
-        for (int i = 0; i < call.planes.count; ++i) {
-            require_part(call.keys[static_cast<size_t>(i)], "keys", {batch, heads, slots, call.planes.plane[i].bytes}, DType::U8);
-        }
-        require_part(call.keys.back(), "key scales", {batch, heads, slots}, DType::F32);
-    }
-    if (call.value_bits == 0) core::require_float(call.values[0], "values");
-    const DType stored = call.value_bits == 0 ? call.values[0].dtype : DType::I8;
-    require_part(call.values[0], "values", {batch, heads, slots, v.shape[3]}, stored);
-    if (call.value_bits != 0) require_part(call.values[1], "value scales", {batch, heads, slots}, DType::F32);
-    std::vector<Span> all = call.keys;
-    all.insert(all.end(), call.values.begin(), call.values.end());
-    for (size_t i = 0; i < all.size(); ++i) {
-        core::require_disjoint(all[i], "store", k, "new_keys");
-        core::require_disjoint(all[i], "store", v, "new_values");
-        for (size_t j = 0; j < i; ++j) core::require_disjoint(all[i], "store", all[j], "store");
-    }
-    for (int64_t b = 0; b < batch; ++b) {
-        const int64_t slot = call.positions.as<const int64_t>()[b * call.positions.strides[0]];
-        if (slot < 0 || k.shape[2] > slots || slot > slots - k.shape[2]) {
+void check_positions(const Span& positions, int64_t tokens, int64_t slots) {
+    for (int64_t b = 0; b < positions.shape[0]; ++b) {
+        const int64_t slot = positions.as<const int64_t>()[b * positions.strides[0]];
+        if (slot < 0 || tokens > slots || slot > slots - tokens) {
             throw core::Error("IndexTableError", "tokens do not fit into the store at " + std::to_string(slot), "positions",
-                              "0 to " + std::to_string(slots - k.shape[2]));
+                              "0 to " + std::to_string(slots - tokens));
         }
     }
 }
 
-void check_compact(const std::vector<Span>& stored, const Span& index, const Span& counts) {
-    core::require_shape(index, "index", {-1, -1});
-    core::require_dtype(index, "index", DType::I64);
-    core::require_shape(counts, "counts", {index.shape[0]});
-    core::require_dtype(counts, "counts", DType::I64);
-    if (stored.empty()) throw core::Error("ShapeError", "no tensors", "stored", "at least one");
-    const int64_t heads = stored[0].shape[1], slots = stored[0].shape[2];
-    for (const Span& part : stored) {
-        if (part.ndim == 3) {
-            require_part(part, "stored", {index.shape[0], heads, slots}, part.dtype);
-        } else {
-            require_part(part, "stored", {index.shape[0], heads, slots, -1}, part.dtype);
-        }
-        core::require_disjoint(part, "stored", index, "index");
-    }
+void check_rows(const Span& index, const Span& counts, int64_t slots) {
     for (int64_t b = 0; b < index.shape[0]; ++b) {
         const int64_t count = counts.as<const int64_t>()[b * counts.strides[0]];
         bool right = count >= 0 && count <= index.shape[1];
@@ -219,11 +167,75 @@ KeyPlanes key_planes(int msb_bits, int64_t width) {
     return planes;
 }
 
+void check_kv_append(const std::vector<Span>& keys, const std::vector<Span>& values, const Span& k, const Span& v,
+                     const Span& positions, const Span* pages, int msb_bits, int value_bits) {
+    core::require_shape(k, "new_keys", {-1, -1, -1, -1});
+    core::require_float(k, "new_keys");
+    core::require_shape(v, "new_values", {k.shape[0], k.shape[1], k.shape[2], -1});
+    core::require_float(v, "new_values");
+    core::require_shape(positions, "positions", {k.shape[0]});
+    core::require_dtype(positions, "positions", DType::I64);
+    const KeyPlanes planes = msb_bits == 0 ? KeyPlanes() : key_planes(msb_bits, k.shape[3]);
+    const size_t parts = msb_bits == 0 ? 1 : static_cast<size_t>(planes.count) + 1;
+    if (keys.size() != parts || values.size() != (value_bits == 0 ? 1 : 2)) {
+        throw core::Error("ShapeError", "tensors of the store are missing or too many", "keys, values",
+                          std::to_string(parts) + " of keys, 1 or 2 of values");
+    }
+    if (value_bits != 0 && (value_bits < 4 || value_bits > 8)) {
+        throw core::Error("InvalidValueError", "value_bits is " + std::to_string(value_bits), "value_bits", "0 or 4 to 8");
+    }
+    if (pages != nullptr) {
+        core::require_shape(*pages, "pages", {k.shape[0], -1});
+        core::require_dtype(*pages, "pages", DType::I32);
+    }
+    const int64_t heads = k.shape[1];
+    core::require_shape(keys[0], "keys", {pages == nullptr ? k.shape[0] : -1, heads, -1, -1});
+    const int64_t owners = keys[0].shape[0], slots = keys[0].shape[2];
+    if (msb_bits == 0) {
+        core::require_float(keys[0], "keys");
+        require_part(keys[0], "keys", {owners, heads, slots, k.shape[3]}, keys[0].dtype);
+    } else {
+        for (int i = 0; i < planes.count; ++i) {
+            require_part(keys[static_cast<size_t>(i)], "keys", {owners, heads, slots, planes.plane[i].bytes}, DType::U8);
+        }
+        require_part(keys.back(), "key scales", {owners, heads, slots}, DType::F32);
+    }
+    if (value_bits == 0) core::require_float(values[0], "values");
+    const DType stored = value_bits == 0 ? values[0].dtype : DType::I8;
+    require_part(values[0], "values", {owners, heads, slots, v.shape[3]}, stored);
+    if (value_bits != 0) require_part(values[1], "value scales", {owners, heads, slots}, DType::F32);
+    std::vector<Span> all = keys;
+    all.insert(all.end(), values.begin(), values.end());
+    for (size_t i = 0; i < all.size(); ++i) {
+        core::require_disjoint(all[i], "store", k, "new_keys");
+        core::require_disjoint(all[i], "store", v, "new_values");
+        for (size_t j = 0; j < i; ++j) core::require_disjoint(all[i], "store", all[j], "store");
+    }
+}
+
+void check_kv_compact(const std::vector<Span>& stored, const Span& index, const Span& counts) {
+    core::require_shape(index, "index", {-1, -1});
+    core::require_dtype(index, "index", DType::I64);
+    core::require_shape(counts, "counts", {index.shape[0]});
+    core::require_dtype(counts, "counts", DType::I64);
+    if (stored.empty()) throw core::Error("ShapeError", "no tensors", "stored", "at least one");
+    const int64_t heads = stored[0].shape[1], slots = stored[0].shape[2];
+    for (const Span& part : stored) {
+        if (part.ndim == 3) {
+            require_part(part, "stored", {index.shape[0], heads, slots}, part.dtype);
+        } else {
+            require_part(part, "stored", {index.shape[0], heads, slots, -1}, part.dtype);
+        }
+        core::require_disjoint(part, "stored", index, "index");
+    }
+}
+
 void kv_append(const std::vector<Span>& keys, const std::vector<Span>& values, const Span& new_keys,
                const Span& new_values, const Span& positions, int msb_bits, int value_bits, int threads) {
-    const KeyPlanes planes = msb_bits == 0 ? KeyPlanes{} : key_planes(msb_bits, new_keys.ndim == 4 ? new_keys.shape[3] : 0);
-    const Append call{keys, values, new_keys, new_values, positions, msb_bits, value_bits, planes};
-    check_append(call);
+    check_kv_append(keys, values, new_keys, new_values, positions, nullptr, msb_bits, value_bits);
+    check_positions(positions, new_keys.shape[2], keys[0].shape[2]);
+    const KeyPlanes planes = msb_bits == 0 ? KeyPlanes{} : key_planes(msb_bits, new_keys.shape[3]);
+    const Append call{keys, values, new_keys, new_values, msb_bits, value_bits, planes};
     const int64_t tokens = new_keys.shape[2], heads = new_keys.shape[1], rows = new_keys.shape[0] * heads * tokens;
     const int64_t widest = std::max<int64_t>(1, std::max(new_keys.shape[3], new_values.shape[3]));
     core::parallel_for(0, rows, core::ceil_div(kValuesPerRange, widest), threads, [&](int64_t begin, int64_t end) {
@@ -240,7 +252,8 @@ void kv_append(const std::vector<Span>& keys, const std::vector<Span>& values, c
 }
 
 void kv_compact(const std::vector<Span>& stored, const Span& index, const Span& counts, int threads) {
-    check_compact(stored, index, counts);
+    check_kv_compact(stored, index, counts);
+    check_rows(index, counts, stored[0].shape[2]);
     const int64_t heads = stored[0].shape[1], batch = index.shape[0], parts = static_cast<int64_t>(stored.size());
     core::parallel_for(0, batch * heads * parts, 1, threads, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {

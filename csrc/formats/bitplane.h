@@ -54,4 +54,11 @@ void kv_append(const std::vector<core::Span>& keys, const std::vector<core::Span
 // Moves rows index[b, : counts[b]], ascending slots, of every tensor [B, Hkv, slots(, width)] to slots 0, 1, ...
 void kv_compact(const std::vector<core::Span>& stored, const core::Span& index, const core::Span& counts, int threads);
 
+// What both of them check before they read an index: for stores whose indices lie on a device. pages: null, or the store
+// is paged, i32 [B, entries], and its tensors are [pages, Hkv, page size, ...].
+void check_kv_append(const std::vector<core::Span>& keys, const std::vector<core::Span>& values, const core::Span& new_keys,
+                     const core::Span& new_values, const core::Span& positions, const core::Span* pages, int msb_bits,
+                     int value_bits);
+void check_kv_compact(const std::vector<core::Span>& stored, const core::Span& index, const core::Span& counts);
+
 }  // namespace sparsecore::formats

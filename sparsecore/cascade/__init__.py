@@ -9,6 +9,7 @@ from sparsecore.cascade.calibration import Calibration, calibrate, stages, stati
 from sparsecore.cascade.entry import apply
 from sparsecore.cascade.handle import Handle, handle_of
 from sparsecore.cascade.kv_store import KVFormat, KVStore, decode_attention
+from sparsecore.cascade.paged_store import PagedKVStore
 from sparsecore.cascade.plan import Counts
 from sparsecore.cascade.run import CascadeRun
 from sparsecore.cascade.schedule import Schedule
@@ -22,6 +23,7 @@ __all__ = [
     "Handle",
     "KVFormat",
     "KVStore",
+    "PagedKVStore",
     "Schedule",
     "apply",
     "calibrate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from sparsecore.memory import zeros
 from sparsecore.native import Span, span
 from sparsecore.ops.decode_attention import Decoded, decode_operator, kv_append_, kv_compact_
 from sparsecore.ops.direct import runs_directly
+
+if TYPE_CHECKING:
+    from sparsecore.cascade.paged_store import PagedKVStore
 
 __all__ = ["KVFormat", "KVStore", "decode_attention"]
 
@@ -57,6 +60,24 @@ class KVFormat:
             high = half if self.key_bits == 4 else head_dim if self.key_bits <= 8 else head_dim + half
             keys = high + 4 + (half if low else 0)
         return keys + (value_dim * self.dtype.itemsize if self.value_bits is None else value_dim + 4)
+
+    def buffers(
+        self, shape: tuple[int, int, int], head_dim: int, value_dim: int, device: torch.device | str
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Tensors of zeros for the keys and the values of a store, `shape` with the width of each behind it."""
+        half, bits = -(-head_dim // 2), self.key_bits
+
+        def make(width: int | None, kind: torch.dtype) -> Tensor:
+            return zeros(shape if width is None else (*shape, width), kind, device)
+
+        if bits is None:
+            keys: tuple[Tensor, ...] = (make(head_dim, self.dtype),)
+        else:
+            widths = (half, half) if bits == 4 else (head_dim, half) if bits <= 8 else (head_dim, half, half)
+            keys = (*(make(width, torch.uint8) for width in widths), make(None, torch.float32))
+        if self.value_bits is None:
+            return keys, (make(value_dim, self.dtype),)
+        return keys, (make(value_dim, torch.int8), make(None, torch.float32))
 
 
 class KVStore:
@@ -100,6 +121,9 @@ class KVStore:
     def __repr__(self) -> str:
         slots = f"{self.batch} sequences, {self.width} of {self.capacity} slots"
         return f"KVStore({slots}, {self.format}, {self.bytes()} bytes)"
+
+    pages: None = None
+    """A sequence's slots lie together; of `PagedKVStore` the table of its pages."""
 
     @property
     def batch(self) -> int:
@@ -265,24 +289,11 @@ class KVStore:
         self.keys, self.values = keys, values
 
     def _buffers(self, batch: int, capacity: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        shape, half = (batch, self.kv_heads, capacity), -(-self.head_dim // 2)
-        bits, dtype = self.format.key_bits, self.format.dtype
-
-        def make(width: int | None, kind: torch.dtype) -> Tensor:
-            return zeros(shape if width is None else (*shape, width), kind, self.device)
-
-        if bits is None:
-            keys: tuple[Tensor, ...] = (make(self.head_dim, dtype),)
-        else:
-            widths = (half, half) if bits == 4 else (self.head_dim, half) if bits <= 8 else (self.head_dim, half, half)
-            keys = (*(make(width, torch.uint8) for width in widths), make(None, torch.float32))
-        if self.format.value_bits is None:
-            return keys, (make(self.value_dim, dtype),)
-        return keys, (make(self.value_dim, torch.int8), make(None, torch.float32))
+        return self.format.buffers((batch, self.kv_heads, capacity), self.head_dim, self.value_dim, self.device)
 
 
 def decode_attention(
-    store: KVStore,
+    store: KVStore | PagedKVStore,
     q: Tensor,
     *,
     rows: Tensor | None = None,
@@ -304,9 +315,14 @@ def decode_attention(
     wanted = (token_scores, head_scores)
     rule: tuple[Any, ...] = (store.msb_bits, factor, threshold, value_keep, value_mass, group_values, *wanted)
     seen: tuple[Any, ...] = (store.starts, store.lengths, store.width, rows, row_counts, heads)
-    if store.format.dtype is not torch.float64 and q.dtype is not torch.float64 and runs_directly(q, store.starts):
+    if (
+        isinstance(store, KVStore)
+        and store.format.dtype is not torch.float64
+        and q.dtype is not torch.float64
+        and runs_directly(q, store.starts)
+    ):
         return Decoded(*decode_spans(q, *store.spans(), store.value_dim, *seen, *rule))
-    return Decoded(*decode_operator(q, list(store.keys), list(store.values), *seen, *rule))
+    return Decoded(*decode_operator(q, list(store.keys), list(store.values), *seen, *rule, store.pages))
 
 
 def _rounded(capacity: int) -> int:

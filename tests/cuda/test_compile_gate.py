@@ -31,12 +31,21 @@ class Gate:
 _COPY = ("cp.async.cg", "LDGSTS")
 _SPARSE = ("mma.sp", "HMMA.SP")
 _TILES = (("mma.sync", "HMMA.16816"), ("ldmatrix", "LDSM"))
+_ALL = ("80", "89", "90")
 _HOPPER = (("wgmma.mma_async.sp", "HGMMA.SP"), ("cp.async.bulk.tensor.2d", "UTMALDG"), ("mbarrier.try_wait", "SYNCS"))
 _BULK = (("wgmma.mma_async.sync", "HGMMA.64x"), ("cp.async.bulk.shared", "UBLKCP"), *_HOPPER[1:])
 _DENSE = ("mma.sync", "HMMA.16816")
 _ATTENTION = (("wgmma.mma_async.sync", "HGMMA.64x128x16"), ("cp.async.bulk.tensor.4d", "UTMALDG.4D"), _HOPPER[2])
 _TOPK = (("redux.sync", "REDUX"), ("atom.shared.add", "ATOMS.POPC.INC"), ("ld.global.v4", "LDG.E.128"))
+_BYTES = ("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8", "IMMA.16832.U8.S8")
+_PREFETCH = ("prefetch.global.L2", "CCTL")
+_WIDE = ("ld.global.v4", "LDG.E.128")
 GATES = (
+    Gate("attention/decode/launch.cu", _ALL, 96, (("atom.shared.add", "ATOMS"),)),
+    Gate("attention/decode/scores_dense.cu", _ALL, 128, (("mma.sync.aligned.m16n8k16", "HMMA.16816"), _PREFETCH)),
+    Gate("attention/decode/scores_planes.cu", _ALL, 128, (_BYTES, _PREFETCH, _WIDE)),
+    Gate("attention/decode/store.cu", _ALL, 64, ()),
+    Gate("attention/decode/values.cu", _ALL, 128, (_PREFETCH, _WIDE)),
     Gate("attention/prefill/launch.cu", ("80", "89", "90"), 128, (("ex2.approx", "MUFU.EX2"), ("atom", "RED"))),
     *(Gate(f"attention/prefill/{t}.cu", ("80", "89", "90"), 255, (_DENSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"attention/prefill/sm90_{t}.cu", ("90a",), 168, _ATTENTION) for t in ("bf16", "f16")),
@@ -63,6 +72,7 @@ GATES = (
             ("arithmetic", ("ex2.approx", "MUFU.EX2")),
             ("copy", _COPY),
             ("matrix", _SPARSE),
+            ("matrix_int8", _BYTES),
             ("thread", ("popc", "POPC")),
             ("warp", ("shfl", "SHFL")),
         )

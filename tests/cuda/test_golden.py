@@ -17,12 +17,13 @@ FAULTS = (
     ("matrix.cpp", "lane % 4 * 2 + i", "lane % 4 * 2 + 1 - i", "ldmatrix"),
     ("matrix.cpp", "selector * 2 + i / 8", "selector * 2 + 1 - i / 8", "mma_sp_bf16_0"),
     ("matrix.cpp", "row / 8 + column / 8 * 2", "row / 8 * 2 + column / 8", "mma_bf16"),
+    ("matrix_int8.cpp", "row / 8 + column / 16 * 2", "row / 8 * 2 + column / 16", "mma_u8_s8"),
     ("wgmma.cpp", "row / 16 * 32 + row % 8 * 4", "row / 16 * 32 + row % 8 / 2 * 8", "wgmma_bf16_64"),
 )
 """(source, right, wrong, a case that must differ): faults in the emulator's own reading of the layouts."""
 
-WITHOUT_RESULT = {"give_registers", "take_registers", "shared_address", "trap"}
-"""They move registers between warpgroups, turn addresses for the other instructions, and end a kernel."""
+WITHOUT_RESULT = {"give_registers", "take_registers", "shared_address", "trap", "prefetch"}
+"""They move registers between warpgroups, turn addresses for others, end a kernel, and ask for memory."""
 
 
 @pytest.fixture(scope="module")

@@ -34,10 +34,13 @@ def _tests_with(fault: Fault, built: Path, place: Path) -> Path:
     changed = [copy] if copy.suffix == ".cpp" else []
     launches = [ROOT / "csrc" / launch for launch in fault.launches]
     program = place / "tests"
+    kept = built / "tests" / "cpp" / "CMakeFiles" / "sparsecore_cuda_tests.dir"
+    objects = [kept / f"{file}.o" for file in ("main.cpp", *([fault.file] if fault.by_launch else []))]
+    tests = [] if fault.by_launch else [ROOT / "tests" / "cpp" / fault.file]
     _compile(
         f"-I{place}", f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests' / 'cpp'}",
-        "-x", "c++", ROOT / "tests" / "cpp" / fault.file, *changed, *launches, "-x", "none",
-        *built.rglob("main.cpp.o"), "-Wl,--start-group", *built.rglob("*.a"), "-Wl,--end-group", "-ldl", "-lpthread",
+        "-x", "c++", *tests, *changed, *launches, "-x", "none",
+        *objects, "-Wl,--start-group", *built.rglob("*.a"), "-Wl,--end-group", "-ldl", "-lpthread",
         "-o", program,
     )  # fmt: skip
     return program

@@ -126,6 +126,7 @@ std::vector<Case> bit_cases();
 std::vector<Case> warp_cases();
 std::vector<Case> copy_cases();
 std::vector<Case> matrix_cases();
+std::vector<Case> byte_product_cases();
 std::vector<Case> barrier_cases();
 std::vector<Case> tile_cases();
 std::vector<Case> row_cases();

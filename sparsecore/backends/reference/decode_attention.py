@@ -13,7 +13,7 @@ from sparsecore.backends.reference.scores import head_scores as scores_of_heads
 from sparsecore.backends.reference.scores import in_units, largest, value_counts
 from sparsecore.errors import IndexTableError
 
-__all__ = ["QUERY_BITS", "decode_attention", "kv_append_", "kv_compact_"]
+__all__ = ["QUERY_BITS", "decode_attention", "key_parts", "kv_append_", "kv_compact_", "value_parts"]
 
 QUERY_BITS = 15
 """Queries are quantised to this width where the keys are bit planes."""
@@ -166,21 +166,23 @@ def kv_append_(
             "tokens do not fit into the store", where="positions", expected=f"0 ... {capacity - count}"
         )
     slots = positions[:, None] + torch.arange(count, device=positions.device)
-    stored = list(zip(keys, _key_parts(new_keys, msb_bits), strict=True))
-    stored += zip(values, _value_parts(new_values, value_bits), strict=True)
+    stored = list(zip(keys, key_parts(new_keys, msb_bits), strict=True))
+    stored += zip(values, value_parts(new_values, value_bits), strict=True)
     for target, part in stored:
         index = slots[:, None, :].expand(part.shape[:3])
         target.scatter_(2, index[..., None].expand_as(part) if part.dim() == 4 else index, part.to(target.dtype))
 
 
-def _key_parts(x: Tensor, msb_bits: int) -> tuple[Tensor, ...]:
+def key_parts(x: Tensor, msb_bits: int) -> tuple[Tensor, ...]:
+    """Keys [..., D] as a store holds them: planes and scale, or as they are."""
     if not msb_bits:
         return (x,)
     quantised = quantise_rows(x, msb_bits + 4)
     return (*split_keys(quantised.integers, msb_bits), quantised.scale)
 
 
-def _value_parts(x: Tensor, value_bits: int) -> tuple[Tensor, ...]:
+def value_parts(x: Tensor, value_bits: int) -> tuple[Tensor, ...]:
+    """Values [..., Dv] as a store holds them: int8 and scale, or as they are."""
     if not value_bits:
         return (x,)
     quantised = quantise_rows(x, value_bits)

@@ -29,10 +29,12 @@ struct DecodeStore {
 };
 
 // Sequence b lies in slots starts[b] ... starts[b] + lengths[b] - 1 < width and reads them all, or those in
-// rows[b, : row_counts[b]]. Optional spans may be null; heads u8 [B, Hq], 0: pruned.
+// rows[b, : row_counts[b]]. Optional spans may be null; heads u8 [B, Hq], 0: pruned. pages i32 [B, entries]: the tensors of the
+// store are [pages, Hkv, page size, ...], and slot s is row s % page size of page pages[b, s / page size]; on GPUs only.
 struct DecodeSeen {
     const core::Span *starts = nullptr, *lengths = nullptr, *rows = nullptr, *row_counts = nullptr, *heads = nullptr;
     int64_t width = 0;
+    const core::Span* pages = nullptr;
 };
 
 struct DecodeRule {

@@ -36,13 +36,17 @@ struct DecodeTensor {
 
 struct DecodeProblem {
     int64_t batch = 0, heads = 0, kv_heads = 0, group = 0, width = 0, value_width = 0;
+    int64_t slots = 0;      // the width of the store: what starts and lengths may cover
     int64_t most_rows = 0;  // R of selected rows, else the width of the store
+    int64_t pages = 0;      // of a paged store; 0: a sequence owns its rows
+    int64_t page_slots = 0;
     core::DType type = core::DType::F32;  // of q and out
     int planes = 0;                       // with the low one; 0: dense keys
     DecodePlane plane[3];
     DecodePart keys, key_scales, values, value_scales;
     core::DType key_type = core::DType::F32, value_type = core::DType::F32;  // value_type I8: with scales
     DecodeTensor q, out, lse, token_scores, head_scores, low, values_used, heads_kept;  // data null: not there
+    DecodeTensor page_table;  // head_stride: of an entry
     float scale = 1.0f, threshold = 0.0f, value_mass = 0.0f;
     double value_keep = 1.0;
     bool group_values = false;

@@ -1,0 +1,10 @@
+// ptx/matrix_int8.h on the host.
+#pragma once
+
+#include "cuda/emulator/thread.h"
+
+namespace sparsecore::cuda {
+
+void multiply_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]);
+
+}  // namespace sparsecore::cuda

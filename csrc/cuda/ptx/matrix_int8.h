@@ -1,0 +1,27 @@
+// Warp-wide products of bytes with sums in 32 bits (sm_80 and later). Fragments; g = lane / 4, t = lane % 4:
+//   A 16x32: a[0] row g, columns 4t to 4t + 3, the first in the lowest byte; a[1] row g + 8; a[2], a[3]: columns + 16.
+//   B 32x8: b[r] rows 16r + 4t to 16r + 4t + 3 of column g.
+//   D 16x8: d[0], d[1] row g, columns 2t, 2t + 1; d[2], d[3] row g + 8.
+#pragma once
+
+#include "cuda/ptx/thread.h"
+
+#if defined(__CUDACC__)
+
+namespace sparsecore::cuda {
+
+// D += A B with unsigned bytes in A and signed ones in B.
+SC_DEVICE void multiply_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+}  // namespace sparsecore::cuda
+
+#else
+
+#include "cuda/emulator/matrix_int8.h"
+
+#endif
