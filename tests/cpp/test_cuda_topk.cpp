@@ -14,13 +14,13 @@ namespace {
 constexpr int kFew = 64;  // threads of a block, which then holds 1024 candidates
 constexpr int64_t kHeld = kFew * cuda::candidate_items(4), kWanted = kHeld - kFew * cuda::kTileItems;
 
-// Rows with gaps between them, from any element of 16 bytes on; `shape` 0: as random_rows, else ascending, equal, NaN.
+// Rows with gaps between them, from any element of 16 bytes on; `shape` 0: as random_rows, else ascending, equal, NaN of both signs.
 Rows gapped_rows(int64_t rows, int64_t n, DType dtype, int64_t shape = 0) {
     const int64_t lead = harness::integer(0, 7), stride = n + lead + harness::integer(0, 3);
     Rows x = random_rows(rows, stride, dtype);
     for (int64_t i = 0; shape > 0 && i < rows * stride; ++i) {
         const auto rising = static_cast<float>(i % stride);
-        set_value(x.memory.data(), i, dtype, shape == 1 ? rising : shape == 2 ? 1.0f : NAN);
+        set_value(x.memory.data(), i, dtype, shape == 1 ? rising : shape == 2 ? 1.0f : i % 3 == 0 ? NAN : -NAN);
     }
     x.span = make_span(x.memory.bytes.data() + lead * itemsize(dtype), dtype, {rows, n});
     x.span.strides[0] = stride;
@@ -165,6 +165,7 @@ Runner pieces_of(int64_t n, int64_t number) {
 }  // namespace
 
 TEST(cuda_topk_of_short_rows) {
+    check_in_all_schedules(gapped_rows(2, 100, DType::F32, 3), 30);
     for (int round = 0; round < 20; ++round) {
         const int64_t n = harness::pick<int64_t>({0, 1, 2, 31, 32, 33, 100, 1000, 1023, 1024});
         const int64_t k = harness::pick<int64_t>({0, std::min<int64_t>(n, 1), n / 10, n / 2, n});
