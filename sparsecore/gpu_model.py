@@ -40,25 +40,27 @@ class _Class:
     """Peaks of one multiprocessor.
 
     half, single: operations/s in fp16 or bf16 on tensor cores, in fp32 on ordinary ones. read: bytes/s. sparse_gain:
-        how much faster 2:4 products may be than dense ones.
+        how much faster 2:4 products may be than dense ones. gathered: time of V:N:M products over that of dense ones,
+        by the count in csrc/cuda/nm_linear/gathered/sm80_gemm.h.
     """
 
     half: float
     single: float
     read: float
     sparse_gain: float
+    gathered: float
 
 
 # Data sheets: A100 40 GB (108 multiprocessors: 312 and 19.5 TFLOP/s, 1.555 TB/s), A40 (84: 149.7, 37.4, 0.696), L40S
 # (142: 362, 91.6, 0.864), H100 SXM (132: 989, 67, 3.35), B200 (148: 2250, 75, 8.0), RTX 5090 (170: 209.5, 104.8,
 # 1.792). On sm_90 shared memory cannot feed sparse wgmma at twice the rate (docs/cuda.md).
 _CLASSES = {
-    (8, 0): _Class(2.89e12, 0.181e12, 14.4e9, 2.0),
-    (8, 6): _Class(1.78e12, 0.445e12, 8.3e9, 2.0),
-    (8, 9): _Class(2.55e12, 0.645e12, 6.1e9, 2.0),
-    (9, 0): _Class(7.49e12, 0.508e12, 25.4e9, 1.4),
-    (10, 0): _Class(15.2e12, 0.507e12, 54.0e9, 1.4),
-    (12, 0): _Class(1.23e12, 0.616e12, 10.5e9, 2.0),
+    (8, 0): _Class(2.89e12, 0.181e12, 14.4e9, 2.0, 0.37),
+    (8, 6): _Class(1.78e12, 0.445e12, 8.3e9, 2.0, 0.37),
+    (8, 9): _Class(2.55e12, 0.645e12, 6.1e9, 2.0, 0.37),
+    (9, 0): _Class(7.49e12, 0.508e12, 25.4e9, 1.4, 0.74),
+    (10, 0): _Class(15.2e12, 0.507e12, 54.0e9, 1.4, 1.0),
+    (12, 0): _Class(1.23e12, 0.616e12, 10.5e9, 2.0, 0.37),
 }
 
 
@@ -86,7 +88,7 @@ class GpuModel:
         """Speed of the packed form at `density` along the routes that calls take; None for int8 values."""
         if dtype not in (torch.float32, torch.float16, torch.bfloat16):
             return None
-        kernel = kernel_of(pattern, dtype, layout, self.gpu.capability)
+        kernel = kernel_of(pattern, dtype, layout)
         most = 0 if kernel is None else kernel.tokens
         turns = set() if most in (0, NO_END) else {most, most + 1}
         # Bytes a position of the packed weight, its index among them at one bit a position.
@@ -101,7 +103,8 @@ class GpuModel:
         if products == "ordinary":
             return 2 * density / (_ORDINARY * self._class().single * self.gpu.multiprocessors)
         # As many kept values as a 2:4 weight of the same width has are two of every four.
-        shares = {"sparse": 2 * density / self._class().sparse_gain, "kept": density, "spread": 1.0}
+        sparse, gathered = 2 * density / self._class().sparse_gain, self._class().gathered
+        shares = {"sparse": sparse, "gathered": gathered, "kept": density, "spread": 1.0}
         return shares[products] * dense
 
     def _dense_cost(self, dtype: torch.dtype) -> float:

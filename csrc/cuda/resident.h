@@ -2,13 +2,13 @@
 #pragma once
 
 #include "core/span.h"
+#include "cuda/layouts.h"
 #include "formats/resident.h"
 #include "formats/stored.h"
 
 namespace sparsecore::cuda {
 
-// No layout of the CPU has such a number: a CPU kernel refuses the buffer by name.
-inline bool is_cuda_layout(const formats::Resident& resident) { return resident.layout >= 1000; }
+inline bool is_cuda_layout(const formats::Resident& resident) { return resident.layout >= kCudaLayout; }
 
 // The sections of a weight that is not N:M, which follow from its geometry alone. Errors as resident_size.
 formats::Sections resident_sections(const formats::Geometry& geometry);

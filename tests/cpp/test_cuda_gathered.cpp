@@ -40,13 +40,19 @@ Weight random_gathered(int64_t rows, int64_t cols, int64_t m, int64_t block_rows
     return weight;
 }
 
-template <class T, int kBlockRows, int kGroup>
-void emulate_gemm(const cuda::GatheredArgs& args, Schedule schedule) {
-    using Shape = cuda::GatheredShape<kBlockRows, kGroup>;
-    const cuda::emulator::Launch shape{{blocks(args.rows, kBlockRows), at_most_two(blocks(args.tokens, Shape::kTokens))},
+template <class T, int kBlockRows, int kGroup, int kBlocks>
+void emulate_blocks(const cuda::GatheredArgs& args, Schedule schedule) {
+    using Shape = cuda::GatheredShape<kBlockRows, kGroup, kBlocks>;
+    const cuda::emulator::Launch shape{{blocks(args.rows, Shape::kRows), at_most_two(blocks(args.tokens, Shape::kTokens))},
                                        cuda::kGemmThreads,
                                        sizeof(typename Shape::Shared)};
-    cuda::emulator::launch(shape, schedule, [&] { cuda::sm80_gathered_gemm<T, kBlockRows, kGroup>(args); });
+    cuda::emulator::launch(shape, schedule, [&] { cuda::sm80_gathered_gemm<T, kBlockRows, kGroup, kBlocks>(args); });
+}
+
+template <class T, int kBlockRows, int kGroup>
+void emulate_gemm(const cuda::GatheredArgs& args, Schedule schedule) {
+    if (harness::integer(0, 1) == 1) return emulate_blocks<T, kBlockRows, kGroup, 2>(args, schedule);
+    emulate_blocks<T, kBlockRows, kGroup, 1>(args, schedule);
 }
 
 template <class T, int kGroup>

@@ -117,7 +117,9 @@ def test_weights_that_share_columns_gain_where_the_kernel_pays(monkeypatch: pyte
     assert plain.ratio < 1 < gathered.ratio
     assert plain.expansion_s > 0 == gathered.expansion_s
     monkeypatch.setattr(dispatch, "describe_gpu", lambda index: H200)
-    assert predict(shared, (8192,))[0].expansion_s > 0
+    hopper = predict(shared, (8192,))[0]  # activations from L2 bound the kernel there: little gain, little believed
+    assert plain.ratio < hopper.ratio < 0.97
+    assert hopper.expansion_s == 0
 
 
 @pytest.mark.parametrize("density", [0.5, 0.1])

@@ -10,8 +10,6 @@
 
 namespace sparsecore::cuda {
 
-constexpr uint32_t kCudaBitmaskLayout = 1003;
-
 // Checks every size and type of a call; nothing is read through the spans, whose pointers are device memory.
 // x [tokens, cols], out [tokens, rows] of any strides, bias [rows] or null, all bf16 or f16; a weight of `kept` values.
 // UnsupportedError for fp32, which has no kernel; SpanError where the resident's length does not fit.

@@ -10,8 +10,6 @@
 
 namespace sparsecore::cuda {
 
-constexpr uint32_t kCudaBlockLayout = 1002;  // beside nm_linear.h's
-
 // Checks every size and type of a call; nothing is read through the spans, whose pointers are device memory.
 // x [tokens, cols], out [tokens, rows] of any strides, bias [rows] or null, all of one element type; a weight of `kept` blocks of
 // height x width. UnsupportedError for blocks that have no kernel (see block_fits_tensor_cores), SpanError where the resident's length does not fit.

@@ -15,6 +15,7 @@
 
 #include "core/dtype.h"
 #include "core/span.h"
+#include "cuda/layouts.h"
 #include "cuda/nm_linear/gathered/args.h"
 #include "cuda/nm_linear/kernel_args.h"
 #include "cuda/nm_linear/octets/args.h"
@@ -23,10 +24,6 @@
 #include "formats/stored.h"
 
 namespace sparsecore::cuda {
-
-// No layout of the CPU has these numbers: a CPU kernel refuses the buffer by name.
-constexpr uint32_t kCudaLayout = 1000, kCudaTwoFourLayout = 1001, kCudaOctetLayout = 1003;
-constexpr uint32_t kCudaGathered64Layout = 1011, kCudaGathered128Layout = 1012, kCudaInt8Layout = 1013;
 
 // The arguments of the kernel that the weight's layout is for.
 using NmLinearCall = std::variant<NmLinearArgs, TwoFourArgs, OctetArgs, GatheredArgs>;

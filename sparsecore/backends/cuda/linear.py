@@ -35,7 +35,7 @@ def packed_linear(
     require_dtype(x, bias, weight.dtype)
     rows, cols = weight.shape
     count = math.prod(x.shape[:-1])
-    way = route(weight.pattern, weight.dtype, count, weight.layout, device.capability(x))
+    way = route(weight.pattern, weight.dtype, count, weight.layout)
     with device.current(x), device.memory_named("packed_linear"):
         if way == "expand":
             return expand.linear(x, packed, bias, activation, weight)

@@ -18,13 +18,13 @@ from sparsecore.patterns import NM, Block, Pattern, Unstructured
 __all__ = ["NO_END", "Kernel", "Products", "Route", "kernel_of", "route"]
 
 Route = Literal["kernel", "expand"]
-Products = Literal["sparse", "kept", "spread", "ordinary"]
+Products = Literal["sparse", "gathered", "kept", "spread", "ordinary"]
 NO_END = 2**62
 
 _HALVES = (torch.float16, torch.bfloat16)
 _BLOCK_SIZES = (16, 32, 64, 128)
 _OCTETS = (NM(1, 4), NM(1, 8), NM(2, 8))
-_GATHERED = (1011, 1012)  # layouts of V:N:M weights (csrc/cuda/nm_linear/nm_linear.h)
+_GATHERED = (1011, 1012)  # layouts of V:N:M weights (csrc/cuda/layouts.h)
 # Up to so many tokens the bytes of the weight decide, beyond it the products.
 _FEW_TOKENS = 16
 
@@ -34,7 +34,8 @@ class Kernel:
     """What is known of the kernels of one kind of weight.
 
     tokens: most that they are called for. products: what they multiply with: tensor cores on 2:4 operands ("sparse"),
-        on kept blocks ("kept") or on weights that registers spread over zeros ("spread"), or "ordinary" cores.
+        on those with picked columns ("gathered"), on kept blocks ("kept") or on weights that registers spread over
+        zeros ("spread"), or "ordinary" cores.
     """
 
     tokens: int
@@ -42,10 +43,8 @@ class Kernel:
 
 
 @cache
-def kernel_of(
-    pattern: Pattern, dtype: torch.dtype, layout: int = 0, capability: tuple[int, int] = (8, 0)
-) -> Kernel | None:
-    """The kernels for a weight with values of `dtype` on a GPU of this compute capability; None where there are none.
+def kernel_of(pattern: Pattern, dtype: torch.dtype, layout: int = 0) -> Kernel | None:
+    """The kernels for a weight with values of `dtype`; None where there are none.
 
     layout: of the resident weight; 0: the one that most weights of the pattern get.
     """
@@ -58,15 +57,12 @@ def kernel_of(
         return Kernel(_FEW_TOKENS, "spread") if halves else None
     if halves and pattern == NM(2, 4):
         return Kernel(NO_END, "sparse")
-    # mma.sp, all that these weights have, is slower on sm_90 than dense products by wgmma.
-    if layout in _GATHERED and capability != (9, 0):
-        return Kernel(NO_END, "sparse")
+    if layout in _GATHERED:
+        return Kernel(NO_END, "gathered")
     return Kernel(_FEW_TOKENS, "spread" if halves and pattern in _OCTETS else "ordinary")
 
 
-def route(
-    pattern: Pattern, dtype: torch.dtype, tokens: int, layout: int = 0, capability: tuple[int, int] = (8, 0)
-) -> Route:
+def route(pattern: Pattern, dtype: torch.dtype, tokens: int, layout: int = 0) -> Route:
     """The way of a call with `tokens` rows; the rest as in `kernel_of`."""
-    kernel = kernel_of(pattern, dtype, layout, capability)
+    kernel = kernel_of(pattern, dtype, layout)
     return "kernel" if kernel is not None and tokens <= kernel.tokens else "expand"

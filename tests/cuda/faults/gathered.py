@@ -15,8 +15,9 @@ def _fault(name: str, source: str, tests: str, right: str, wrong: str = "") -> F
 FAULTS = (
     _fault("no barrier before a tile is read", "sm80_gemm.h", _GEMM, "block_barrier();  // this tile", "// this tile"),
     _fault("weights not waited for", "sm80_gemm.h", _GEMM, "            wait_copies<kGatherStages - 2>();\n"),
-    _fault("picked over a tile in use", "sm80_gemm.h", _GEMM, "shared.x[(tile + 1) % 2]", "shared.x[tile % 2]"),
-    _fault("columns of another block of rows", "pick.h", _GEMM, "row_tile * kTileRows / a.block_rows * groups", "0"),
+    _fault("picked over a tile in use", "sm80_gemm.h", _GEMM,
+           "ahead.pick(part, shared.x[tile % 2]", "ahead.pick(part, shared.x[0]"),
+    _fault("columns of another block of rows", "pick.h", _GEMM, "a.chosen[block * groups + group]", "a.chosen[group]"),
     _fault("the other pair of words", "pick.h", _DECODE,
            "from.word[2], from.word[3], halves", "from.word[0], from.word[1], halves"),
     _fault("the upper unit of a group of 16", "pick.h", _DECODE,

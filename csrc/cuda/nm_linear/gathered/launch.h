@@ -8,12 +8,22 @@
 
 namespace sparsecore::cuda {
 
-template <class T, int kBlockRows, int kGroup>
+template <class T, int kBlockRows, int kGroup, int kBlocks>
 void launch_gathered_gemm(const GatheredArgs& a, std::uint64_t stream) {
-    using Shape = GatheredShape<kBlockRows, kGroup>;
-    const Grid grid{static_cast<unsigned>((a.rows + kBlockRows - 1) / kBlockRows),
+    using Shape = GatheredShape<kBlockRows, kGroup, kBlocks>;
+    const Grid grid{static_cast<unsigned>((a.rows + Shape::kRows - 1) / Shape::kRows),
                     at_most_grid_y((a.tokens + Shape::kTokens - 1) / Shape::kTokens)};
-    launch("cuda_nm_linear", sm80_gathered_gemm<T, kBlockRows, kGroup>, grid, kGemmThreads, sizeof(typename Shape::Shared), stream, a);
+    launch("cuda_nm_linear", sm80_gathered_gemm<T, kBlockRows, kGroup, kBlocks>, grid, kGemmThreads, sizeof(typename Shape::Shared),
+           stream, a);
+}
+
+// Two blocks of rows at a time where that leaves every multiprocessor something to do.
+template <class T, int kBlockRows, int kGroup>
+void launch_gathered_rows(const GatheredArgs& a, std::uint64_t stream) {
+    using Pair = GatheredShape<kBlockRows, kGroup, 2>;
+    const std::int64_t pairs = (a.rows + Pair::kRows - 1) / Pair::kRows * ((a.tokens + Pair::kTokens - 1) / Pair::kTokens);
+    if (pairs >= multiprocessors()) return launch_gathered_gemm<T, kBlockRows, kGroup, 2>(a, stream);
+    launch_gathered_gemm<T, kBlockRows, kGroup, 1>(a, stream);
 }
 
 template <class T, int kGroup>
@@ -22,8 +32,8 @@ void launch_gathered_groups(const GatheredArgs& a, std::uint64_t stream) {
         launch_decode_tokens<GatheredTiles<T, kGroup>, kMostGatheredDecodeTokens>(a, stream);
         return launch_sum_splits<T>(a, a.plan, stream);
     }
-    if (a.block_rows == 64) return launch_gathered_gemm<T, 64, kGroup>(a, stream);
-    launch_gathered_gemm<T, 128, kGroup>(a, stream);
+    if (a.block_rows == 64) return launch_gathered_rows<T, 64, kGroup>(a, stream);
+    launch_gathered_rows<T, 128, kGroup>(a, stream);
 }
 
 template <class T>

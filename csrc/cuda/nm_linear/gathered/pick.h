@@ -61,7 +61,9 @@ SC_UNROLL
 // The chosen columns of group `group` for the block of rows that holds `row_tile`; any, beyond the last column tile.
 SC_DEVICE std::uint32_t chosen_of(const GatheredArgs& a, std::int64_t row_tile, std::int64_t group) {
     const std::int64_t groups = a.column_tiles * kTileGroups;
-    return group < groups ? a.chosen[row_tile * kTileRows / a.block_rows * groups + group] : 0;
+    // Two blocks of rows may be computed together, of which the weight has only the first: its columns serve both.
+    const std::int64_t block = (row_tile < a.row_tiles ? row_tile : a.row_tiles - 1) * kTileRows / a.block_rows;
+    return group < groups ? a.chosen[block * groups + group] : 0;
 }
 
 }  // namespace sparsecore::cuda

@@ -86,8 +86,9 @@ SC_DEVICE void fetch_tokens(const TwoFourArgs& a, typename Shape::Tokens& x, std
     }
 }
 
-template <class T, class Shape>
-SC_DEVICE void multiply_stage(const typename Shape::Weights& stage, const typename Shape::Tokens& x, typename Shape::Sums& sums) {
+// The products of the left or right half of a tile's columns.
+template <class T, class Shape, int kHalf>
+SC_DEVICE void multiply_half(const typename Shape::Weights& stage, const typename Shape::Tokens& x, typename Shape::Sums& sums) {
     const int warp = static_cast<int>(thread_x() / kWarpSize), lane = static_cast<int>(thread_x() % kWarpSize);
     const int row_tile = warp / Shape::kTokenWarps * kWarpRowTiles;
     const int first_token = warp % Shape::kTokenWarps * Shape::kTokenTiles * 8;
@@ -98,28 +99,25 @@ SC_UNROLL
 SC_UNROLL
         for (int w = 0; w < Element::kWordsOfLane; ++w) metadata[i][w] = stage.metadata[row_tile + i][w * kWarpSize + lane];
     }
+    Words4 a[kWarpRowTiles];
 SC_UNROLL
-    for (int half = 0; half < 2; ++half) {
-        Words4 a[kWarpRowTiles];
-SC_UNROLL
-        for (int i = 0; i < kWarpRowTiles; ++i) {
-            a[i] = reinterpret_cast<const Words4*>(stage.values[row_tile + i])[half * kWarpSize + lane];
-        }
-SC_UNROLL
-        for (int j = 0; j < Shape::kTokenTiles; ++j) {
-            const int token = first_token + j * 8 + lane % 8;
-            std::uint32_t b[4];
-            load_matrix_x4(b, &x[token][exchanged_unit(token, half * 4 + lane / 8) * kUnit]);
-SC_UNROLL
-            for (int i = 0; i < kWarpRowTiles; ++i) {
-                if (half == 0) {
-                    Element::template multiply<0>(sums[i][j], a[i].word, b, metadata[i]);
-                } else {
-                    Element::template multiply<1>(sums[i][j], a[i].word, b, metadata[i]);
-                }
-            }
-        }
+    for (int i = 0; i < kWarpRowTiles; ++i) {
+        a[i] = reinterpret_cast<const Words4*>(stage.values[row_tile + i])[kHalf * kWarpSize + lane];
     }
+SC_UNROLL
+    for (int j = 0; j < Shape::kTokenTiles; ++j) {
+        const int token = first_token + j * 8 + lane % 8;
+        std::uint32_t b[4];
+        load_matrix_x4(b, &x[token][exchanged_unit(token, kHalf * 4 + lane / 8) * kUnit]);
+SC_UNROLL
+        for (int i = 0; i < kWarpRowTiles; ++i) Element::template multiply<kHalf>(sums[i][j], a[i].word, b, metadata[i]);
+    }
+}
+
+template <class T, class Shape>
+SC_DEVICE void multiply_stage(const typename Shape::Weights& stage, const typename Shape::Tokens& x, typename Shape::Sums& sums) {
+    multiply_half<T, Shape, 0>(stage, x, sums);
+    multiply_half<T, Shape, 1>(stage, x, sums);
 }
 
 // Bias and activation in fp32, one rounding, and the tile transposed in shared memory: results of a token lie together.
