@@ -1,21 +1,26 @@
 #include "cuda/emulator/matrix_int8.h"
 
+#include "cuda/emulator/number.h"
+
 namespace sparsecore::cuda {
 
 namespace {
 
-constexpr int kRows = 16, kColumns = 8, kDepth = 32;
+constexpr int kRows = 16, kColumns = 8, kDepth = 32;  // kDepth: of A as it is stored
 
 struct Product {
     std::int32_t* d;
     const std::uint32_t *a, *b;
+    std::uint32_t metadata;
 };
 
 const Product& product(void* const* lanes, int lane) { return *static_cast<const Product*>(lanes[lane]); }
 
+// With the bits of Byte, signed or not.
+template <class Byte>
 std::int32_t a_element(void* const* lanes, int row, int column) {
     const int lane = row % 8 * 4 + column % 16 / 4, index = row / 8 + column / 16 * 2;
-    return static_cast<std::uint8_t>(product(lanes, lane).a[index] >> (column % 4 * 8));
+    return static_cast<Byte>(product(lanes, lane).a[index] >> (column % 4 * 8));
 }
 
 std::int32_t b_element(void* const* lanes, int row, int column) {
@@ -23,22 +28,47 @@ std::int32_t b_element(void* const* lanes, int row, int column) {
     return static_cast<std::int8_t>(product(lanes, lane).b[row / 16] >> (row % 4 * 8));
 }
 
+// D of one row and column; sums wrap around as those of the hardware do.
+void add_to(void* const* lanes, int row, int column, std::int32_t sum) {
+    std::int32_t& to = product(lanes, row % 8 * 4 + column / 2).d[row / 8 * 2 + column % 2];
+    to = static_cast<std::int32_t>(static_cast<std::uint32_t>(to) + static_cast<std::uint32_t>(sum));
+}
+
 }  // namespace
 
 void multiply_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
-    Product own{d, a, b};
+    Product own{d, a, b, 0};
     emulator::meet(emulator::Group::Warp, "mma.m16n8k32.u8.s8", 0, &own, [](void* const* lanes, std::uint64_t) {
         std::int32_t b_value[kColumns][kDepth];
         for (int i = 0; i < kDepth * kColumns; ++i) b_value[i / kDepth][i % kDepth] = b_element(lanes, i % kDepth, i / kDepth);
         for (int row = 0; row < kRows; ++row) {
             std::int32_t a_value[kDepth];
-            for (int i = 0; i < kDepth; ++i) a_value[i] = a_element(lanes, row, i);
+            for (int i = 0; i < kDepth; ++i) a_value[i] = a_element<std::uint8_t>(lanes, row, i);
             for (int column = 0; column < kColumns; ++column) {
                 std::int32_t sum = 0;
                 for (int i = 0; i < kDepth; ++i) sum += a_value[i] * b_value[column][i];
-                // Sums wrap around as those of the hardware do.
-                std::int32_t& to = product(lanes, row % 8 * 4 + column / 2).d[row / 8 * 2 + column % 2];
-                to = static_cast<std::int32_t>(static_cast<std::uint32_t>(to) + static_cast<std::uint32_t>(sum));
+                add_to(lanes, row, column, sum);
+            }
+        }
+    });
+}
+
+void multiply_sparse_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[4],
+                           std::uint32_t metadata) {
+    Product own{d, a, b, metadata};
+    emulator::meet(emulator::Group::Warp, "mma.sp.m16n8k64.s8", 0, &own, [](void* const* lanes, std::uint64_t) {
+        for (int row = 0; row < kRows; ++row) {
+            int place[kDepth];
+            for (int i = 0; i < kDepth; ++i) {
+                const std::uint32_t word = product(lanes, row % 8 * 4 + i / 16 * 2 + row / 8).metadata;
+                place[i] = i / 16 * 32 + emulator::kept_place(word, i % 16);
+            }
+            for (int column = 0; column < kColumns; ++column) {
+                std::int32_t sum = 0;
+                for (int i = 0; i < kDepth; ++i) {
+                    sum += a_element<std::int8_t>(lanes, row, i) * b_element(lanes, place[i], column);
+                }
+                add_to(lanes, row, column, sum);
             }
         }
     });

@@ -4,7 +4,7 @@
 #include "cuda/nm_linear/activations.h"
 #include "cuda/nm_linear/two_four/args.h"
 #include "cuda/ptx/matrix.h"
-#include "cuda/ptx/matrix_bytes.h"
+#include "cuda/ptx/matrix_int8.h"
 
 namespace sparsecore::cuda {
 
