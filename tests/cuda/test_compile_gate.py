@@ -9,10 +9,13 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from background import started
 
 ROOT = Path(__file__).resolve().parents[2]
 NVCC = shutil.which("nvcc")
@@ -103,25 +106,43 @@ def _nvcc(gate: Gate, architecture: str, *more: str | Path) -> str:
     return done.stderr
 
 
+def _problems(gate: Gate, place: Path) -> list[str]:
+    """What is wrong with a source's kernels, one line each; nvcc's own words where it refuses."""
+    return [said for architecture in gate.architectures for said in _problems_on(gate, architecture, place)]
+
+
+def _problems_on(gate: Gate, architecture: str, place: Path) -> Iterator[str]:
+    binary = place / f"{architecture}.cubin"
+    said = _nvcc(gate, architecture, "-cubin", "-Xptxas", "-v", "-o", binary)
+    kernels = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads[\s\S]*?Used (\d+) registers", said)
+    if not kernels:
+        yield f"sm_{architecture} has no kernels: {said}"
+    for stores, loads, registers in kernels:
+        if (stores, loads) != ("0", "0"):
+            yield f"sm_{architecture} spills:\n{said}"
+        if int(registers) > gate.registers:
+            yield f"sm_{architecture}: {registers} registers, at most {gate.registers}"
+    if "serializ" in said:
+        yield f"sm_{architecture}: products that wait for each other:\n{said}"
+    if (nvdisasm := _nvdisasm()) is not None:
+        code = subprocess.run([nvdisasm, "-c", binary], capture_output=True, text=True, check=True).stdout
+    else:
+        _nvcc(gate, architecture, "-ptx", "-o", place / "kernel.ptx")
+        code = (place / "kernel.ptx").read_text()
+    for ptx, machine in gate.instructions:
+        expected = machine if nvdisasm is not None else ptx
+        if expected not in code:
+            yield f"sm_{architecture} has no {expected}"
+
+
+@pytest.fixture(scope="session")
+def problems(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[list[str]]]]:
+    """By source: what is wrong with it, of all chosen sources; as many are compiled at once as there are cores."""
+    with started(request, Gate, lambda gate: gate.source, _problems) as futures:
+        yield futures
+
+
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc on PATH")
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.source)
-def test_kernels_assemble(gate: Gate, tmp_path: Path) -> None:
-    for architecture in gate.architectures:
-        binary = tmp_path / f"{architecture}.cubin"
-        said = _nvcc(gate, architecture, "-cubin", "-Xptxas", "-v", "-o", binary)
-        kernels = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads[\s\S]*?Used (\d+) registers", said)
-        assert kernels, said
-        for stores, loads, registers in kernels:
-            assert (stores, loads) == ("0", "0"), f"sm_{architecture} spills:\n{said}"
-            assert int(registers) <= gate.registers, (
-                f"sm_{architecture}: {registers} registers, at most {gate.registers}"
-            )
-        assert "serializ" not in said, f"sm_{architecture}: products that wait for each other:\n{said}"
-        if (nvdisasm := _nvdisasm()) is not None:
-            code = subprocess.run([nvdisasm, "-c", binary], capture_output=True, text=True, check=True).stdout
-        else:
-            _nvcc(gate, architecture, "-ptx", "-o", tmp_path / "kernel.ptx")
-            code = (tmp_path / "kernel.ptx").read_text()
-        for ptx, machine in gate.instructions:
-            expected = machine if nvdisasm is not None else ptx
-            assert expected in code, f"sm_{architecture} has no {expected}"
+def test_kernels_assemble(gate: Gate, problems: Mapping[str, Future[list[str]]]) -> None:
+    assert not problems[gate.source].result()

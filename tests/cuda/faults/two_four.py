@@ -31,7 +31,7 @@ FAULTS = (
           "token < a.tokens ? a.cols - column : 0", "a.cols - column"),
     _block("row tiles not clamped", "row_tile < a.row_tiles ? row_tile : a.row_tiles - 1", "row_tile"),
     _block("accumulators transposed", "[lower * 2 + right]", "[right * 2 + lower]"),
-    _block("a lane misses a collective", "            load_matrix_x4(", "            if (lane != 31) load_matrix_x4("),
+    _block("a lane misses a collective", "        load_matrix_x4(", "        if (lane != 31) load_matrix_x4("),
     _gemm("staged results not waited for", "block_barrier();\n        write_pairs", "write_pairs"),
     _hopper("a stage filled before it is free", "if (round > 0) wait_phase", "if (false) wait_phase"),
     _hopper("wrong parity of a free stage", "(round - 1) % 2", "round % 2"),

@@ -17,13 +17,13 @@ void launch_gathered_gemm(const GatheredArgs& a, std::uint64_t stream) {
            stream, a);
 }
 
-// Two blocks of rows at a time where that leaves every multiprocessor something to do.
-template <class T, int kBlockRows, int kGroup>
+// Two blocks of 128 rows at a time where that leaves every multiprocessor something to do.
+template <class T, int kGroup>
 void launch_gathered_rows(const GatheredArgs& a, std::uint64_t stream) {
-    using Pair = GatheredShape<kBlockRows, kGroup, 2>;
+    using Pair = GatheredShape<128, kGroup, 2>;
     const std::int64_t pairs = (a.rows + Pair::kRows - 1) / Pair::kRows * ((a.tokens + Pair::kTokens - 1) / Pair::kTokens);
-    if (pairs >= multiprocessors()) return launch_gathered_gemm<T, kBlockRows, kGroup, 2>(a, stream);
-    launch_gathered_gemm<T, kBlockRows, kGroup, 1>(a, stream);
+    if (pairs >= multiprocessors()) return launch_gathered_gemm<T, 128, kGroup, 2>(a, stream);
+    launch_gathered_gemm<T, 128, kGroup, 1>(a, stream);
 }
 
 template <class T, int kGroup>
@@ -32,8 +32,8 @@ void launch_gathered_groups(const GatheredArgs& a, std::uint64_t stream) {
         launch_decode_tokens<GatheredTiles<T, kGroup>, kMostGatheredDecodeTokens>(a, stream);
         return launch_sum_splits<T>(a, a.plan, stream);
     }
-    if (a.block_rows == 64) return launch_gathered_rows<T, 64, kGroup>(a, stream);
-    launch_gathered_rows<T, 128, kGroup>(a, stream);
+    if (a.block_rows == 64) return launch_gathered_gemm<T, 64, kGroup, 2>(a, stream);
+    launch_gathered_rows<T, kGroup>(a, stream);
 }
 
 template <class T>
