@@ -40,13 +40,6 @@ SC_DEVICE bool kept(const Args& a, std::int64_t batch, std::int64_t head) {
     return a.kept == nullptr || a.kept[batch * a.kept_batch_stride + head * a.kept_head_stride] != 0;
 }
 
-SC_DEVICE bool any_kept(const Args& a, const Item& item) {
-    for (int q = 0; q < item.queries; ++q) {
-        if (kept(a, item.batch, item.head + q)) return true;
-    }
-    return false;
-}
-
 // The rows that a sequence reads: slots first, first + 1, ... or, with a list, those in it.
 struct Rows {
     std::int64_t first = 0, end = 0;  // of the sequence
