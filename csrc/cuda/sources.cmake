@@ -41,6 +41,6 @@ set(SPARSECORE_CUDA_SM90_SOURCES
 
 # Programs of their own, which no wheel has: golden vectors, and the ceiling of Hopper's tensor cores.
 set(SPARSECORE_GOLDEN_SOURCES golden/arithmetic.cu golden/bits.cu golden/copy.cu golden/matrix.cu golden/matrix_int8.cu golden/thread.cu golden/warp.cu)
-set(SPARSECORE_GOLDEN_SM90_SOURCES golden/sm90_barrier.cu golden/sm90_rows.cu golden/sm90_tile.cu golden/sm90_warpgroup.cu)
+set(SPARSECORE_GOLDEN_SM90_SOURCES golden/sm90_barrier.cu golden/sm90_bytes.cu golden/sm90_rows.cu golden/sm90_tile.cu golden/sm90_warpgroup.cu)
 set(SPARSECORE_GOLDEN_HOST_SOURCES golden/program.cpp golden/replay.cpp golden/vector_file.cpp)
 set(SPARSECORE_CEILING_SM90_SOURCES ceiling/sm90_rate.cu)

@@ -84,6 +84,7 @@ GATES = (
         Gate(f"golden/sm90_{t}.cu", ("90a",), 168, (p,))
         for t, p in (
             ("barrier", _HOPPER[2]),
+            ("bytes", ("wgmma.mma_async.sp", "IGMMA.SP.64x256x64.S8")),
             ("rows", ("wgmma.mma_async", "HGMMA")),
             ("tile", _HOPPER[1]),
             ("warpgroup", _HOPPER[0]),

@@ -18,6 +18,7 @@ FAULTS = (
     ("matrix.cpp", "selector * 2 + i / 8", "selector * 2 + 1 - i / 8", "mma_sp_bf16_0"),
     ("matrix.cpp", "row / 8 + column / 8 * 2", "row / 8 * 2 + column / 8", "mma_bf16"),
     ("matrix_int8.cpp", "row / 8 + column / 16 * 2", "row / 8 * 2 + column / 16", "mma_u8_s8"),
+    ("wgmma_bytes.cpp", "first + i / 16 * 2 + lower", "first + i / 16 * 2 + 1 - lower", "wgmma_sp_s8_64"),
     ("wgmma.cpp", "row / 16 * 32 + row % 8 * 4", "row / 16 * 32 + row % 8 / 2 * 8", "wgmma_bf16_64"),
 )
 """(source, right, wrong, a case that must differ): faults in the emulator's own reading of the layouts."""

@@ -20,10 +20,22 @@ struct BF16 {
 struct I8 {
     std::int8_t value;
 };
+// fp8 with 4 bits of exponent (bias 7) and 3 of fraction: no infinities, 0x7f and 0xff are NaN, the largest number is 448.
+struct E4M3 {
+    std::uint8_t bits;
+};
 
 SC_DEVICE float to_float(F32 element) { return element.value; }
 SC_DEVICE float to_float(F16 element) { return half_bits_to_float(element.bits); }
 SC_DEVICE float to_float(BF16 element) { return bits_to_float(static_cast<std::uint32_t>(element.bits) << 16); }
+
+SC_DEVICE float to_float(E4M3 element) {
+    const std::uint32_t magnitude = element.bits & 0x7fu;
+    if (magnitude == 0x7fu) return bits_to_float(0x7fc00000u);
+    // The bits in the places of fp32's, whose bias is 120 more; so subnormal numbers come right as well.
+    const float scaled = bits_to_float((element.bits & 0x80u) << 24 | magnitude << 20);
+    return scaled * bits_to_float((127u + 120u) << 23);
+}
 
 SC_DEVICE void store(F32* where, float value) { where->value = value; }
 SC_DEVICE void store(F16* where, float value) { where->bits = float_to_half_bits(value); }
@@ -33,6 +45,23 @@ SC_DEVICE void store(BF16* where, float value) {
     // Round to nearest even; a NaN keeps its sign and becomes quiet, so that rounding cannot turn it into an infinity.
     const std::uint32_t rounded = nan ? (bits | 0x00400000u) : bits + 0x7fffu + ((bits >> 16) & 1u);
     where->bits = static_cast<std::uint16_t>(rounded >> 16);
+}
+
+// Rounds to nearest even; beyond 448 it is 448.
+SC_DEVICE void store(E4M3* where, float value) {
+    constexpr std::uint32_t kLargest = 0x43e00000u, kNormal = 0x3c800000u;  // 448 and 2^-6 as fp32
+    const std::uint32_t bits = float_bits(value), magnitude = bits & 0x7fffffffu, sign = bits >> 24 & 0x80u;
+    std::uint32_t rounded;
+    if (magnitude > 0x7f800000u) {
+        rounded = 0x7f;
+    } else if (magnitude >= kLargest) {
+        rounded = 0x7e;
+    } else if (magnitude < kNormal) {
+        rounded = float_bits(bits_to_float(magnitude) + 16384.0f) & 0xfu;  // a number whose last bit is 2^-9
+    } else {
+        rounded = ((magnitude + 0x7ffffu + (magnitude >> 20 & 1u)) >> 20) - (120u << 3);
+    }
+    where->bits = static_cast<std::uint8_t>(sign | rounded);
 }
 
 }  // namespace sparsecore::cuda

@@ -18,4 +18,11 @@ std::uint32_t pack_pair(float low, float high) {
     return pair[0].bits | static_cast<std::uint32_t>(pair[1].bits) << 16;
 }
 
+inline std::uint32_t pack_e4m3(float low, float high) {
+    E4M3 pair[2];
+    store(&pair[0], low);
+    store(&pair[1], high);
+    return pair[0].bits | static_cast<std::uint32_t>(pair[1].bits) << 8;
+}
+
 }  // namespace sparsecore::cuda

@@ -66,12 +66,45 @@ private:
     }
 };
 
+struct Float8Pairs : Plain<Float8Pairs> {
+    static constexpr int kThreads = 512, kCapability = 89;
+    struct Input {
+        float low[kThreads], high[kThreads];
+    };
+    struct Output {
+        std::uint32_t pair[kThreads];
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) {
+        out.pair[thread_x()] = pack_e4m3(in.low[thread_x()], in.high[thread_x()]);
+    }
+    static void draw(Random& random, Input& in) {
+        for (int i = 0; i < kThreads; ++i) {
+            in.low[i] = number(random);
+            in.high[i] = number(random);
+        }
+        const float special[] = {0.0f, -0.0f, 448.0f, 464.0f, -465.0f, INFINITY, -INFINITY, 0x1p-149f};
+        std::memcpy(in.low, special, sizeof special);
+    }
+
+private:
+    // Around the range of E4M3, often a tie between two numbers of it.
+    static float number(Random& random) {
+        const std::uint32_t exponent = static_cast<std::uint32_t>(random.integer(127 - 12, 127 + 10));
+        const std::uint32_t fraction = random.bits() & (random.integer(0, 1) ? 0x7fffffu : 0x780000u);
+        const std::uint32_t bits = (random.bits() & 0x80000000u) | exponent << 23 | fraction;
+        float value;
+        std::memcpy(&value, &bits, sizeof value);
+        return value;
+    }
+};
+
 }  // namespace
 
 std::vector<Case> arithmetic_cases() {
     return {make_case<Powers>("powers", "ex2.approx.ftz.f32"),
             make_case<Pairs<BF16>>("pairs_bf16", "cvt.rn.bf16x2.f32"),
-            make_case<Pairs<F16>>("pairs_f16", "cvt.rn.f16x2.f32")};
+            make_case<Pairs<F16>>("pairs_f16", "cvt.rn.f16x2.f32"),
+            make_case<Float8Pairs>("pairs_e4m3", "cvt.rn.satfinite.e4m3x2.f32")};
 }
 
 }  // namespace sparsecore::cuda::golden

@@ -39,6 +39,13 @@ public:
         const std::uint32_t low = small_bits<T>();
         return low | static_cast<std::uint32_t>(small_bits<T>()) << 16;
     }
+    // Four such integers as E4M3.
+    std::uint32_t small_e4m3() {
+        constexpr std::uint8_t kMagnitude[] = {0x00, 0x38, 0x40, 0x44, 0x48, 0x4a, 0x4c, 0x4e, 0x50};
+        std::uint32_t word = 0;
+        for (int i = 0; i < 4; ++i) word |= (kMagnitude[integer(0, 8)] | static_cast<std::uint32_t>(integer(0, 1)) << 7) << (8 * i);
+        return word;
+    }
     // 32 bits of 2:4 metadata: two ascending places for each of eight groups of four.
     std::uint32_t metadata() {
         std::uint32_t word = 0;
@@ -131,5 +138,6 @@ std::vector<Case> barrier_cases();
 std::vector<Case> tile_cases();
 std::vector<Case> row_cases();
 std::vector<Case> warpgroup_cases();
+std::vector<Case> warpgroup_byte_cases();
 
 }  // namespace sparsecore::cuda::golden

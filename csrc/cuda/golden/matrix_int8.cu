@@ -1,5 +1,6 @@
-// Products of bytes: ptx/matrix_int8.h.
+// Products of bytes: ptx/matrix_int8.h and ptx/matrix_e4m3.h.
 #include "cuda/golden/case.h"
+#include "cuda/ptx/matrix_e4m3.h"
 #include "cuda/ptx/matrix_int8.h"
 
 namespace sparsecore::cuda::golden {
@@ -42,11 +43,46 @@ struct ByteProduct : Plain<ByteProduct<kSparse>> {
     }
 };
 
+struct Float8Product : Plain<Float8Product> {
+    static constexpr int kThreads = 32, kCapability = 89;
+    struct Input {
+        float d[32][4];
+        std::uint32_t a[32][4], b[32][4], metadata[32];
+    };
+    struct Output {
+        float d[32][4];
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) {
+        const unsigned lane = thread_x();
+        float d[4];
+        std::uint32_t a[4], b[4];
+        for (int i = 0; i < 4; ++i) {
+            d[i] = in.d[lane][i];
+            a[i] = in.a[lane][i];
+            b[i] = in.b[lane][i];
+        }
+        multiply_sparse_e4m3(d, a, b, in.metadata[lane]);
+        for (int i = 0; i < 4; ++i) out.d[lane][i] = d[i];
+    }
+    static void draw(Random& random, Input& in) {
+        for (int lane = 0; lane < 32; ++lane) {
+            for (float& value : in.d[lane]) value = random.small();
+            for (std::uint32_t& bytes : in.a[lane]) bytes = random.small_e4m3();
+            for (std::uint32_t& bytes : in.b[lane]) bytes = random.small_e4m3();
+            in.metadata[lane] = random.metadata();
+        }
+        // NaN in every other column, which a pruned place of A does not touch.
+        for (int column = 0; column < 8; column += 2) in.b[column * 4 + random.integer(0, 3)][random.integer(0, 3)] |= 0x7fu;
+    }
+    static bool equal(const Output& recorded, const Output& got) { return equal_floats(recorded, got); }
+};
+
 }  // namespace
 
 std::vector<Case> byte_product_cases() {
     return {make_case<ByteProduct<false>>("mma_u8_s8", "mma.m16n8k32.s32.u8.s8.s32"),
-            make_case<ByteProduct<true>>("mma_sp_s8", "mma.sp.m16n8k64.s32.s8.s8.s32")};
+            make_case<ByteProduct<true>>("mma_sp_s8", "mma.sp.m16n8k64.s32.s8.s8.s32"),
+            make_case<Float8Product>("mma_sp_e4m3", "mma.sp.m16n8k64.f32.e4m3.e4m3.f32")};
 }
 
 }  // namespace sparsecore::cuda::golden
