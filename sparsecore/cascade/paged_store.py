@@ -10,7 +10,7 @@ from torch import Tensor
 from sparsecore.backends.reference import paged
 from sparsecore.backends.reference.bitplane import join_keys
 from sparsecore.cascade.kv_store import KVFormat
-from sparsecore.errors import InvalidValueError, ShapeError
+from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
 from sparsecore.ops.decode_attention import kv_append_
 from sparsecore.ops.decode_checks import PAGE_SIZES
 
@@ -115,10 +115,7 @@ class PagedKVStore:
         if k.dim() != 4 or k.shape[0] != self.batch:
             raise ShapeError(f"k is {list(k.shape)}", where="k", expected=f"[{self.batch}, {self.kv_heads}, tokens, D]")
         tokens = k.shape[2]
-        added = [tokens] * self.batch if counts is None else [int(count) for count in counts]
-        if len(added) != self.batch or not all(0 <= count <= tokens for count in added):
-            expected = f"{self.batch} numbers of 0 ... {tokens}"
-            raise InvalidValueError(f"counts is {added}", where="counts", expected=expected)
+        added = self._each(counts, tokens)
         self._take([held + count for held, count in zip(self._counts, added, strict=True)])
         # Padding falls behind the tokens, where it is overwritten by the next ones, or on no page.
         bits = {"msb_bits": self.msb_bits, "value_bits": self.format.value_bits or 0}
@@ -145,11 +142,81 @@ class PagedKVStore:
         if not 0 <= sequence < self.batch:
             expected = f"0 ... {self.batch - 1}"
             raise InvalidValueError(f"sequence is {sequence}", where="sequence", expected=expected)
-        self._free += reversed(self._held[sequence])
-        self._held[sequence], self._counts[sequence] = [], 0
-        self.pages[sequence] = -1
+        self._give_back(sequence, 0)
+        self._counts[sequence] = 0
         self.lengths[sequence] = 0
         self.width = max(self._counts)
+
+    def evict(self, keep: Tensor, counts: Sequence[int] | None = None) -> None:
+        """Remove all rows but the kept ones for good, in place, and give back the pages that become empty.
+
+        Waits for the device, whose rows are checked.
+
+        Parameters
+        ----------
+        keep: int64 [B, m], ascending slots of each sequence. counts: how many of them count; None: all m.
+
+        Raises
+        ------
+        ShapeError, DtypeError: keep of another shape or type. InvalidValueError: counts outside of 0 ... m, or rows
+        that are not ascending slots of their sequence; nothing is changed then.
+        """
+        if keep.dim() != 2 or keep.shape[0] != self.batch:
+            raise ShapeError(f"keep is {list(keep.shape)}", where="keep", expected=f"[{self.batch}, rows]")
+        if keep.dtype is not torch.int64:
+            raise DtypeError(f"keep is {keep.dtype}", where="keep", expected="int64")
+        kept = self._each(counts, keep.shape[1])
+        keep = keep.to(self.device)
+        counted = torch.tensor(kept, device=self.device)
+        there = torch.arange(keep.shape[1], device=self.device) < counted[:, None]
+        before = torch.nn.functional.pad(keep, (1, 0), value=-1)[:, :-1]
+        if bool((there & ((keep <= before) | (keep >= self.lengths[:, None]))).any()):
+            expected = "ascending slots of their sequence"
+            raise InvalidValueError("rows that are not such", where="keep", expected=expected)
+        sequence, place = there.nonzero(as_tuple=True)
+        old_page, old_row = self._places(sequence, keep[there])
+        new_page, new_row = self._places(sequence, place)
+        for part in (*self.keys, *self.values):
+            part[new_page, :, new_row] = part[old_page, :, old_row]  # all are read before one is written
+        for index, count in enumerate(kept):
+            self._give_back(index, -(-count // self.page_size))
+        self._counts, self.lengths, self.width = kept, counted, max(kept)
+
+    def reorder(self, index: Tensor | Sequence[int]) -> None:
+        """Make sequence index[i] the i-th: reorders beams, selects sequences or repeats them. index: int64 [B'].
+
+        The first that follows a sequence takes its pages as they are, further ones get copies, and pages of sequences
+        that nobody follows are free again. Waits for the device where `index` is on it.
+
+        Raises InvalidValueError for sequences that there are not, for none, or where there are not so many pages;
+        nothing is changed then.
+        """
+        chosen = index.tolist() if isinstance(index, Tensor) else [int(sequence) for sequence in index]
+        if not chosen or not all(0 <= sequence < self.batch for sequence in chosen):
+            expected = f"one or more of 0 ... {self.batch - 1}"
+            raise InvalidValueError(f"index is {chosen}", where="index", expected=expected)
+        left = set(range(self.batch)) - set(chosen)
+        room = self.free + sum(len(self._held[sequence]) for sequence in left)
+        repeated = [sequence for place, sequence in enumerate(chosen) if sequence in chosen[:place]]
+        self._require_pages(sum(len(self._held[sequence]) for sequence in repeated), room)
+        for sequence in left:
+            self._give_back(sequence, 0)
+        held: list[list[int]] = []
+        for place, sequence in enumerate(chosen):
+            own = self._held[sequence]
+            held.append(self._copied(own) if sequence in chosen[:place] else own)
+        table = torch.full((len(chosen), self.pages.shape[1]), -1, dtype=torch.int32)
+        for place, pages in enumerate(held):
+            table[place, : len(pages)] = torch.tensor(pages, dtype=torch.int32)
+        self.pages = table.to(self.device)
+        picked = torch.tensor(chosen, device=self.device)
+        self.starts, self.lengths = self.starts[picked], self.lengths[picked]
+        self._held, self._counts = held, [self._counts[sequence] for sequence in chosen]
+        self.width = max(self._counts)
+
+    def repeat(self, times: int) -> None:
+        """Follow each sequence by times - 1 copies of it."""
+        self.reorder([sequence for sequence in range(self.batch) for _ in range(times)])
 
     def k(self) -> Tensor:
         """Keys [B, Hkv, width, D] as the kernels see them with all bits: in `format.dtype`, or fp32 of planes."""
@@ -170,6 +237,40 @@ class PagedKVStore:
     def _rows(self, part: Tensor) -> Tensor:
         return paged.gather(part, self.pages.clamp(min=0))[:, :, : self.width]
 
+    def _each(self, counts: Sequence[int] | None, most: int) -> list[int]:
+        """A number of 0 ... most for each sequence; None: `most`."""
+        numbers = [most] * self.batch if counts is None else [int(count) for count in counts]
+        if len(numbers) != self.batch or not all(0 <= count <= most for count in numbers):
+            expected = f"{self.batch} numbers of 0 ... {most}"
+            raise InvalidValueError(f"counts is {numbers}", where="counts", expected=expected)
+        return numbers
+
+    def _places(self, sequence: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
+        """Page and row of slots of sequences."""
+        return self.pages[sequence, slot // self.page_size].long(), slot % self.page_size
+
+    def _give_back(self, sequence: int, left: int) -> None:
+        """Free all pages of a sequence but the first `left`."""
+        self._free += reversed(self._held[sequence][left:])
+        del self._held[sequence][left:]
+        self.pages[sequence, left:] = -1
+
+    def _copied(self, pages: list[int]) -> list[int]:
+        """Free pages with what these hold."""
+        fresh = [self._free.pop() for _ in pages]
+        for part in (*self.keys, *self.values):
+            part[fresh] = part[pages]
+        return fresh
+
+    def _require_pages(self, needed: int, free: int) -> None:
+        if needed > free:
+            raise InvalidValueError(
+                f"{needed} pages are needed, {free} are free",
+                where="pool",
+                expected="as many free pages",
+                hint="release sequences that have ended, or make the store with a larger pool",
+            )
+
     def _take(self, tokens: Sequence[int]) -> None:
         """Give every sequence the pages for so many tokens."""
         wanted = [-(-count // self.page_size) for count in tokens]
@@ -177,13 +278,7 @@ class PagedKVStore:
         if max(wanted) > self.pages.shape[1]:
             expected = f"at most {self.pages.shape[1] * self.page_size}, the longest sequence"
             raise InvalidValueError(f"a sequence of {max(tokens)} tokens", where="tokens", expected=expected)
-        if sum(missing) > self.free:
-            raise InvalidValueError(
-                f"{sum(missing)} pages are needed, {self.free} are free",
-                where="pool",
-                expected="as many free pages",
-                hint="release sequences that have ended, or make the store with a larger pool",
-            )
+        self._require_pages(sum(missing), self.free)
         if not sum(missing):
             return
         places: list[tuple[int, int, int]] = []

@@ -79,6 +79,73 @@ def test_pages_come_back_and_are_given_again(seed):
     assert torch.equal(store.k(), k) and torch.equal(store.v(), -k)
 
 
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+def test_evicts_as_a_plain_store(format, seed):  # noqa: A002
+    rng = generator(seed)
+    plain, paged = _both(3, 2, 32, 24, format, rng)
+    most = int(plain.lengths.min())
+    kept = [int(torch.randint(0, most + 1, (), generator=rng)) for _ in range(3)]
+    order = torch.rand(3, plain.width, generator=rng).masked_fill(~plain.seen(), 2).argsort(dim=1)
+    places = torch.arange(max(kept)) < torch.tensor(kept)[:, None]
+    keep = torch.where(places, order[:, : max(kept)], plain.width).sort().values
+    plain.evict(keep, torch.tensor(kept))
+    paged.evict(keep, kept)
+    assert torch.equal(paged.lengths, plain.lengths) and paged.width == plain.width
+    assert paged.pool - paged.free == sum(-(-count // 16) for count in kept)
+    k, v = _random(3, 2, 21, 32, rng=rng), _random(3, 2, 21, 24, rng=rng)
+    for store in (plain, paged):
+        store.append(k, v)
+    seen = paged.seen()[:, None, :, None]
+    assert torch.equal(paged.k() * seen, plain.k() * seen) and torch.equal(paged.v() * seen, plain.v() * seen)
+
+
+def test_reorders_and_repeats_as_a_plain_store(seed):
+    rng = generator(seed)
+    for index in ([2, 0, 1], [1, 1, 0], [0], [2, 2, 2, 2], [0, 1, 2, 0]):
+        plain, paged = _both(3, 2, 8, 8, KVFormat(8, 8), rng)
+        plain.reorder(torch.tensor(index))
+        paged.reorder(torch.tensor(index))
+        for _ in range(2):  # copies are their own: what one gets, no other sees
+            assert torch.equal(paged.lengths, plain.lengths) and paged.batch == len(index)
+            seen = paged.seen()[:, None, :, None]
+            assert torch.equal(paged.k() * seen, (plain.k() * plain.seen()[:, None, :, None])[:, :, : paged.width])
+            assert torch.equal(paged.v() * seen, (plain.v() * plain.seen()[:, None, :, None])[:, :, : paged.width])
+            k = _random(len(index), 2, 5, 8, rng=rng)
+            plain.append(k, k)
+            paged.append(k, k)
+        held = paged.pages[paged.pages >= 0].tolist()
+        assert len(set(held)) == len(held) == paged.pool - paged.free
+    store = PagedKVStore(1, 1, 8, pool=3, page_size=16, format=KVFormat(dtype=torch.float32))
+    store.append(_random(1, 1, 17, 8, rng=rng), _random(1, 1, 17, 8, rng=rng))
+    with pytest.raises(InvalidValueError, match="2 pages are needed, 1 are free"):
+        store.repeat(2)
+    assert store.batch == 1 and store.free == 1
+    store.reorder([0])
+    assert store.free == 1
+
+
+def test_refuses_rows_and_sequences_that_there_are_not(seed):
+    rng = generator(seed)
+    store = PagedKVStore(2, 1, 8, pool=4, page_size=16, format=KVFormat(dtype=torch.float32))
+    k = _random(2, 1, 5, 8, rng=rng)
+    store.append(k, k, counts=[5, 3])
+    before = store.k().clone()
+    for keep in ([[0, 1], [2, 3]], [[1, 1], [0, 1]], [[1, 0], [0, 1]], [[-1, 0], [0, 1]]):
+        with pytest.raises(InvalidValueError, match="rows that are not such"):
+            store.evict(torch.tensor(keep))
+    for counts in ([2], [3, 0], [-1, 0]):
+        with pytest.raises(InvalidValueError, match="counts is"):
+            store.evict(torch.tensor([[0, 1], [0, 1]]), counts)
+    with pytest.raises(ShapeError):
+        store.evict(torch.tensor([[0, 1]]))
+    with pytest.raises(DtypeError):
+        store.evict(torch.tensor([[0, 1], [0, 1]]).int())
+    for index in ([2], [-1, 0], []):
+        with pytest.raises(InvalidValueError, match="index is"):
+            store.reorder(index)
+    assert torch.equal(store.k(), before) and store.lengths.tolist() == [5, 3]
+
+
 def test_padding_behind_the_longest_sequence_is_left_out(seed):
     rng = generator(seed)
     store = PagedKVStore(2, 1, 8, pool=2, page_size=16, longest=16, format=KVFormat(dtype=torch.float32))
