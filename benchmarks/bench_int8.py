@@ -39,7 +39,7 @@ def bench_int8(
     layer, x = SparseLinear.from_dense(dense, pattern, torch.int8), torch.randn(tokens, shape[1])
     benchmark.extra_info["output_error"] = error = output_error(layer, dense, x)
     print(f"relative error of the outputs against fp32: {error:.2e}")
-    values, scales = layer.stored().unpack_int8()
+    values, scales = layer.stored().unpack_quantised()
     weight = torch.ops.onednn.qlinear_prepack(values, [tokens, shape[1]])
     zeros = torch.zeros(shape[0], dtype=torch.int64)
     quantised = torch.randint(0, 255, (tokens, shape[1]), dtype=torch.uint8)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import sparsecore
 from sparsecore.calibration import DENSE, Calibration, Entry, FormSpeed
+from sparsecore.dtypes import dense_dtype
 from sparsecore.gpu import Gpu, describe_gpu
 from sparsecore.machine import describe
 from sparsecore.nn import SparseLinear
@@ -90,7 +91,7 @@ class _Reference:
     def __init__(self, dtype: torch.dtype, generator: torch.Generator, device: torch.device, layer: _Layer) -> None:
         self.values, self.generator, self.device, self.layer = dtype, generator, device, layer
         self.clock, self.overlaps = clock_of(device), device.type == "cuda"
-        self.dtype = torch.float32 if dtype is torch.int8 else dtype
+        self.dtype = dense_dtype(dtype)
         self.dense = dense_layer(self._random(layer.shape, Unstructured(), 1.0))
         self.call = self._call_seconds(dense_layer(self._random((16, 16), Unstructured(), 1.0)))
         self.inputs = {tokens: self._random((tokens, layer.shape[1]), Unstructured(), 1.0) for tokens in layer.tokens}

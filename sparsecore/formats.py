@@ -6,7 +6,7 @@ docs/formats.md draws each form. A weight is [rows, cols] = [out_features, in_fe
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,15 +15,14 @@ from torch import Tensor
 
 from sparsecore import backends
 from sparsecore.backends.reference import formats as reference
-from sparsecore.backends.reference import int8
+from sparsecore.backends.reference import quantised
+from sparsecore.dtypes import DTYPES, QUANTISED, dense_dtype, is_quantised
 from sparsecore.errors import CorruptFileError, DtypeError, IndexTableError, InvalidValueError, ShapeError
 from sparsecore.pattern_search import look
 from sparsecore.patterns import NM, Block, Pattern, Unstructured, parse
 
 __all__ = [
-    "DTYPES",
     "StoredWeight",
-    "dense_dtype",
     "find_pattern",
     "from_tensors",
     "pack",
@@ -31,11 +30,8 @@ __all__ = [
     "require_value_dtype",
 ]
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""Element types of dense weights; stored values may be int8 as well."""
-
-# A sum of so many products of two values in [-127, 127] fits 32 bits.
-_MOST_INT8_COLS = (2**31 - 1) // 127**2
+# A sum of so many products of int8 values in [-127, 127] fits 32 bits, and one of fp8 values is exact in float64.
+_MOST_QUANTISED_COLS = (2**31 - 1) // 127**2
 
 _MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -58,23 +54,24 @@ class StoredWeight:
         object.__setattr__(self, "tensors", MappingProxyType(owned))
         _check_layout(self)
         if self.device.type != "meta":
-            if self.dtype is torch.int8:
+            if is_quantised(self.dtype):
                 _check_quantised(self)
-            backends.formats(self.device).validate(self.pattern, self.shape, self.tensors)
+            backends.formats(self.device).validate(self.pattern, self.shape, _as_bits(self))
 
     @classmethod
     def assemble(cls, pattern: Pattern, shape: tuple[int, int], parts: Mapping[str, Tensor]) -> StoredWeight:
         """Make a weight from the parts that a back end packed: `shape` and the tensor of the pattern are added."""
-        values = parts["blocks" if isinstance(pattern, Block) else "compressed"]
+        values = parts[_values_name(pattern)]
         return cls(pattern, shape, values.dtype, {"shape": torch.tensor(shape), **_tag(pattern), **parts})
 
     def __reduce__(self) -> tuple[object, ...]:
-        return StoredWeight, (self.pattern, self.shape, self.dtype, dict(self.tensors))
+        # As bits: torch cannot read a pickled tensor of fp8.
+        return _from_bits, (self.pattern, self.shape, self.dtype, dict(_as_bits(self)))
 
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self.tensors["blocks" if isinstance(self.pattern, Block) else "compressed"].device
+        return self.tensors[_values_name(self.pattern)].device
 
     @property
     def nbytes(self) -> int:
@@ -95,26 +92,27 @@ class StoredWeight:
         return self.stored_values / total if total else 1.0
 
     def unpack(self) -> Tensor:
-        """Dense weight [rows, cols]: kept values bit for bit, +0 elsewhere; of int8 values value * scale in float32.
+        """Dense weight [rows, cols]: kept values bit for bit, +0 elsewhere; int8 and fp8 as value * scale in float32.
 
         Raises ShapeError where this machine has not the memory for it: a few blocks may stand for any size.
         """
         require_memory(self.shape, dense_dtype(self.dtype), self.device)
         dense = self._unpack_values()
-        return dense * self.tensors["scales"][:, None] if self.dtype is torch.int8 else dense
+        return dense.float() * self.tensors["scales"][:, None] if is_quantised(self.dtype) else dense
 
-    def unpack_int8(self) -> tuple[Tensor, Tensor]:
-        """Return (int8 values [rows, cols], scales fp32 [rows]) of a weight with int8 values.
+    def unpack_quantised(self) -> tuple[Tensor, Tensor]:
+        """Return (values [rows, cols] as they are stored, scales fp32 [rows]) of a weight with int8 or fp8 values.
 
         Raises DtypeError for another weight, ShapeError as `unpack` does.
         """
-        if self.dtype is not torch.int8:
-            raise DtypeError(f"the values are {self.dtype}", where="unpack_int8", expected="torch.int8")
+        if not is_quantised(self.dtype):
+            expected = _named(QUANTISED.values())
+            raise DtypeError(f"the values are {self.dtype}", where="unpack_quantised", expected=expected)
         require_memory(self.shape, self.dtype, self.device)
         return self._unpack_values(), self.tensors["scales"]
 
     def _unpack_values(self) -> Tensor:
-        return backends.formats(self.device).unpack(self.pattern, self.shape, self.tensors)
+        return backends.formats(self.device).unpack(self.pattern, self.shape, _as_bits(self)).view(self.dtype)
 
     def keep_mask(self) -> Tensor:
         """Bool [rows, cols]: the stored positions. Raises ShapeError as `unpack` does."""
@@ -128,7 +126,8 @@ class StoredWeight:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> StoredWeight:
         """Return the same weight with its tensors on `device` and its values as `dtype`; the positions stay.
 
-        To int8 values are quantised (InvalidValueError where one is not finite), from int8 multiplied by their scale.
+        To int8 and fp8 values are quantised (InvalidValueError where one is not finite), from these multiplied by their
+        scale.
         """
         dtype = dtype or self.dtype
         require_value_dtype(dtype)
@@ -138,32 +137,24 @@ class StoredWeight:
     def _converted(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Mapping[str, Tensor]:
         if dtype is self.dtype:
             return tensors
-        if dtype is torch.int8:
-            return int8.quantise(self.pattern, self.shape, tensors)
-        if self.dtype is torch.int8:
-            return int8.dequantise(self.pattern, self.shape, tensors, dtype)
+        if is_quantised(self.dtype):
+            tensors = quantised.dequantise(self.pattern, self.shape, tensors, dense_dtype(dtype))
+        if is_quantised(dtype):
+            return quantised.quantise(self.pattern, self.shape, tensors, dtype)
         return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def require_value_dtype(dtype: torch.dtype) -> None:
     """Raise DtypeError unless stored values may be of `dtype`."""
-    if dtype not in (*DTYPES, torch.int8):
-        raise DtypeError(
-            f"weights of {dtype!r} are not supported",
-            expected="torch.float32, torch.float16, torch.bfloat16 or torch.int8",
-        )
-
-
-def dense_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Element type of the dense form of a weight with values of `dtype`: float32 for int8."""
-    return torch.float32 if dtype is torch.int8 else dtype
+    if dtype not in DTYPES and not is_quantised(dtype):
+        raise DtypeError(f"weights of {dtype!r} are not supported", expected=_named((*DTYPES, *QUANTISED.values())))
 
 
 def pack(dense: Tensor, pattern: Pattern | str, dtype: torch.dtype | None = None) -> StoredWeight:
     """Return the stored form of `dense` [rows, cols], which must satisfy `pattern`, with values of `dtype`.
 
-    dtype: default that of `dense`; torch.int8 quantises. A semi-structured tensor of torch stands for the matrix that
-    it was made from (see `sparsecore.semi_structured`).
+    dtype: default that of `dense`; torch.int8 and torch.float8_e4m3fn quantise. A semi-structured tensor of
+    torch stands for the matrix that it was made from (see `sparsecore.semi_structured`).
 
     Raises PatternError where a group of N:M has too many non-zeros, ShapeError or DtypeError for other tensors,
     InvalidValueError where a value to quantise is not finite.
@@ -208,9 +199,9 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> StoredWeight:
         raise CorruptFileError(
             f"these tensors are no stored weight: {sorted(named)}",
             expected="shape, compressed and bitmask or codes (and nm, or row_offsets), or shape, block and the blocks; "
-            "scales beside int8 values",
+            "scales beside int8 or fp8 values",
         )
-    values = named["blocks" if isinstance(pattern, Block) else "compressed"]
+    values = named[_values_name(pattern)]
     plain = {"shape": torch.tensor(shape), **_tag(pattern)}
     return StoredWeight(pattern, shape, values.dtype, {k: plain.get(k, t) for k, t in named.items()})
 
@@ -235,6 +226,10 @@ def find_pattern(dense: Tensor) -> Pattern | None:
     `pattern_search.look` tells more of it.
     """
     return look(dense).pattern
+
+
+def _values_name(pattern: Pattern) -> str:
+    return "blocks" if isinstance(pattern, Block) else "compressed"
 
 
 def _tag(pattern: Pattern) -> dict[str, Tensor]:
@@ -263,7 +258,7 @@ def _pair(tensors: Mapping[str, Tensor], name: str) -> tuple[int, int]:
 
 def _layout(weight: StoredWeight) -> dict[str, tuple[torch.dtype, tuple[int | None, ...]]]:
     """Dtype and shape of every tensor of a form; None: any size."""
-    scales = {"scales": (torch.float32, (weight.shape[0],))} if weight.dtype is torch.int8 else {}
+    scales = {"scales": (torch.float32, (weight.shape[0],))} if is_quantised(weight.dtype) else {}
     return {**_pattern_layout(weight), **scales}
 
 
@@ -296,24 +291,47 @@ def _pattern_layout(weight: StoredWeight) -> dict[str, tuple[torch.dtype, tuple[
 
 
 def _check_quantised(weight: StoredWeight) -> None:
-    scales, name = weight.tensors["scales"], "blocks" if isinstance(weight.pattern, Block) else "compressed"
+    scales, name = weight.tensors["scales"], _values_name(weight.pattern)
     wrong = ~((scales > 0) & scales.isfinite())
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise InvalidValueError(
             f"the scale of row {row} is {float(scales[row])}", where="scales", expected="finite numbers above 0"
         )
-    if bool((weight.tensors[name] == -128).any()):
+    values = weight.tensors[name]
+    if weight.dtype is torch.int8 and bool((values == -128).any()):
         raise InvalidValueError("an int8 value is -128", where=name, expected="values in [-127, 127]")
+    if weight.dtype.is_floating_point and bool(values.isnan().any()):
+        raise InvalidValueError("an fp8 value is NaN", where=name, expected="finite values")
+
+
+def _as_bits(weight: StoredWeight) -> Mapping[str, Tensor]:
+    """The tensors with fp8 values as int8, which have as many bits: what moves values does not ask what they mean."""
+    if weight.dtype is not torch.float8_e4m3fn:
+        return weight.tensors
+    name = _values_name(weight.pattern)
+    return {**weight.tensors, name: weight.tensors[name].view(torch.int8)}
+
+
+def _from_bits(
+    pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, tensors: Mapping[str, Tensor]
+) -> StoredWeight:
+    name = _values_name(pattern)
+    return StoredWeight(pattern, shape, dtype, {**tensors, name: tensors[name].view(dtype)})
+
+
+def _named(dtypes: Iterable[torch.dtype]) -> str:
+    *most, last = (str(dtype) for dtype in dtypes)
+    return f"{', '.join(most)} or {last}"
 
 
 def _check_layout(weight: StoredWeight) -> None:
     layout = _layout(weight)
-    if weight.dtype is torch.int8 and weight.shape[1] > _MOST_INT8_COLS:
+    if is_quantised(weight.dtype) and weight.shape[1] > _MOST_QUANTISED_COLS:
         raise ShapeError(
-            f"an int8 weight of {weight.shape[1]} columns",
+            f"a quantised weight of {weight.shape[1]} columns",
             where="shape",
-            expected=f"at most {_MOST_INT8_COLS}, so that no 32-bit sum overflows",
+            expected=f"at most {_MOST_QUANTISED_COLS}, so that sums are exact",
         )
     if set(layout) != set(weight.tensors):
         raise ShapeError(

@@ -85,7 +85,7 @@ class GpuModel:
         return FormSpeed(_DENSE_CALL_S, self._read(), tuple((t, cost) for t in _TOKENS), overlaps=True)
 
     def packed(self, pattern: Pattern, density: float, dtype: torch.dtype, layout: int = 0) -> FormSpeed | None:
-        """Speed of the packed form at `density` along the routes that calls take; None for int8 values."""
+        """Speed of the packed form at `density` along the routes that calls take; None for quantised values."""
         if dtype not in (torch.float32, torch.float16, torch.bfloat16):
             return None
         kernel = kernel_of(pattern, dtype, layout)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, predict
-from sparsecore.formats import DTYPES
+from sparsecore.dtypes import DTYPES
 from sparsecore.io import LoadedCheckpoint
 from sparsecore.pattern_search import Finding, look, look_both_ways
 from sparsecore.patterns import Pattern
@@ -93,7 +93,7 @@ def _packed_line(name: str, checkpoint: LoadedCheckpoint, tokens: Sequence[int])
     stored = entry.stored
     values = stored.tensors.get("compressed", stored.tensors.get("blocks"))
     rows, cols = stored.shape
-    density = int(torch.count_nonzero(values)) / (rows * cols) if values is not None and rows * cols else 1.0
+    density = int((values != 0).sum()) / (rows * cols) if values is not None and rows * cols else 1.0
     dense = stored.unpack()
     ratios = _ratios(stored.pattern, stored.density, stored.shape, dense.dtype, stored.nbytes, stored.dtype, tokens)
     return Line(

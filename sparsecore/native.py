@@ -26,6 +26,7 @@ DTYPE_NAMES = {
     torch.float16: "f16",
     torch.bfloat16: "bf16",
     torch.int8: "i8",
+    torch.float8_e4m3fn: "f8",
     torch.uint8: "u8",
     torch.bool: "u8",
     torch.int32: "i32",

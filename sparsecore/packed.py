@@ -9,7 +9,8 @@ from sparsecore import formats, ops, resident
 from sparsecore.backends.cpu import linear as cpu
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.backends.cuda import linear as cuda
-from sparsecore.formats import StoredWeight, dense_dtype, require_memory
+from sparsecore.dtypes import dense_dtype, is_quantised
+from sparsecore.formats import StoredWeight, require_memory
 from sparsecore.ops.direct import runs_directly
 from sparsecore.ops.linear import Backend, direct_linear
 from sparsecore.patterns import NM, Block, Pattern
@@ -23,7 +24,10 @@ class PackedWeight:
     Pickle, deepcopy and files carry the stored form, so that a weight may move to a machine with another layout.
     """
 
-    __slots__ = ("__weakref__", "_backend", "_dtype", "_expected", "_isa", "_on_cpu", "_pattern", "_resident", "_shape")
+    __slots__ = (
+        *("__weakref__", "_backend", "_dtype", "_expected", "_isa", "_on_cpu", "_pattern", "_quantised", "_resident"),
+        "_shape",
+    )
 
     def __init__(self, stored: StoredWeight, isa: str | None = None, device: torch.device | str | None = None) -> None:
         self._hold(stored.pattern, stored.shape, stored.dtype, *resident.place(stored, isa, device))
@@ -31,7 +35,7 @@ class PackedWeight:
     def _hold(self, pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, tensor: Tensor) -> None:
         self._pattern, self._shape, self._dtype, self._isa, self._resident = pattern, shape, dtype, isa, tensor
         # Kept because a call needs them and every one of them takes time to ask for.
-        self._on_cpu, self._backend = tensor.is_cpu, _backend(tensor, isa)
+        self._on_cpu, self._backend, self._quantised = tensor.is_cpu, _backend(tensor, isa), is_quantised(dtype)
         self._expected = (pattern.kind, *shape, *pattern.sizes)
 
     @classmethod
@@ -54,7 +58,7 @@ class PackedWeight:
         return resident.to_stored(self._resident)
 
     def to_dense(self) -> Tensor:
-        """Return the dense weight [out_features, in_features] on the device of the weight; int8 values as float32.
+        """Return the dense weight [out_features, in_features] on the device of the weight; quantised values as float32.
 
         Raises ShapeError where this machine has not the memory for it.
         """
@@ -78,13 +82,13 @@ class PackedWeight:
     def linear(
         self, x: Tensor, bias: Tensor | None = None, activation: str = "none", weight: Tensor | None = None
     ) -> Tensor:
-        """activation(x W^T + bias) for x [..., in_features] in the weight's dtype, or any float type with int8 values.
+        """activation(x W^T + bias) for x [..., in_features] in the weight's dtype.
 
         activation: "none", "relu", "gelu", "gelu_tanh" or "silu". weight: a dense leaf that only receives the dense
         gradient. Under autocast the input (and the bias) is converted to the weight's dtype, in which the result is;
-        int8 values take the input as it is, and the bias in its type.
+        int8 and fp8 values take the input as it is, in any float type, and the bias in its type.
         """
-        dtype = x.dtype if self._dtype is torch.int8 else self._dtype
+        dtype = x.dtype if self._quantised else self._dtype
         foreign = x.dtype is not dtype or (bias is not None and bias.dtype is not dtype)
         if foreign and torch.is_autocast_enabled(x.device.type):
             x = x.to(dtype)

@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 
 from sparsecore.dispatch import Ratio
-from sparsecore.formats import dense_dtype
+from sparsecore.dtypes import QUANTISED, dense_dtype
 from sparsecore.nn import SparseExperts, SparseLinear
 from sparsecore.survey import survey
 
 __all__ = ["Report", "Row", "keep_rows", "report", "values_name"]
 
 _KEPT = "_sparsecore_rows"
+_QUANTISED = tuple(str(dtype).removeprefix("torch.") for dtype in QUANTISED.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Row:
     density: kept positions over all positions; for a dense weight, non-zeros over all.
     dense_bytes, held_bytes: bytes of the dense weight and of all that is held now (both copies with `keep_dense`).
     ratios: speed against dense at each number of tokens looked at.
-    values: element type of the packed values, "float32" or "int8", say; None for a dense weight.
+    values: element type of the packed values, "float32", "int8" or "float8_e4m3fn", say; None for a dense weight.
     """
 
     name: str
@@ -128,8 +129,8 @@ def _judged(found: Row, before: Row | None) -> Row:
     """Row of a packed layer as it is now, with the verdict of `sparsify` on it."""
     if before is None or not before.packed:
         return found
-    # What an int8 weight was made from, only `sparsify` knows.
-    dense_bytes = before.dense_bytes if found.values == before.values == "int8" else found.dense_bytes
+    # What a quantised weight was made from, only `sparsify` knows.
+    dense_bytes = before.dense_bytes if found.values == before.values in _QUANTISED else found.dense_bytes
     return replace(found, kind=before.kind, reason=before.reason, ratios=before.ratios, dense_bytes=dense_bytes)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.backends.reference.formats import code_bits, uses_codes
+from sparsecore.dtypes import is_quantised
 from sparsecore.errors import ResidentError, UnsupportedError
 from sparsecore.fallback import cuda_trouble, require_allowed
 from sparsecore.formats import StoredWeight
@@ -66,7 +67,7 @@ def make(stored: StoredWeight, target: str | None = None) -> Tensor:
     """Return the resident tensor (uint8, 1-D) of a weight on the CPU.
 
     target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernels (of a float
-    type, or int8 and 2:4; UnsupportedError for other int8 weights).
+    type, or int8 and 2:4; UnsupportedError for other quantised weights).
     """
     target = target or core.runtime_isa()
     sections = {k: span(t) for k, t in stored.tensors.items() if k in _SECTIONS[stored.pattern.kind]}
@@ -101,7 +102,8 @@ def _layout_on(device: torch.device, stored: StoredWeight) -> str:
     trouble = cuda_trouble(device.index)
     if trouble is not None:
         require_allowed(trouble)
-    has_layout = stored.dtype is not torch.int8 or stored.pattern == NM(2, 4)
+    two_four = stored.dtype is torch.int8 and stored.pattern == NM(2, 4)
+    has_layout = two_four or not is_quantised(stored.dtype)
     return "cuda" if trouble is None and has_layout else "portable"
 
 
@@ -211,7 +213,7 @@ def _pattern(kind: str, first: int, second: int) -> Pattern:
 
 def _sections(info: Resident) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Dtype and shape of the stored tensors of a resident weight."""
-    scales = {"scales": (torch.float32, (info.shape[0],))} if info.dtype is torch.int8 else {}
+    scales = {"scales": (torch.float32, (info.shape[0],))} if is_quantised(info.dtype) else {}
     return {**_pattern_sections(info), **scales}
 
 

@@ -25,8 +25,9 @@ from torch.sparse import (
 )
 
 from sparsecore.backends.reference import formats as reference
+from sparsecore.dtypes import DTYPES
 from sparsecore.errors import CorruptFileError, DtypeError, UnsupportedError
-from sparsecore.formats import DTYPES, StoredWeight, pack
+from sparsecore.formats import StoredWeight, pack
 from sparsecore.patterns import NM, Pattern
 
 __all__ = [

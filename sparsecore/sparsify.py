@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparsecore.dispatch import ACCEPTED, LayerCost, Ratio, predict, token_grid
+from sparsecore.dtypes import QUANTISED, is_quantised
 from sparsecore.errors import CudaError, InvalidValueError, NamedError, PatternError, ShapeError
 from sparsecore.formats import find_pattern, pack
 from sparsecore.huggingface import attach
@@ -60,9 +61,10 @@ def sparsify(
     pattern: pattern to pack in; default: found from the zeros of each weight.
     min_ratio: 0 packs all that can be packed without looking at the speed, to save memory. On a GPU, where no kernel
         pays for many tokens, such a weight is written out for the call; the report says what that costs.
-    dtype: "int8" or torch.int8 quantises what is packed, with one scale an output; activations keep their type and are
-        quantised at each call, one scale a token. The outputs then differ from those of the dense model: see
-        `sparsecore.quantise.output_error`. Default: values keep their type.
+    dtype: "int8" or "fp8" (torch.int8, torch.float8_e4m3fn) quantises what is packed, with one scale an output;
+        activations keep their type and are quantised at each call, one scale a token. The outputs then differ from
+        those of the dense model: see `sparsecore.quantise.output_error`. Default: values keep their type. fp8 is for
+        GPUs: a CPU has no instructions for it, and computes it slowly.
 
     Raises InvalidValueError for a range of tokens that is none, for another dtype, or where `model` is itself the
     layer.
@@ -151,11 +153,14 @@ def _check(tokens: tuple[int, int], min_ratio: float) -> None:
 
 def _values_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     """Element type of packed values; None: that of the weight."""
-    if dtype not in (None, "int8", torch.int8):
+    values = QUANTISED.get(dtype) if isinstance(dtype, str) else dtype
+    if dtype is not None and (values is None or not is_quantised(values)):
         raise InvalidValueError(
-            f"no such type of packed values: {dtype}", where="sparsify(dtype=)", expected='None, "int8" or torch.int8'
+            f"no such type of packed values: {dtype}",
+            where="sparsify(dtype=)",
+            expected='None, "int8", "fp8", torch.int8 or torch.float8_e4m3fn',
         )
-    return None if dtype is None else torch.int8
+    return values
 
 
 def _refuse_root(model: nn.Module, found: Iterable[Found]) -> None:
@@ -206,7 +211,7 @@ def _pack(found: Found, wanted: Pattern | None, dtype: torch.dtype | None) -> Ca
         except PatternError as error:
             return f"it is not {pattern.name}: {error.what}, {error.where}"
         except (InvalidValueError, ShapeError, CudaError) as error:
-            # No int8 form, because it is not finite or too wide; or no kernels for the GPU.
+            # No quantised form, because it is not finite or too wide; or no kernels for the GPU.
             return error.what
         bias = None if found.kind == "experts" else found.module._parameters["bias"]
         layer = SparseLinear.from_packed(packed, bias, transposed=found.kind == "Conv1D")

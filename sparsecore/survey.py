@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from sparsecore.formats import DTYPES
+from sparsecore.dtypes import DTYPES
 from sparsecore.models import expert_layout, is_conv1d
 from sparsecore.nn import SparseExperts, SparseLinear
 from sparsecore.nn.sparse_experts import expert_slices

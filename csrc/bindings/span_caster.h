@@ -16,11 +16,11 @@ namespace sparsecore::bindings {
 template <class IsName, class Given>
 core::DType find_dtype(IsName&& is_name, Given&& given) {
     using core::DType;
-    for (DType dtype : {DType::F32, DType::F16, DType::BF16, DType::I8, DType::U8, DType::I32, DType::I64}) {
+    for (DType dtype : {DType::F32, DType::F16, DType::BF16, DType::I8, DType::F8, DType::U8, DType::I32, DType::I64}) {
         if (is_name(core::dtype_name(dtype))) return dtype;
     }
     throw core::Error("DtypeError", "unknown element type '" + given() + "'", "span",
-                      "f32, f16, bf16, i8, u8, i32, i64");
+                      "f32, f16, bf16, i8, f8, u8, i32, i64");
 }
 
 inline core::DType parse_dtype(const std::string& name) {

@@ -7,19 +7,27 @@
 
 namespace sparsecore::core {
 
-enum class DType : uint32_t { F32 = 0, F16 = 1, BF16 = 2, I8 = 3, U8 = 4, I32 = 5, I64 = 6 };
+// F8: e4m3, four bits of exponent and three of fraction, without infinities (Micikevicius et al., arXiv:2209.05433).
+enum class DType : uint32_t { F32 = 0, F16 = 1, BF16 = 2, I8 = 3, F8 = 4, U8 = 5, I32 = 6, I64 = 7 };
 
 constexpr int64_t itemsize(DType dtype) {
-    constexpr int64_t sizes[] = {4, 2, 2, 1, 1, 4, 8};
+    constexpr int64_t sizes[] = {4, 2, 2, 1, 1, 1, 4, 8};
     return sizes[static_cast<uint32_t>(dtype)];
 }
 
 constexpr const char* dtype_name(DType dtype) {
-    constexpr const char* names[] = {"f32", "f16", "bf16", "i8", "u8", "i32", "i64"};
+    constexpr const char* names[] = {"f32", "f16", "bf16", "i8", "f8", "u8", "i32", "i64"};
     return names[static_cast<uint32_t>(dtype)];
 }
 
+// What activations and weights are computed with.
 constexpr bool is_float(DType dtype) { return static_cast<uint32_t>(dtype) <= 2; }
+
+// Values that mean value * scale: a weight of such a type has one scale a row, and activations are quantised to it.
+constexpr bool is_quantised(DType dtype) { return dtype == DType::I8 || dtype == DType::F8; }
+
+// The largest value that a quantised number may have.
+constexpr float largest_value(DType dtype) { return dtype == DType::I8 ? 127.0f : 448.0f; }
 
 static inline uint32_t float_bits(float value) {
     uint32_t bits;
@@ -63,6 +71,32 @@ static inline uint16_t f32_to_f16(float value) {
     }
     const uint32_t rounded = magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u);
     return static_cast<uint16_t>(sign | (rounded >> 13));
+}
+
+constexpr bool is_e4m3_nan(uint8_t bits) { return (bits & 0x7fu) == 0x7fu; }
+
+static inline float e4m3_to_f32(uint8_t bits) {
+    const uint32_t sign = static_cast<uint32_t>(bits & 0x80u) << 24;
+    const uint32_t magnitude = bits & 0x7fu;
+    if (is_e4m3_nan(bits)) return bits_float(sign | 0x7fc00000u);
+    if (magnitude >= 0x08u) return bits_float(sign | ((magnitude << 20) + 0x3c000000u));
+    return bits_float(sign | float_bits(static_cast<float>(magnitude) * 0x1p-9f));
+}
+
+// What is beyond 448, the largest number, becomes it.
+static inline uint8_t f32_to_e4m3(float value) {
+    const uint32_t bits = float_bits(value);
+    const uint32_t sign = (bits >> 24) & 0x80u;
+    const uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return static_cast<uint8_t>(sign | 0x7fu);
+    if (magnitude >= 0x43e00000u) return static_cast<uint8_t>(sign | 0x7eu);
+    if (magnitude < 0x3c800000u) {
+        // As above: 2^14 aligns the last bit with 2^-9, the step of e4m3 subnormals.
+        const float shifted = bits_float(magnitude) + 0x1p14f;
+        return static_cast<uint8_t>(sign | (float_bits(shifted) - 0x46800000u));
+    }
+    const uint32_t rounded = magnitude - 0x3c000000u + 0x7ffffu + ((magnitude >> 20) & 1u);
+    return static_cast<uint8_t>(sign | (rounded >> 20));
 }
 
 // One element of a float tensor as fp32, and the one rounding of a result.

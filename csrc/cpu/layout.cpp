@@ -16,6 +16,7 @@ namespace {
 
 const std::vector<Layout>& layouts(const Geometry& geometry) {
     if (geometry.dtype == core::DType::I8) return int8_layouts();
+    if (geometry.dtype == core::DType::F8) return fp8_layouts();
     switch (geometry.kind) {
         case Kind::NM: return nm_layouts();
         case Kind::Bitmask: return bitmask_layouts();

@@ -14,7 +14,7 @@ struct LinearCall;  // common/linear_call.h
 
 struct Layout {
     formats::Kind kind;
-    uint32_t id;  // unique within the kind (int8 apart), never reused; 0 is the stored form
+    uint32_t id;  // unique within the kind (int8 and fp8 apart), never reused; 0 is the stored form
     core::Isa isa;
     const char* name;
     // Whether this layout can hold such a weight; among those that can, the last in the table is taken.
@@ -35,6 +35,7 @@ const std::vector<Layout>& nm_layouts();
 const std::vector<Layout>& bitmask_layouts();
 const std::vector<Layout>& block_layouts();
 const std::vector<Layout>& int8_layouts();  // every kind, with int8 values
+const std::vector<Layout>& fp8_layouts();   // every kind, with fp8 values
 
 // The layout for a weight on `isa` (which may be no better than the machine).
 const Layout& choose_layout(const formats::Geometry& geometry, core::Isa isa);

@@ -9,13 +9,14 @@
 
 namespace sparsecore::formats {
 
-// Zero of either sign for float types; bits that are all zero for integers.
+// Zero of either sign where the type has two; bits that are all zero for integers.
 template <class T>
 struct ZeroTest {
     T magnitude;  // mask without the sign bit of a float type
 
     explicit ZeroTest(core::DType dtype)
-        : magnitude(core::is_float(dtype) ? static_cast<T>(static_cast<T>(~T{0}) >> 1) : static_cast<T>(~T{0})) {}
+        : magnitude(core::is_float(dtype) || dtype == core::DType::F8 ? static_cast<T>(static_cast<T>(~T{0}) >> 1)
+                                                                      : static_cast<T>(~T{0})) {}
     bool operator()(T bits) const { return (bits & magnitude) == 0; }
 };
 

@@ -130,7 +130,7 @@ Resident open_resident(const Span& span) {
     if (header.total_bytes != span.shape[0]) {
         damaged("buffer of " + std::to_string(span.shape[0]) + " bytes", std::to_string(header.total_bytes));
     }
-    if (header.kind > 2 || header.dtype > static_cast<uint32_t>(core::DType::I8) || header.isa > 3 || header.section_count > kMaxSections ||
+    if (header.kind > 2 || header.dtype > static_cast<uint32_t>(core::DType::F8) || header.isa > 3 || header.section_count > kMaxSections ||
         header.rows < 0 || header.cols < 0 || header.kept < 0) {
         damaged("header fields out of range", "a header written by this version");
     }

@@ -32,7 +32,7 @@ Kind parse_kind(const std::string& name) {
 }
 
 PartNames part_names(const Geometry& g) {
-    const char* scales = g.dtype == DType::I8 ? "scales" : nullptr;
+    const char* scales = core::is_quantised(g.dtype) ? "scales" : nullptr;
     switch (g.kind) {
         case Kind::NM: return {"compressed", g.codes ? "codes" : "bitmask", nullptr, scales};
         case Kind::Bitmask: return {"compressed", "bitmask", "row_offsets", scales};
@@ -51,13 +51,13 @@ void check_geometry(const Geometry& g) {
     if (g.rows > most || g.cols > most) {
         throw Error("ShapeError", "weight is too large", "rows, cols", "at most " + std::to_string(most));
     }
-    if (!core::is_float(g.dtype) && g.dtype != DType::I8) {
+    if (!core::is_float(g.dtype) && !core::is_quantised(g.dtype)) {
         throw Error("DtypeError", std::string("wrong element type ") + core::dtype_name(g.dtype), "weight",
-                    "f32, f16, bf16 or i8");
+                    "f32, f16, bf16, i8 or f8");
     }
-    if (g.dtype == DType::I8 && g.cols > kMaxInt8Cols) {
-        throw Error("ShapeError", "an int8 weight of " + std::to_string(g.cols) + " columns", "cols",
-                    "at most " + std::to_string(kMaxInt8Cols) + ", so that no 32-bit sum overflows");
+    if (core::is_quantised(g.dtype) && g.cols > kMaxQuantisedCols) {
+        throw Error("ShapeError", "a quantised weight of " + std::to_string(g.cols) + " columns", "cols",
+                    "at most " + std::to_string(kMaxQuantisedCols) + ", so that sums are exact");
     }
 }
 
@@ -67,7 +67,7 @@ PartBytes part_bytes(const Geometry& g) {
     check_geometry(g);
     const int64_t size = core::itemsize(g.dtype);
     const char* what = "stored weight";
-    const int64_t scales = g.dtype == DType::I8 ? checked_mul(g.rows, 4, what) : 0;
+    const int64_t scales = core::is_quantised(g.dtype) ? checked_mul(g.rows, 4, what) : 0;
     switch (g.kind) {
         case Kind::NM: {
             const int64_t kept = nm_kept_per_row(g.cols, g.p0, g.p1);
@@ -92,7 +92,7 @@ Stored stored_view(const Geometry& g, void* values, void* positions, void* offse
     part_bytes(g);  // checks the geometry, overflow included
     Stored stored;
     stored.geometry = g;
-    if (g.dtype == DType::I8) stored.scales = make_span(scales, DType::F32, {g.rows});
+    if (core::is_quantised(g.dtype)) stored.scales = make_span(scales, DType::F32, {g.rows});
     switch (g.kind) {
         case Kind::NM: {
             const int64_t kept = nm_kept_per_row(g.cols, g.p0, g.p1);
@@ -135,11 +135,12 @@ void check_quantised(const Stored& stored) {
                         std::to_string(scales[row]), "scales", "finite numbers above 0");
         }
     }
-    const auto* values = stored.values.as<const int8_t>();
+    const bool is_int8 = stored.geometry.dtype == DType::I8;
+    const auto* values = stored.values.as<const uint8_t>();
     for (int64_t i = 0, count = element_count(stored.values); i < count; ++i) {
-        if (values[i] == -128) {
-            throw Error("InvalidValueError", "an int8 value is -128", part_names(stored.geometry).values,
-                        "values in [-127, 127]");
+        if (is_int8 ? values[i] == 0x80 : core::is_e4m3_nan(values[i])) {
+            throw Error("InvalidValueError", is_int8 ? "an int8 value is -128" : "an fp8 value is NaN",
+                        part_names(stored.geometry).values, is_int8 ? "values in [-127, 127]" : "finite values");
         }
     }
 }
@@ -159,7 +160,7 @@ void check_stored_shapes(const Stored& stored) {
 void validate_stored(const Stored& stored) {
     check_stored_shapes(stored);
     const Geometry& g = stored.geometry;
-    if (g.dtype == DType::I8) check_quantised(stored);
+    if (core::is_quantised(g.dtype)) check_quantised(stored);
     switch (g.kind) {
         case Kind::NM:
             if (g.codes) {

@@ -1,4 +1,4 @@
-// One sparse weight in its stored form, whatever the kind: values, positions, (not for N:M) offsets and (int8) scales.
+// One sparse weight in its stored form, whatever the kind: values, positions, (not for N:M) offsets and (int8, fp8) scales.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,9 @@
 
 namespace sparsecore::formats {
 
-// Columns of an int8 weight: a sum of so many products of two values in [-127, 127] fits 32 bits.
-constexpr int64_t kMaxInt8Cols = 2147483647 / (127 * 127);
+// Columns of a quantised weight: a sum of so many products of two int8 values in [-127, 127] fits 32 bits; one of two e4m3
+// values, a multiple of 2^-18 of at most 448^2 each, is exact in a double.
+constexpr int64_t kMaxQuantisedCols = 2147483647 / (127 * 127);
 
 enum class Kind : uint32_t { NM = 0, Bitmask = 1, Block = 2 };
 
@@ -31,7 +32,7 @@ struct Stored {
     core::Span values;     // compressed | compressed | blocks
     core::Span positions;  // bitmask or codes | bitmask | block_cols
     core::Span offsets;    // empty | row_offsets | block_row_offsets
-    core::Span scales;     // int8: f32 [rows], weight = value * scale of its row; else empty
+    core::Span scales;     // int8, fp8: f32 [rows], weight = value * scale of its row; else empty
 };
 
 constexpr int kStoredParts = 4;
@@ -56,10 +57,10 @@ Stored stored_view(const Geometry& geometry, void* values, void* positions, void
 
 // Shapes and element types of the spans fit the geometry: O(1).
 void check_stored_shapes(const Stored& stored);
-// check_stored_shapes and every position, offset, int8 value and scale.
+// check_stored_shapes and every position, offset, quantised value and scale.
 void validate_stored(const Stored& stored);
 
-// Unpacks a validated weight into dense [rows, cols]; int8 values without their scales.
+// Unpacks a validated weight into dense [rows, cols]; quantised values without their scales.
 void stored_to_dense(const Stored& stored, const core::Span& dense);
 
 }  // namespace sparsecore::formats

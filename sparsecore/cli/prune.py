@@ -88,7 +88,7 @@ def _prune_file(
     excluded: list[str],
     packed: bool,
 ) -> tuple[LoadedCheckpoint, PruneSummary]:
-    from sparsecore.formats import DTYPES
+    from sparsecore.dtypes import DTYPES
     from sparsecore.formats import pack as pack_weight
     from sparsecore.io import LoadedCheckpoint, PackedEntry
     from sparsecore.prune import prune_tensors

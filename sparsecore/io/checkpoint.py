@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsecore.dtypes import DTYPES, dense_dtype
 from sparsecore.errors import CorruptFileError
-from sparsecore.formats import DTYPES, StoredWeight, dense_dtype, pack
+from sparsecore.formats import StoredWeight, pack
 from sparsecore.io.names import join
 from sparsecore.io.tensors import LazyTensor, LazyTensors
 from sparsecore.pattern_search import Finding, look, look_both_ways

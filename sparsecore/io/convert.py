@@ -16,8 +16,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from sparsecore.dtypes import DTYPES, dense_dtype, is_quantised
 from sparsecore.errors import UnknownNameError, nearest
-from sparsecore.formats import DTYPES, StoredWeight, dense_dtype, pack
+from sparsecore.formats import StoredWeight, pack
 from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
 from sparsecore.io.container import write_safetensors
 from sparsecore.io.folder_writer import require_free, write_folder
@@ -206,8 +207,8 @@ class _Work:
         return weight.t().contiguous() if turned else weight
 
     def _floating(self, stored: StoredWeight) -> StoredWeight:
-        """int8 values times their scales, in the element type that config.json gives the model, else float32."""
-        if stored.dtype is not torch.int8:
+        """Quantised values times their scales, in the element type that config.json gives the model, else float32."""
+        if not is_quantised(stored.dtype):
             return stored
         said = self._checkpoint.config.get("dtype", self._checkpoint.config.get("torch_dtype"))
         return stored.to(dtype={type_name(kind): kind for kind in DTYPES}.get(str(said), torch.float32))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor, nn
 
+from sparsecore.dtypes import is_quantised
 from sparsecore.errors import UnsupportedError
 from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
 from sparsecore.io.names import join
@@ -100,8 +101,8 @@ def _typed(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         target = own.get(name)
         typed[name] = tensor if target is None else tensor.to(target.dtype)
-    # An int8 layer quantises a dense weight itself: rounded to integers here it would lose its values.
-    if isinstance(module, SparseLinear) and "weight" in state and module.weight_dtype.is_floating_point:
+    # A quantised layer quantises a dense weight itself: rounded here it would lose its values.
+    if isinstance(module, SparseLinear) and "weight" in state and not is_quantised(module.weight_dtype):
         typed["weight"] = state["weight"].to(module.weight_dtype)
     return typed
 

@@ -1,6 +1,6 @@
 """The JSON string in the header of our files: what the tensors of the file mean.
 
-{"version": "1.1",
+{"version": "1.2",
  "modules": {"encoder.0.fc": {"pattern": "2:4", "shape": [384, 1536], "dtype": "float32", "transposed": false}},
  "aliases": {"lm_head.weight": "embed.weight"}}
 """
@@ -18,9 +18,9 @@ from sparsecore.patterns import Pattern, parse
 
 __all__ = ["FORMAT_VERSION", "Header", "METADATA_KEY", "ModuleEntry"]
 
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 METADATA_KEY = "sparsecore"
-_DTYPES = ("float32", "float16", "bfloat16", "int8")
+_DTYPES = ("float32", "float16", "bfloat16", "int8", "float8_e4m3fn")
 _LONGEST_VERSION = 16
 _UNUSABLE = f'the metadata entry "{METADATA_KEY}" is unusable'
 _HINT = "the file was damaged or written by something else; write it again with sparsecore.save"

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
+from sparsecore.dtypes import DTYPES, is_quantised
 from sparsecore.errors import DtypeError, KeyMismatchError, NamedError, ShapeError
-from sparsecore.formats import DTYPES
 from sparsecore.huggingface import attach
 from sparsecore.io.checkpoint import LoadedCheckpoint, PackedEntry
 from sparsecore.io.filling import Filler, require_values
@@ -207,7 +206,7 @@ def _packed_layer(module: nn.Module, entry: PackedEntry, where: str) -> SparseLi
     stored = entry.stored
     try:
         packed = PackedWeight.from_stored(
-            stored if stored.dtype in (weight.dtype, torch.int8) else stored.to(dtype=weight.dtype)
+            stored if stored.dtype is weight.dtype or is_quantised(stored.dtype) else stored.to(dtype=weight.dtype)
         )
         layer = SparseLinear.from_packed(packed, bias, transposed=_is_transposed(module))
     except NamedError as error:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsecore.dtypes import DTYPES
 from sparsecore.errors import CorruptFileError, UnsupportedError
-from sparsecore.formats import DTYPES
 from sparsecore.io.checkpoint import PackedEntry
 from sparsecore.io.tensors import LazyTensor, held
 from sparsecore.semi_structured import cutlass_mask, expanded, not_plain, stored_cutlass

@@ -11,8 +11,9 @@ import math
 import torch
 from torch import Tensor
 
+from sparsecore.dtypes import DTYPES
 from sparsecore.errors import CorruptFileError
-from sparsecore.formats import DTYPES, find_pattern, pack
+from sparsecore.formats import find_pattern, pack
 from sparsecore.io.checkpoint import PackedEntry
 from sparsecore.io.expansion import check_expansion
 from sparsecore.io.tensors import LazyTensor

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from sparsecore.dtypes import DTYPES, is_quantised
 from sparsecore.errors import CorruptFileError, NamedError, UnsupportedError
-from sparsecore.formats import DTYPES, StoredWeight, from_tensors
+from sparsecore.formats import StoredWeight, from_tensors
+from sparsecore.io.channel_scales import NAMES, channel_scales
 from sparsecore.io.checkpoint import PackedEntry
 from sparsecore.io.expansion import check_expansion
 from sparsecore.io.header import Header
@@ -53,10 +55,11 @@ def groups_by_name(
     `transposed` says of modules, as far as it is known, whether their dense weight is [in_features, out_features].
 
     Recognised are the sparse-24-bitmask and sparse-bitmask files of compressed-tensors, whose tensors may be named
-    `p.shape` or `p.weight.shape`, and the state dict of a model with packed layers.
+    `p.shape` or `p.weight.shape`, with `p.weight_scale` beside int8 and fp8 values, and the state dict of a model with
+    packed layers.
 
-    Raises CorruptFileError where such a group is damaged, UnsupportedError for elements other than fp32, fp16, bf16 and
-    int8 with scales, and for weights in the layout of marlin-24.
+    Raises CorruptFileError where such a group is damaged, UnsupportedError for elements other than fp32, fp16, bf16,
+    int8 and fp8 with scales, and for weights in the layout of marlin-24.
     """
     found: dict[str, PackedEntry] = {}
     used: set[str] = set()
@@ -66,18 +69,22 @@ def groups_by_name(
         values = group.get("compressed", group.get("blocks"))
         if values is None or not ({"bitmask", "codes", "block_cols"} & group.keys()):
             continue
-        if values.dtype not in DTYPES and not (values.dtype is torch.int8 and "scales" in group):
+        module = "" if prefix == "weight" else prefix.removesuffix(".weight")
+        bare = is_quantised(values.dtype) and "bitmask" in group and "scales" not in group
+        beside = NAMES if bare else ()
+        if beside and (scales := channel_scales(tensors, module, group["bitmask"].shape[0], where)):
+            group["scales"] = scales
+        if values.dtype not in DTYPES and not (is_quantised(values.dtype) and "scales" in group):
             raise UnsupportedError(
                 f"the packed weight has elements of {values.dtype}",
                 where=f"{where}: {prefix}",
-                expected="float32, float16 or bfloat16, or int8 with its scales",
+                expected="float32, float16 or bfloat16, or int8 or fp8 with its scales",
                 hint="quantised sparse weights must be decoded with the tool that wrote them",
             )
-        module = "" if prefix == "weight" else prefix.removesuffix(".weight")
         if module in found:
             raise CorruptFileError("two packed weights for one module", where=f"{where}: {module}")
         found[module] = _packed(module, group, where, transposed.get(module))
-        used |= {join(prefix, n) for n in group}
+        used |= {join(prefix, n) for n in group} | {name for n in beside if (name := join(module, n)) in tensors}
     return found, used
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsecore.dtypes import is_quantised
 from sparsecore.errors import NamedError, ShapeError, UnsupportedError
 from sparsecore.formats import StoredWeight, from_tensors, pack, require_value_dtype
 from sparsecore.models import is_conv1d
@@ -33,9 +34,9 @@ class SparseLinear(nn.Module):
     element type of the weight; under autocast the product is computed in the weight's type and then cast to the
     autocast type. Pruned positions contribute nothing, even where x is infinite or NaN.
 
-    A weight of torch.int8 has one scale an output; x keeps its float type, which the result has, and is quantised at
-    each call with one scale a token (docs/formats.md). `.half()` and its like leave such a weight as it is. Gradients
-    to x pass by value * scale, as if x were not rounded (straight-through).
+    A weight of torch.int8 or torch.float8_e4m3fn has one scale an output; x keeps its float type, which the result has,
+    and is quantised at each call with one scale a token (docs/formats.md). `.half()` and its like leave such a weight
+    as it is. Gradients to x pass by value * scale, as if x were not rounded (straight-through).
 
     The packed weight is neither parameter nor buffer, so optimisers, DDP and FSDP pass it by. `state_dict` holds its
     stored tensors (``shape``, ``compressed``, ``bitmask``, ...); `load_state_dict` takes those or a dense ``weight``.
@@ -62,7 +63,7 @@ class SparseLinear(nn.Module):
     ) -> None:
         kind = dtype or torch.get_default_dtype()
         require_value_dtype(kind)
-        dense = torch.get_default_dtype() if kind is torch.int8 else kind  # also of the bias
+        dense = torch.get_default_dtype() if is_quantised(kind) else kind  # also of the bias
         place = torch.device(device) if device is not None else torch.get_default_device()
         with torch.device("cpu"):  # packing needs memory, even where a `with torch.device("meta")` surrounds this
             zeros = torch.zeros(out_features, in_features, dtype=dense)
@@ -113,10 +114,10 @@ class SparseLinear(nn.Module):
         The weight may be a semi-structured tensor of torch (see `sparsecore.semi_structured`).
 
         `dtype`: element type of the new layer (float32, float16, bfloat16); default: that of `linear`. torch.int8
-        quantises the weight, and the bias and x keep the type of `linear`. The bias parameter is shared with `linear`
-        unless its type changes. `weight_grad=True` keeps a dense leaf beside the
-        packed weight: it receives the dense gradient, it counts in the memory figures, and after an optimiser step
-        `repack` takes its values over.
+        and torch.float8_e4m3fn quantise the weight, and the bias and x keep the type of `linear`. The bias parameter is
+        shared with `linear` unless its type changes. `weight_grad=True` keeps a dense leaf beside the packed weight: it
+        receives the dense gradient, it counts in the memory figures, and after an optimiser step `repack` takes its
+        values over.
 
         Raises UnsupportedError for other modules, DtypeError for other types, PatternError where a group has too many
         non-zeros.
@@ -131,7 +132,7 @@ class SparseLinear(nn.Module):
         weight = cast("Tensor", linear.weight).detach()
         bias = cast("nn.Parameter | None", linear.bias)
         require_value_dtype(dtype or weight.dtype)
-        kind = weight.dtype if dtype in (None, torch.int8) else dtype
+        kind = weight.dtype if dtype is None or is_quantised(dtype) else dtype
         dense = weight.t() if transposed else weight
         if not is_semi_structured(dense):
             dense = dense.to(kind).contiguous()
@@ -154,7 +155,7 @@ class SparseLinear(nn.Module):
 
     @property
     def weight_dtype(self) -> torch.dtype:
-        """Element type of the packed values, without unpacking them; `weight` is float32 where they are int8."""
+        """Element type of the packed values, without unpacking them; `weight` is float32 where they are quantised."""
         return self.packed.dtype
 
     @property
@@ -264,10 +265,13 @@ class SparseLinear(nn.Module):
             self._dense = packed.to_dense()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseLinear:
-        # An empty tensor tells what `fn` does to type and device without touching the weight.
-        probe = fn(torch.empty(0, dtype=self.weight_dtype, device=self.weight_device))
-        changes = (probe.dtype, probe.device) != (self.weight_dtype, self.weight_device)
-        packed = moved(self.packed, probe.dtype, probe.device) if changes else self.packed
+        # An empty tensor tells what `fn` does to type and device without touching the weight; casts leave integers, and
+        # so quantised values, alone.
+        kind = torch.int8 if is_quantised(self.weight_dtype) else self.weight_dtype
+        probe = fn(torch.empty(0, dtype=kind, device=self.weight_device))
+        changes = (probe.dtype, probe.device) != (kind, self.weight_device)
+        dtype = self.weight_dtype if probe.dtype is kind else probe.dtype
+        packed = moved(self.packed, dtype, probe.device) if changes else self.packed
         # Only now: a type that weights cannot have leaves the bias alone.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if changes:
@@ -310,7 +314,7 @@ class SparseLinear(nn.Module):
             raise ShapeError(
                 f"the loaded weight is {list(dense.shape)}", where="weight", expected=str(list(self.weight_shape))
             )
-        quantised = torch.int8 if self.weight_dtype is torch.int8 else None
+        quantised = self.weight_dtype if is_quantised(self.weight_dtype) else None
         matrix = self._oriented(dense)
         return pack(matrix if is_semi_structured(matrix) else matrix.contiguous(), self.pattern, quantised)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from sparsecore import resident
+from sparsecore.dtypes import dense_dtype
 from sparsecore.errors import NamedError
-from sparsecore.formats import StoredWeight, dense_dtype
+from sparsecore.formats import StoredWeight
 from sparsecore.packed import PackedWeight
 from sparsecore.patterns import NM, Block
 

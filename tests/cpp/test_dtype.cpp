@@ -59,3 +59,49 @@ TEST(conversion_rounds_to_nearest_even) {
     CHECK(f32_to_f16(65519.0f) == 0x7bff && f32_to_f16(65520.0f) == 0x7c00 && f32_to_f16(-1e30f) == 0xfc00);
     CHECK(f32_to_f16(0x1p-25f) == 0 && f32_to_f16(0x1.8p-25f) == 1 && f32_to_bf16(bits_float(0x7f7fffff)) == 0x7f80);
 }
+
+namespace {
+
+// The numbers of e4m3 by their definition: four bits of exponent with bias 7, three of fraction, no infinities.
+double e4m3_value(uint8_t bits) {
+    const int exponent = bits >> 3 & 15, fraction = bits & 7;
+    if ((bits & 0x7f) == 0x7f) return NAN;
+    const double size = exponent ? std::ldexp(8 + fraction, exponent - 10) : std::ldexp(fraction, -9);
+    return bits & 0x80 ? -size : size;
+}
+
+// The nearest number, of two the even one, by looking at all of them.
+uint8_t nearest_e4m3(float value) {
+    uint8_t best = 0;
+    for (uint8_t code = 1; code < 0x7f; ++code) {
+        const double size = std::fabs(value), distance = std::fabs(e4m3_value(code) - size), least = std::fabs(e4m3_value(best) - size);
+        if (distance < least || (distance == least && code % 2 == 0)) best = code;
+    }
+    return static_cast<uint8_t>(best | (std::signbit(value) ? 0x80 : 0));
+}
+
+}  // namespace
+
+TEST(every_e4m3_number_converts_exactly_and_back) {
+    for (int i = 0; i < 256; ++i) {
+        const auto bits = static_cast<uint8_t>(i);
+        const float value = e4m3_to_f32(bits);
+        CHECK(same_or_nan(value, static_cast<float>(e4m3_value(bits))));
+        CHECK(f32_to_e4m3(value) == bits);
+    }
+}
+
+TEST(conversion_to_e4m3_rounds_to_nearest_even_and_saturates) {
+    for (int i = 0; i < 20000; ++i) {
+        const float value = harness::normal() * std::ldexp(1.0f, static_cast<int>(harness::integer(-12, 8)));
+        CHECK(f32_to_e4m3(value) == nearest_e4m3(value));
+    }
+    for (uint8_t code = 0; code < 0x7e; ++code) {  // the middles, and what lies beside them
+        const auto middle = static_cast<float>((e4m3_value(code) + e4m3_value(static_cast<uint8_t>(code + 1))) / 2);
+        for (const float value : {middle, std::nextafter(middle, 0.0f), std::nextafter(middle, 1e9f), -middle}) {
+            CHECK(f32_to_e4m3(value) == nearest_e4m3(value));
+        }
+    }
+    CHECK(f32_to_e4m3(464.0f) == 0x7e && f32_to_e4m3(-1e30f) == 0xfe && f32_to_e4m3(INFINITY) == 0x7e);
+    CHECK(f32_to_e4m3(bits_float(1)) == 0 && f32_to_e4m3(-0.0f) == 0x80 && (f32_to_e4m3(NAN) & 0x7f) == 0x7f);
+}

@@ -59,6 +59,10 @@ inline void set_value(void* data, int64_t index, DType dtype, float value) {
         static_cast<int8_t*>(data)[index] = static_cast<int8_t>(std::clamp(std::lrint(value * 50.0f), -127L, 127L));
         return;
     }
+    if (dtype == DType::F8) {
+        static_cast<uint8_t*>(data)[index] = sparsecore::core::f32_to_e4m3(value * 100.0f);
+        return;
+    }
     sparsecore::core::store_float(data, index, dtype, value);
 }
 

@@ -68,7 +68,7 @@ def test_prune_then_inspect_then_load(tmp_path: Path, seed: int) -> None:
     assert torch.equal(pruned["embed.weight"], state["embed.weight"])
     found = json.loads(invoke("inspect", tmp_path / "out.safetensors", "--json"))
     rows = {row["name"]: row for row in found["tensors"]}
-    assert (found["kind"], found["version"]) == ("sparsecore", "1.1")
+    assert (found["kind"], found["version"]) == ("sparsecore", "1.2")
     assert rows["layer.fc1.weight"]["state"] == "packed"
     assert rows["layer.fc1.weight"]["pattern"] == "2:4"
     assert rows["layer.fc1.weight"]["density"] == 0.5

@@ -10,7 +10,7 @@ from torch import Tensor
 from weights import DTYPES, PATTERNS, generator, names, random_mask, random_weight
 
 import sparsecore as sc
-from sparsecore.backends.reference import int8, linear
+from sparsecore.backends.reference import linear, quantised
 from sparsecore.errors import DtypeError, InvalidValueError, PatternError, ShapeError
 from sparsecore.formats import StoredWeight
 from sparsecore.packed import PackedWeight
@@ -37,7 +37,7 @@ def int8_weight(rows: int, cols: int, pattern: Pattern, rng: torch.Generator, dt
 
 def expected(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
     """The layer written out: python's rule of rounding, int64 sums, then the three fp32 steps."""
-    q, w_scales = weight.stored().unpack_int8()
+    q, w_scales = weight.stored().unpack_quantised()
     rows = []
     for token in x.float():
         amax = token.abs().max() if len(token) else torch.tensor(0.0)
@@ -78,7 +78,7 @@ def test_many_tokens_and_long_rows(pattern, isa, seed):
         weight = int8_weight(rows, cols, pattern, rng)
         x = torch.randn(tokens, cols, generator=rng)
         got = weight.linear(x)
-        assert_same(got, int8.linear(x, *weight.stored().unpack_int8(), None, lambda y: y))
+        assert_same(got, quantised.linear(x, *weight.stored().unpack_quantised(), None, lambda y: y))
         torch.set_num_threads(3)
         assert_same(weight.linear(x), got)
         torch.set_num_threads(1)
@@ -161,7 +161,7 @@ def test_weights_are_rounded_row_by_row_and_come_back(pattern, source, isa, seed
     for rows, cols in ((33, 70), (1, 5), (16, 64), (0, 8), (8, 0)):
         dense = random_weight(rows, cols, pattern, rng, source)
         stored = sc.pack(dense, pattern, torch.int8)
-        q, scales = stored.unpack_int8()
+        q, scales = stored.unpack_quantised()
         amax = dense.float().abs().amax(1) if cols else torch.zeros(rows)
         assert torch.equal(scales, torch.where(amax > 0, amax / 127, 1))
         assert torch.equal(q, (dense.float() / scales[:, None]).round().to(torch.int8))
@@ -242,7 +242,7 @@ def test_bad_weights_and_calls(isa, seed):
     with pytest.raises(DtypeError):
         weight.linear(torch.ones(2, 16), torch.ones(8, dtype=torch.bfloat16))
     with pytest.raises(DtypeError):
-        sc.pack(dense, "2:4").unpack_int8()
+        sc.pack(dense, "2:4").unpack_quantised()
 
 
 @pytest.mark.parametrize("pattern", KINDS, ids=names)

@@ -19,9 +19,9 @@ Activation parse_activation(const std::string& name) {
 LinearCall check_linear(const core::Span& x, const core::Span* bias, const core::Span& out, core::DType weight_dtype,
                         int64_t rows, int64_t cols, const std::string& activation, int threads,
                         core::AlignedBuffer& bias_storage) {
-    const bool int8 = weight_dtype == core::DType::I8;
-    if (int8) core::require_float(x, "x");
-    const core::DType dtype = int8 ? x.dtype : weight_dtype;
+    const bool quantised = core::is_quantised(weight_dtype);
+    if (quantised) core::require_float(x, "x");
+    const core::DType dtype = quantised ? x.dtype : weight_dtype;
     core::require_shape(x, "x", {-1, cols});
     core::require_shape(out, "out", {x.shape[0], rows});
     core::require_dtype(x, "x", dtype);
@@ -45,7 +45,7 @@ LinearCall check_linear(const core::Span& x, const core::Span* bias, const core:
     call.threads = threads;
     if (bias != nullptr) {
         core::require_shape(*bias, "bias", {rows});
-        const core::DType type = int8 && bias->dtype == core::DType::F32 ? core::DType::F32 : dtype;
+        const core::DType type = quantised && bias->dtype == core::DType::F32 ? core::DType::F32 : dtype;
         core::require_dtype(*bias, "bias", type);
         core::require_disjoint(out, "out", *bias, "bias");
         auto* values = static_cast<float*>(bias_storage.reserve(core::checked_mul(rows, 4, "bias")));

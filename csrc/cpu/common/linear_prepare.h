@@ -13,8 +13,8 @@ namespace sparsecore::cpu {
 // The names of torch: "none", "relu", "gelu" (erf), "gelu_tanh", "silu"; anything else is UnknownNameError.
 Activation parse_activation(const std::string& name);
 
-// Checks x [tokens, cols], bias [rows] or null and out [tokens, rows] against a weight [rows, cols] of `dtype` (with an
-// int8 weight they have any float type, and the bias may be fp32 beside another x):
+// Checks x [tokens, cols], bias [rows] or null and out [tokens, rows] against a weight [rows, cols] of `dtype` (with a
+// quantised weight they have any float type, and the bias may be fp32 beside another x):
 // DtypeError, ShapeError, SpanError, AliasingError, UnknownNameError, InvalidValueError. `bias_storage` receives the
 // fp32 bias and must live as long as the call.
 LinearCall check_linear(const core::Span& x, const core::Span* bias, const core::Span& out, core::DType dtype,

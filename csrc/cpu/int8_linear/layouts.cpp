@@ -32,4 +32,14 @@ const std::vector<Layout>& int8_layouts() {
     return table;
 }
 
+const std::vector<Layout>& fp8_layouts() {
+    using formats::Kind;
+    static const std::vector<Layout> table = {
+        stored_layout(Kind::NM, fp8_linear_portable),
+        stored_layout(Kind::Bitmask, fp8_linear_portable),
+        stored_layout(Kind::Block, fp8_linear_portable),
+    };
+    return table;
+}
+
 }  // namespace sparsecore::cpu

@@ -5,7 +5,8 @@
 
 namespace sparsecore::cpu {
 
-// Runs layout 0 of an int8 weight of any kind in plain C++.
+// Run layout 0 of an int8 or fp8 weight of any kind in plain C++.
 void int8_linear_portable(const formats::Resident& weight, const LinearCall& call);
+void fp8_linear_portable(const formats::Resident& weight, const LinearCall& call);
 
 }  // namespace sparsecore::cpu

@@ -1,4 +1,5 @@
-// The kept values of one row of a stored int8 weight of any kind, with their columns in ascending order.
+// The kept values of one row of a stored int8 weight of any kind, with their columns in ascending order; of an fp8 one their
+// bits.
 #pragma once
 
 #include "formats/stored.h"

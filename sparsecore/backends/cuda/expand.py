@@ -14,6 +14,7 @@ from torch import Tensor
 from sparsecore import resident
 from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import linear as reference
+from sparsecore.dtypes import is_quantised
 from sparsecore.native import DTYPE_NAMES, span
 
 __all__ = ["linear", "packed_grad_input", "packed_to_dense", "to_dense"]
@@ -59,7 +60,7 @@ def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected)
 
 
 def _expands(weight: resident.Resident) -> bool:
-    return weight.isa == "cuda" and weight.dtype is not torch.int8
+    return weight.isa == "cuda" and not is_quantised(weight.dtype)
 
 
 def _expand(packed: Tensor, weight: resident.Resident, marks_pruned: bool) -> Tensor:

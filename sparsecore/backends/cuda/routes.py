@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from sparsecore.dtypes import is_quantised
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
 __all__ = ["NO_END", "Kernel", "Products", "Route", "kernel_of", "route"]
@@ -48,8 +49,8 @@ def kernel_of(pattern: Pattern, dtype: torch.dtype, layout: int = 0) -> Kernel |
 
     layout: of the resident weight; 0: the one that most weights of the pattern get.
     """
-    if dtype is torch.int8:
-        return Kernel(NO_END, "sparse") if pattern == NM(2, 4) else None
+    if is_quantised(dtype):
+        return Kernel(NO_END, "sparse") if dtype is torch.int8 and pattern == NM(2, 4) else None
     halves = dtype in _HALVES
     if isinstance(pattern, Block):
         return Kernel(NO_END, "kept") if halves and set(pattern.sizes) <= set(_BLOCK_SIZES) else None

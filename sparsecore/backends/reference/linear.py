@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsecore import resident
-from sparsecore.backends.reference import int8
+from sparsecore.backends.reference import quantised
+from sparsecore.dtypes import DTYPES, is_quantised
 from sparsecore.errors import DtypeError, UnsupportedError
-from sparsecore.formats import DTYPES, StoredWeight
+from sparsecore.formats import StoredWeight
 
 __all__ = [
     "ACTIVATIONS",
@@ -51,9 +52,9 @@ def packed_linear(
     same_device(x, packed, bias)
     stored = resident.stored_beside(packed, expected)
     require_dtype(x, bias, stored.dtype)
-    if stored.dtype is torch.int8:
+    if is_quantised(stored.dtype):
         rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        out = int8.linear(rows, *stored.unpack_int8(), bias, ACTIVATIONS[activation])
+        out = quantised.linear(rows, *stored.unpack_quantised(), bias, ACTIVATIONS[activation])
         return out.reshape(*x.shape[:-1], stored.shape[0])
     return linear(x, stored.unpack(), stored.keep_mask(), bias, activation)
 
@@ -61,7 +62,7 @@ def packed_linear(
 def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected) -> Tensor:
     """Gradient of the layer's input: grad W, summed over the stored positions; grad [..., out] to [..., in].
 
-    With int8 values W is value * scale, and the rounding of x counts as its identity (straight-through).
+    With quantised values W is value * scale, and the rounding of x counts as its identity (straight-through).
     """
     same_device(grad, packed)
     return grad_input(grad, resident.stored_beside(packed, expected))
@@ -133,12 +134,12 @@ def same_device(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> None:
 def require_dtype(x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
     """Raise DtypeError unless input and bias have the weight's dtype.
 
-    With int8 the input may have any float type, and the bias that type or float32.
+    With a quantised weight the input may have any float type, and the bias that type or float32.
     """
-    if dtype is torch.int8:
+    if is_quantised(dtype):
         if x.dtype not in DTYPES or (bias is not None and bias.dtype not in (x.dtype, torch.float32)):
             raise DtypeError(
-                f"the input is {x.dtype}, the bias {None if bias is None else bias.dtype}, the weight int8",
+                f"the input is {x.dtype}, the bias {None if bias is None else bias.dtype}, the weight {dtype}",
                 expected="an input of float32, float16 or bfloat16, and a bias of that type or float32",
             )
         return

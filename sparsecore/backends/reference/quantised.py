@@ -1,8 +1,9 @@
-"""Symmetric int8 in pure torch: weights with one scale a row, activations with one scale a token.
+"""Symmetric quantisation in pure torch: weights with one scale a row, activations with one scale a token.
 
-    scale = amax / 127 in fp32 (1 where that is 0),    q = x / scale rounded half to even, in [-127, 127]
+    scale = amax / largest in fp32 (1 where that is 0),    q = x / scale rounded half to even, in [-largest, largest]
 
-The scheme of Jacob et al. (CVPR 2018) with a zero point of 0. A token with an infinity or a NaN has the scale NaN.
+largest: 127 for int8 (Jacob et al., CVPR 2018, with a zero point of 0), 448 for fp8 e4m3 (Micikevicius et al.,
+arXiv:2209.05433). A token with an infinity or a NaN has the scale NaN.
 """
 
 from __future__ import annotations
@@ -18,16 +19,15 @@ from sparsecore.patterns import NM, Block, Pattern
 
 __all__ = ["dequantise", "linear", "quantise", "quantise_tokens"]
 
-_LARGEST = 127
+_LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 
 
-def quantise_tokens(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (q int8, scales fp32 [tokens]) of x [tokens, features]."""
+def quantise_tokens(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return (q of the quantised type `dtype`, scales fp32 [tokens]) of x [tokens, features]."""
     wide = x.float()
     amax = wide.abs().amax(1) if x.shape[1] else wide.new_zeros(x.shape[0])
-    scales = torch.where(amax.isfinite(), _scales(amax), math.nan)
-    q = (wide / scales[:, None]).round().clamp(-_LARGEST, _LARGEST)
-    return torch.where(scales.isnan()[:, None], 0, q).to(torch.int8), scales
+    scales = torch.where(amax.isfinite(), _scales(amax, dtype), math.nan)
+    return _rounded(torch.where(scales.isnan()[:, None], 0, wide / scales[:, None]), dtype), scales
 
 
 def linear(
@@ -39,19 +39,22 @@ def linear(
 ) -> Tensor:
     """activation(sum * (x scale * w scale) + bias) in x.dtype: exact sums, then fp32 and one rounding.
 
-    x [tokens, in_features], weight int8 [out_features, in_features] with zeros where it is pruned, scales fp32
+    x [tokens, in_features], weight int8 or fp8 [out_features, in_features] with zeros where it is pruned, scales fp32
     [out_features].
     """
-    q, x_scales = quantise_tokens(x)
-    sums = (q.double() @ weight.double().t()).float()  # float64 holds every sum of 32 bits exactly
+    q, x_scales = quantise_tokens(x, weight.dtype)
+    # float64 holds every sum exactly: of int8 32 bits; of fp8 multiples of 2^-18 below 2^35.
+    sums = (q.double() @ weight.double().t()).float()
     total = sums * (x_scales[:, None] * scales)
     if bias is not None:
         total = total + bias.float()
     return activation(total).to(x.dtype)
 
 
-def quantise(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a stored float weight with int8 values and their `scales`.
+def quantise(
+    pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Tensors of a stored float weight with values of the quantised type `dtype` and their `scales`.
 
     Raises InvalidValueError where a value is not finite.
     """
@@ -61,23 +64,28 @@ def quantise(pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Ten
         raise InvalidValueError("an infinite or NaN weight has no scale", where=name, expected="finite weights")
     rows = _rows(pattern, shape, tensors).expand(values.shape)
     amax = values.new_zeros(shape[0]).scatter_reduce(0, rows.reshape(-1), values.abs().reshape(-1), "amax")
-    scales = _scales(amax)
-    q = (values / scales[rows]).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
-    return {**tensors, name: q, "scales": scales}
+    scales = _scales(amax, dtype)
+    return {**tensors, name: _rounded(values / scales[rows], dtype), "scales": scales}
 
 
 def dequantise(
     pattern: Pattern, shape: tuple[int, int], tensors: Mapping[str, Tensor], dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Tensors of a stored int8 weight with the values q * scale as `dtype`, rounded once."""
+    """Tensors of a stored quantised weight with the values q * scale as `dtype`, rounded once."""
     name = _values_name(pattern)
     values = tensors[name].float() * tensors["scales"][_rows(pattern, shape, tensors)]
     return {**{key: tensor for key, tensor in tensors.items() if key != "scales"}, name: values.to(dtype)}
 
 
-def _scales(amax: Tensor) -> Tensor:
-    scales = amax / _LARGEST
+def _scales(amax: Tensor, dtype: torch.dtype) -> Tensor:
+    scales = amax / _LARGEST[dtype]
     return torch.where(scales == 0, 1, scales)
+
+
+def _rounded(quotients: Tensor, dtype: torch.dtype) -> Tensor:
+    """Quotients to the nearest value of `dtype`, half to even; those beyond the largest become it."""
+    inside = quotients.clamp(-_LARGEST[dtype], _LARGEST[dtype])
+    return (inside if dtype.is_floating_point else inside.round()).to(dtype)
 
 
 def _values_name(pattern: Pattern) -> str:
