@@ -10,13 +10,13 @@ Names load on first use. Importing the package registers the operators `torch.op
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from simulator.errors import MissingDependencyError
+from simulator.version import version as _version
 
 if TYPE_CHECKING:
     from sparsecore import arrays as arrays
@@ -122,7 +122,7 @@ class _Package(ModuleType):
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.metadata.version("sparsecore-kernels")
+        return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sparsecore' has no attribute {name!r}")
     module_name, attribute = _PUBLIC[name]

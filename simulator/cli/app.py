@@ -5,7 +5,6 @@ Exit codes: 0; 2 for bad input, which a named error explains on stderr; 1 for an
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 import traceback
@@ -19,6 +18,7 @@ from typer.core import TyperGroup
 from simulator.cli import archs, capture, compare, dram, export, new, run, show, sweep, validate
 from simulator.cli.completion import complete_short_form
 from simulator.errors import NamedError
+from simulator.version import version
 
 __all__ = ["app", "main"]
 
@@ -33,10 +33,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        try:
-            typer.echo(importlib.metadata.version("sparsecore-kernels"))
-        except importlib.metadata.PackageNotFoundError:
-            typer.echo("not installed: run from the source tree")
+        typer.echo(version())
         raise typer.Exit
 
 

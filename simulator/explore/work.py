@@ -6,7 +6,6 @@ Design and workload of many points are equal. They travel as bytes, and each pro
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import pickle
 import zlib
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from simulator.designs.registry import Resolved
 from simulator.engine.interface import Fidelity
 from simulator.errors import ConfigError, InvalidValueError, UnknownNameError, UnsupportedError
 from simulator.explore.records import Record, metrics_of
+from simulator.version import version
 from simulator.workload.ir import Workload
 
 __all__ = ["Task", "code_version", "pack", "simulate"]
@@ -89,8 +89,4 @@ def code_version() -> str:
         if path.suffix in (".py", ".yaml", ".so"):
             found.update(path.relative_to(root).as_posix().encode())
             found.update(path.read_bytes())
-    try:
-        version = importlib.metadata.version("sparsecore-kernels")
-    except importlib.metadata.PackageNotFoundError:  # run from the source tree
-        version = "source"
-    return f"{version}+{found.hexdigest()[:16]}"
+    return f"{version()}+{found.hexdigest()[:16]}"

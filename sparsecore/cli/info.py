@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from simulator.version import version
+
 __all__ = ["collect", "info"]
 
-_PACKAGES = ("sparsecore-kernels", "torch", "numpy", "safetensors", "transformers")
+_PACKAGES = ("numpy", "safetensors", "transformers")
 
 
 def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -29,8 +31,18 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
 def collect() -> dict[str, dict[str, Any]]:
     """The facts that `info` prints, by topic."""
-    versions = {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+    versions = {"python": platform.python_version(), "sparsecore-kernels": version(), "torch": _torch()}
+    versions |= {name: _version(name) for name in _PACKAGES}
     return {"versions": versions, "processor": _processor(), "threads": _threads(), "cuda": _cuda()}
+
+
+def _torch() -> str:
+    """With what it was built for, which the package's metadata lacks."""
+    if _version("torch") == "not installed":
+        return "not installed"
+    import torch
+
+    return torch.__version__
 
 
 def _version(package: str) -> str:
