@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import sparsecore
-from sparsecore.calibration import DENSE, Calibration, Entry, FormSpeed
+from sparsecore.backends.cuda.routes import GATHERED
+from sparsecore.calibration import DENSE, Calibration, Entry, FormSpeed, form_of
 from sparsecore.dtypes import dense_dtype
 from sparsecore.gpu import Gpu, describe_gpu
 from sparsecore.machine import describe
@@ -20,7 +21,7 @@ from sparsecore.patterns import NM, Block, Pattern, Unstructured
 from sparsecore.samples import cold_copies, dense_layer, packed_copies, random_weight
 from sparsecore.timing import clock_of, interleaved, median_ratio
 
-__all__ = ["CASES", "DTYPES", "GPU_CASES", "GPU_DTYPES", "calibrate"]
+__all__ = ["CASES", "DTYPES", "GPU_CASES", "GPU_DTYPES", "GPU_SHARED", "calibrate"]
 
 Cases = Sequence[tuple[Pattern, tuple[float, ...]]]
 Progress = Callable[[str], None]
@@ -42,6 +43,8 @@ GPU_CASES: Cases = (
     *((Block(side, side), (0.5, 0.1)) for side in (64, 32, 128, 16)),
 )
 """As `CASES`, for a GPU."""
+GPU_SHARED = (NM(2, 8), NM(2, 16))
+"""Patterns that a GPU is measured with once more, in blocks of rows that share columns (V:N:M)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +83,26 @@ def calibrate(
     with torch.no_grad():
         for dtype in dtypes or (GPU_DTYPES if on_gpu else DTYPES):
             reference = _Reference(dtype, generator, device, _LAYERS[device.type])
-            entries.extend(reference.measure(cases or (GPU_CASES if on_gpu else CASES), progress))
+            entries.extend(reference.measure(_weights(cases, on_gpu), progress))
     versions = (place.torch, sparsecore.__version__)
     return Calibration(place.kind, place.isa, place.threads, *versions, tuple(entries), source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weight:
+    """A weight to be measured; shared_rows: as `random_weight` has them."""
+
+    pattern: Pattern
+    density: float
+    shared_rows: int = 0
+
+
+def _weights(cases: Cases | None, on_gpu: bool) -> list[_Weight]:
+    wanted = cases or (GPU_CASES if on_gpu else CASES)
+    found = [_Weight(pattern, density) for pattern, densities in wanted for density in densities]
+    if on_gpu and not cases:
+        found.extend(_Weight(pattern, pattern.n / pattern.m, max(GATHERED.values())) for pattern in GPU_SHARED)
+    return found
 
 
 class _Reference:
@@ -98,19 +118,20 @@ class _Reference:
         self.times: dict[int, list[float]] = {tokens: [] for tokens in layer.tokens}
         self.streams: list[float] = []
 
-    def measure(self, cases: Cases, progress: Progress) -> Iterator[Entry]:
+    def measure(self, weights: Sequence[_Weight], progress: Progress) -> Iterator[Entry]:
         name = str(self.values).removeprefix("torch.")
         found: list[tuple[str, float, float, dict[int, float]]] = []
         streams: dict[str, float] = {}
         # One for all patterns: what a call costs outside its kernel does not depend on them.
-        call = min(self._call_seconds(self._packed(pattern, 0.5, (16, 16))) for pattern, _ in cases)
-        for pattern, densities in cases:
-            for density in densities:
-                progress(f"{name} {pattern.name} {density:g}")
-                layer = self._packed(pattern, density, self.layer.shape)
-                if pattern.kind not in streams:
-                    streams[pattern.kind] = self._stream(layer, call)
-                found.append((pattern.name, density, streams[pattern.kind], self._ratios(layer)))
+        patterns = dict.fromkeys(weight.pattern for weight in weights)
+        call = min(self._call_seconds(self._packed(_Weight(pattern, 0.5), (16, 16))) for pattern in patterns)
+        for weight in weights:
+            progress(f"{name} {weight.pattern.name} {weight.density:g}" + " V:N:M" * (weight.shared_rows > 0))
+            layer, kind = self._packed(weight, self.layer.shape), weight.pattern.kind
+            if kind not in streams:
+                streams[kind] = self._stream(layer, call)
+            form = form_of(weight.pattern, layer.packed.layout)
+            found.append((form, weight.density, streams[kind], self._ratios(layer)))
         dense = {tokens: statistics.median(times) for tokens, times in self.times.items() if times}
         if self.values is self.dtype:
             stream = statistics.median(self.streams)
@@ -123,9 +144,9 @@ class _Reference:
         # A GPU multiplies equal numbers faster than it ever would others: less switches, and it clocks higher.
         return random_weight(shape, pattern, density, self.dtype, self.generator).to(self.device)
 
-    def _packed(self, pattern: Pattern, density: float, shape: tuple[int, int]) -> SparseLinear:
-        weight = random_weight(shape, pattern, density, self.dtype, self.generator)
-        return SparseLinear.from_dense(dense_layer(weight), pattern, self.values).to(self.device)
+    def _packed(self, weight: _Weight, shape: tuple[int, int]) -> SparseLinear:
+        dense = random_weight(shape, weight.pattern, weight.density, self.dtype, self.generator, weight.shared_rows)
+        return SparseLinear.from_dense(dense_layer(dense), weight.pattern, self.values).to(self.device)
 
     def _speed(self, seconds: dict[int, float], call_s: float, stream: float) -> FormSpeed:
         positions = self.layer.shape[0] * self.layer.shape[1]

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ import torch
 
 import sparsecore
 from simulator.files import read_json, write_atomic
+from sparsecore.backends.cuda.routes import GATHERED
 from sparsecore.errors import CorruptFileError
 from sparsecore.gpu import Gpu
 from sparsecore.machine import Machine, describe
@@ -43,6 +45,7 @@ __all__ = [
     "Entry",
     "FormSpeed",
     "applicable",
+    "form_of",
     "path_of",
     "read",
     "shipped",
@@ -51,6 +54,7 @@ __all__ = [
 ]
 
 DENSE, CUDA = "dense", "cuda"
+_SHARED = re.compile(r"\d+:(?=\d+:)")  # before the name of a pattern: rows of blocks that share columns
 _FORMAT = "1.0"
 _REMEDY = "delete it, or run `sparsecore doctor --calibrate`"
 _SHIPPED = Path(__file__).parent / "data" / "calibration.json"
@@ -88,7 +92,7 @@ class FormSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Speed of one form at one density. form: "dense" or the name of a pattern; dtype: of the weight, as torch's."""
+    """Speed of one form at one density. form: "dense" or what `form_of` says; dtype: of the weight, as torch's."""
 
     form: str
     dtype: str
@@ -127,19 +131,32 @@ class Calibration:
     def packed(self, pattern: Pattern, density: float, dtype: torch.dtype, layout: int = 0) -> FormSpeed | None:
         """Speed of the packed form at `density`; None where nothing of the family is known.
 
-        layout: not looked at; what was measured has the layout that most weights of the pattern get.
+        layout: of the resident weight. One of weights that share columns is looked for by its own name; where there is
+            none, the weight counts as one that shares none.
         """
         groups: dict[str, list[Entry]] = {}
         for entry in self._of(dtype):
-            if entry.form != DENSE and parse(entry.form).kind == pattern.kind:
+            if entry.form != DENSE:
                 groups.setdefault(entry.form, []).append(entry)
-        if pattern.name in groups:
-            return _at_density(groups[pattern.name], density)
-        return _slowest([_at_density(group, density) for group in groups.values()]) if groups else None
+        for form in (form_of(pattern, layout), pattern.name):
+            if form in groups:
+                return _at_density(groups[form], density)
+        family = [
+            _at_density(group, density)
+            for form, group in groups.items()
+            if not _SHARED.match(form) and parse(form).kind == pattern.kind
+        ]
+        return _slowest(family) if family else None
 
     def _of(self, dtype: torch.dtype) -> Iterable[Entry]:
         name = str(dtype).removeprefix("torch.")
         return (entry for entry in self.entries if entry.dtype == name)
+
+
+def form_of(pattern: Pattern, layout: int = 0) -> str:
+    """Name of a form: the pattern's; of a weight in a layout for shared columns "V:N:M", V the rows that share them."""
+    rows = GATHERED.get(layout)
+    return pattern.name if rows is None else f"{rows}:{pattern.name}"
 
 
 def _at_density(entries: Sequence[Entry], density: float) -> FormSpeed:
@@ -301,7 +318,7 @@ def _entry(one: dict[str, Any], overlaps: bool) -> Entry:
         raise ValueError("the token counts of a cost do not ascend from 1 on")
     form = _text(one["form"])
     if form != DENSE:
-        parse(form)
+        parse(_SHARED.sub("", form, count=1))
     density = _positive(one["density"])
     if density > 1:
         raise ValueError(f"density {density}")

@@ -15,19 +15,30 @@ COLD_BYTES = 200 * 10**6
 """Weights that take turns hold about this much together: more than a last-level cache keeps."""
 
 _MOST_COPIES = 128
+_SHARED_COLUMNS = 4
 
 
 def random_weight(
-    shape: tuple[int, int], pattern: Pattern, density: float, dtype: torch.dtype, generator: torch.Generator
+    shape: tuple[int, int],
+    pattern: Pattern,
+    density: float,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+    shared_rows: int = 0,
 ) -> Tensor:
     """Random weight [out_features, in_features] that satisfies `pattern`.
 
     Its density is that of the pattern or, where that is free, about `density`. Kept values lie in 0.5 to 1.5, so that
-    no type rounds one to zero.
+    no type rounds one to zero. shared_rows: so many rows of an N:M weight use the same four columns of every group
+    (V:N:M); 0: rows share nothing.
     """
     rows, cols = shape
     if isinstance(pattern, NM):
         groups = torch.rand(rows, -(-cols // pattern.m), pattern.m, generator=generator)
+        if shared_rows > 0:
+            of_blocks = torch.rand(-(-rows // shared_rows), *groups.shape[1:], generator=generator)
+            others = of_blocks.argsort(-1).argsort(-1) >= _SHARED_COLUMNS
+            groups += others.repeat_interleave(shared_rows, 0)[:rows]  # behind all that are shared
         keep = (groups.argsort(-1).argsort(-1) < pattern.n).reshape(rows, -1)[:, :cols]
     elif isinstance(pattern, Block):
         kept = torch.rand(-(-rows // pattern.rows), -(-cols // pattern.cols), generator=generator) < density

@@ -28,6 +28,10 @@ int splits(int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, con
     return cuda::nm_linear_splits(parse_dtype(dtype), tokens, rows, cols, n, m, layout);
 }
 
+int64_t transposed_tokens(int64_t tokens, int64_t rows, int64_t cols, uint32_t layout) {
+    return cuda::nm_transposed_tokens(tokens, rows, cols, layout);
+}
+
 }  // namespace
 
 void bind_cuda_nm(py::module_& m) {
@@ -38,6 +42,8 @@ void bind_cuda_nm(py::module_& m) {
     m.def("cuda_nm_splits", &splits, "tokens"_a, "rows"_a, "cols"_a, "n"_a, "m"_a, "dtype"_a,
           "layout"_a = cuda::kCudaLayout,
           "First size of the workspace, fp32 [splits, tokens, rows], that makes a call fast; 1: it needs none.");
+    m.def("cuda_nm_transposed_tokens", &transposed_tokens, "tokens"_a, "rows"_a, "cols"_a, "layout"_a,
+          "Second size of a workspace [cols, tokens] of x's type that makes a call on a V:N:M weight fast; 0: it needs none.");
 }
 
 }  // namespace sparsecore::bindings

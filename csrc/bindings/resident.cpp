@@ -7,6 +7,7 @@
 #include "bindings/span_caster.h"
 #include "cpu/layout.h"
 #include "cpu/linear.h"
+#include "cuda/layouts.h"
 #include "cuda/resident.h"
 
 namespace sparsecore::bindings {
@@ -100,6 +101,10 @@ void linear(const Span& x, const Span& resident, const std::optional<Span>& bias
 }  // namespace
 
 void bind_resident(py::module_& m) {
+    py::dict gathered;  // rows of a block, by layout
+    gathered[py::int_(cuda::kCudaGathered64Layout)] = 64;
+    gathered[py::int_(cuda::kCudaGathered128Layout)] = 128;
+    m.attr("CUDA_GATHERED_LAYOUTS") = gathered;
     m.def("resident_size", &size, "kind"_a, "rows"_a, "cols"_a, "p0"_a, "p1"_a, "stored"_a, "isa"_a, ReleaseGil(),
           "Bytes of the resident form of a stored weight.");
     m.def("resident_make", &make, "kind"_a, "rows"_a, "cols"_a, "p0"_a, "p1"_a, "stored"_a, "isa"_a, "out"_a,

@@ -36,6 +36,9 @@ set(SPARSECORE_CUDA_SM90_SOURCES
   attention/prefill/sm90_f16.cu
   block_linear/sm90_bf16.cu
   block_linear/sm90_f16.cu
+  nm_linear/gathered/sm90_bf16.cu
+  nm_linear/gathered/sm90_f16.cu
+  nm_linear/gathered/transpose.cu
   nm_linear/two_four/sm90_bf16.cu
   nm_linear/two_four/sm90_f16.cu)
 

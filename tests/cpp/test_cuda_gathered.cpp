@@ -1,7 +1,11 @@
 // V:N:M weights: how they are found and laid out, and the kernels that pick columns.
+#include "cuda/emulator/device.h"
+#include "cuda/nm_linear/gathered/gathered.h"
 #include "cuda/nm_linear/gathered/layout.h"
+#include "cuda/nm_linear/gathered/plan.h"
 #include "cuda/nm_linear/gathered/sm80_gemm.h"
 #include "cuda/nm_linear/gathered/tiles.h"
+#include "cuda_problem.h"
 #include "emulated_linear.h"
 
 using namespace sparsecore;
@@ -79,6 +83,21 @@ void check(int64_t tokens, bool many) {
     });
 }
 
+// The Hopper kernel behind the transposition, by their launches; the memory for the latter begins as NaN.
+void launch_sm90(cuda::GatheredArgs args, DType dtype, int64_t column_tokens, Schedule schedule) {
+    std::vector<uint16_t> memory(static_cast<size_t>(args.cols * column_tokens) + 8, 0xffff);
+    args.columns = memory.data() + (16 - reinterpret_cast<uintptr_t>(memory.data()) % 16) % 16 / 2;
+    args.column_tokens = column_tokens;
+    cuda::emulator::device().schedule = schedule;
+    dtype == DType::F16 ? cuda::gathered_launch_sm90_f16(args, 0) : cuda::gathered_launch_sm90_bf16(args, 0);
+}
+
+LinearProblem hopper_problem(int64_t m, DType dtype) {
+    const int64_t rows = harness::pick<int64_t>({64, 128, 189}), tiles = harness::pick<int64_t>({1, 2, 6});
+    const int64_t cols = tiles * 16 * m - harness::pick<int64_t>({0, 3, 5, 8 * m});
+    return random_problem(random_gathered(rows, cols, m, 128, dtype, harness::integer(0, 1) == 1), harness::pick<int64_t>({1, 70, 264, 330}));
+}
+
 }  // namespace
 
 TEST(cuda_gathered_gemm_equals_the_double_reference_in_the_emulator) {
@@ -105,4 +124,50 @@ TEST(cuda_gathered_weights_are_found_and_round_trip) {
     CHECK(cuda::nm_layout(random_nm(128, 256, 2, 8, DType::BF16, true).stored()) == cuda::kCudaOctetLayout);
     CHECK(cuda::nm_layout(random_gathered(32, 256, 8, 64, DType::BF16, true).stored()) == cuda::kCudaOctetLayout);
     CHECK(cuda::nm_layout(random_gathered(128, 257, 8, 128, DType::BF16, true).stored()) == cuda::kCudaOctetLayout);
+}
+
+TEST(cuda_gathered_hopper_gemm_equals_the_double_reference_in_the_emulator) {
+    for (int round = 0; round < 2; ++round) {
+        const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
+        LinearProblem p = hopper_problem(harness::pick<int64_t>({8, 16}), dtype);
+        if (harness::integer(0, 1) == 1) p.x = aligned_activations(p.tokens, p.weight.geometry.cols, dtype);
+        const int64_t column_tokens = harness::pick<int64_t>({264, 512});  // one part, or two of which the second has few tokens
+        check_in_all_schedules<cuda::GatheredArgs>(
+            p, [&](const auto& args, Schedule schedule) { launch_sm90(args, dtype, column_tokens, schedule); });
+    }
+}
+
+// x holds an infinity or a NaN in one column: only rows that keep a weight there see it.
+TEST(cuda_gathered_hopper_gemm_ignores_inf_and_nan_where_pruned) {
+    LinearProblem p = hopper_problem(8, DType::BF16);
+    const int64_t rows = p.weight.geometry.rows, cols = p.weight.geometry.cols, column = harness::pick<int64_t>({harness::integer(0, cols - 1), cols - 1});
+    p.has_bias = false;
+    p.activation = "none";
+    for (int64_t t = 0; t < p.tokens; ++t) {
+        const int64_t place = t * p.x.span.strides[0] + column * p.x.span.strides[1];
+        set_value(p.x.span.data, place, DType::BF16, harness::pick<float>({INFINITY, -INFINITY, NAN}));
+    }
+    const Memory out = run_emulated<cuda::GatheredArgs>(p, [&](const auto& args) { launch_sm90(args, DType::BF16, 512, {}); });
+    for (int64_t i = 0; i < p.tokens * rows; ++i) {
+        const bool kept = core::load_float(p.weight.dense.data(), i % rows * cols + column, DType::BF16) != 0.0f;
+        CHECK(std::isfinite(core::load_float(out.bytes.data(), i, DType::BF16)) != kept);
+    }
+}
+
+TEST(cuda_gathered_columns_are_transposed_where_that_pays) {
+    constexpr int64_t kScratch = 32 << 20;
+    for (int round = 0; round < 200; ++round) {
+        const int64_t tokens = harness::integer(1, 20000), rows = harness::integer(1, 20000), cols = harness::integer(1, 80000);
+        const int64_t held = cuda::nm_transposed_tokens(tokens, rows, cols, cuda::kCudaGathered128Layout, 90, 132);
+        CHECK(held % 256 == 0 && held * cols * 2 <= kScratch && held < tokens + 256);
+        const bool many = tokens > 64 && rows >= 2048;
+        CHECK(held == 0 || many);
+        if (many && tokens >= 2048 && cols <= 8192) CHECK(held >= 1024);
+        for (const uint32_t layout : {cuda::kCudaGathered64Layout, cuda::kCudaOctetLayout}) {
+            CHECK(cuda::nm_transposed_tokens(tokens, rows, cols, layout, 90, 132) == 0);
+        }
+        CHECK(cuda::nm_transposed_tokens(tokens, rows, cols, cuda::kCudaGathered128Layout, 80, 132) == 0);
+    }
+    CHECK(cuda::nm_transposed_tokens(8192, 8192, 8192, cuda::kCudaGathered128Layout, 90, 132) == 2048);
+    CHECK(cuda::nm_transposed_tokens(256, 8192, 8192, cuda::kCudaGathered128Layout, 90, 132) == 0);  // 64 blocks: half an H200
 }

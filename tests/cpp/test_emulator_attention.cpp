@@ -1,4 +1,4 @@
-// The emulated instructions that attention uses, against definitions written another way.
+// The emulated instructions that attention and gathered weights use, against definitions written another way.
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -136,6 +136,68 @@ TEST(emulator_multiplies_scores_and_weights_of_a_warpgroup) {
                 for (int d = 16; d < 32; ++d) score += value_of(q[static_cast<std::size_t>(r * 64 + d)]) * value_of(k[static_cast<std::size_t>(column * 64 + d)]);
                 for (int key = 0; key < 16; ++key) sum += value_of(a[static_cast<std::size_t>(r * 16 + key)]) * value_of(v[static_cast<std::size_t>(key * kWidth + column)]);
                 CHECK(s[i] == score && o[i] == sum);
+            }
+        });
+    }
+}
+
+TEST(emulator_multiplies_sparse_weights_by_rows) {
+    constexpr int kDepth = 32, kColumns = 256, kOfBlock = 64;
+    struct Shared {
+        std::uint16_t b[kColumns / kOfBlock][2 * kDepth][kOfBlock];  // two products: the second begins in the middle of the rows
+        MBarrier full;
+    };
+    const std::vector<std::uint16_t> b = integers(2 * kDepth * kColumns);
+    // A dense 64 x 32 for each product, two of four in a row not zero, and what the registers hold of it.
+    std::vector<float> a(2 * 64 * kDepth, 0.0f);
+    std::vector<std::uint32_t> kept(128 * 8, 0), metadata(128, 0);
+    for (int product = 0; product < 2; ++product) {
+        for (int row = 0; row < 64; ++row) {
+            for (int group = 0; group < kDepth / 4; ++group) {
+                const int first = harness::integer(0, 2), places[2] = {first, harness::integer(first + 1, 3)};
+                for (int i = 0; i < 2; ++i) {
+                    const float value = static_cast<float>(harness::integer(1, 5));
+                    a[static_cast<std::size_t>((product * 64 + row) * kDepth + group * 4 + places[i])] = value;
+                    const int column = group * 2 + i, warp = row / 16 * 32, quad = row % 8 * 4, lower = row % 16 / 8;  // of the kept 16
+                    const int lane = warp + quad + column % 8 / 2, word = product * 4 + column / 8 * 2 + lower;
+                    kept[static_cast<std::size_t>(lane * 8 + word)] |= std::uint32_t{bf16(value)} << (column % 2 * 16);
+                    metadata[static_cast<std::size_t>(warp + quad + product * 2 + group / 4)] |=
+                        static_cast<std::uint32_t>(places[i]) << (lower * 16 + group % 4 * 4 + i * 2);
+                }
+            }
+        }
+    }
+    const TensorMap map{b.data(), kColumns, 2 * kDepth, kColumns, 2 * kDepth};
+    for (const auto schedule : kSchedules) {
+        emulator::launch({{1}, 128, sizeof(Shared)}, schedule, [&] {
+            auto& shared = shared_memory<Shared>();
+            const int thread = static_cast<int>(thread_x());
+            if (thread == 0) {
+                init_mbarrier(&shared.full, 1);
+                fence_mbarrier_init();
+                arrive_expecting(&shared.full, sizeof shared.b);
+                for (int i = 0; i < kColumns / kOfBlock; ++i) copy_tile(shared.b[i], &map, i * kOfBlock, 0, &shared.full);
+            }
+            block_barrier();
+            wait_phase(&shared.full, 0);
+            float d[kColumns / 2];
+            for (float& x : d) x = 2.0f;
+            std::uint32_t own[2][4];
+            std::memcpy(own, &kept[static_cast<std::size_t>(thread * 8)], sizeof own);
+            const std::uint32_t word = metadata[static_cast<std::size_t>(thread)];
+            fence_accumulators();
+            multiply_sparse_rows_async<BF16, 0>(d, own[0], rows_descriptor(shared.b[0][0], sizeof shared.b[0]), word);
+            multiply_sparse_rows_async<BF16, 1>(d, own[1], rows_descriptor(shared.b[0][kDepth], sizeof shared.b[0]), word);
+            commit_products();
+            wait_products<0>(d);
+            for (int i = 0; i < kColumns / 2; ++i) {
+                const int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + thread % 4 * 2 + i % 2;
+                float sum = 2.0f;
+                for (int k = 0; k < 2 * kDepth; ++k) {
+                    sum += a[static_cast<std::size_t>((k / kDepth * 64 + row) * kDepth + k % kDepth)] *
+                           value_of(b[static_cast<std::size_t>(k * kColumns + column)]);
+                }
+                CHECK(d[i] == sum);
             }
         });
     }

@@ -59,6 +59,8 @@ GATES = (
     ),
     Gate("nm_linear/int8/launch.cu", ("80", "89", "90"), 200, (("mma.sp", "IMMA.SP.16864.S8.S8"), _COPY)),
     *(Gate(f"nm_linear/gathered/{t}.cu", ("80", "89", "90"), 240, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
+    *(Gate(f"nm_linear/gathered/sm90_{t}.cu", ("90a",), 168, (_HOPPER[0], _COPY, _HOPPER[2])) for t in ("bf16", "f16")),
+    Gate("nm_linear/gathered/transpose.cu", ("90a",), 32, (("ldmatrix", "LDSM.16.MT88.4"), _COPY)),
     *(Gate(f"nm_linear/two_four/{t}.cu", ("80", "89", "90"), 200, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"bitmask_linear/{t}.cu", ("80", "89", "90"), 96, (_TILES[0], _COPY)) for t in ("bf16", "f16")),
     Gate("expand/launch.cu", ("80", "89", "90"), 72, ()),

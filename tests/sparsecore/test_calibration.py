@@ -17,6 +17,7 @@ from sparsecore.calibration import (
     Entry,
     FormSpeed,
     applicable,
+    form_of,
     path_of,
     read,
     shipped,
@@ -26,6 +27,7 @@ from sparsecore.calibration import (
 )
 from sparsecore.errors import CorruptFileError, FileMissingError
 from sparsecore.patterns import NM, Block, Unstructured
+from sparsecore.samples import random_weight
 
 SPEED = FormSpeed(1e-6, 10e9, ((1, 80e-12), (8, 20e-12), (64, 10e-12)))
 
@@ -89,6 +91,31 @@ def test_an_unlisted_pattern_is_as_slow_as_the_slowest_of_its_family() -> None:
     assert here().packed(Block(2, 2), 0.5, torch.float32) is None
     assert here().packed(NM(2, 4), 0.5, torch.float16) is None
     assert here().dense(torch.float16) is None
+
+
+def test_weights_that_share_columns_have_a_form_of_their_own() -> None:
+    def cost(pattern: NM, layout: int, *more: Entry) -> float:
+        found = replace(here(), entries=(*entries(), *more)).packed(pattern, 0.25, torch.float32, layout)
+        assert found is not None
+        return found.cost(64)
+
+    plain, shared = (Entry(form, "float32", 0.25, speed(cost)) for form, cost in (("2:8", 7e-12), ("128:2:8", 3e-12)))
+    assert form_of(NM(2, 8), 1012) == "128:2:8"
+    assert form_of(NM(2, 8), 1003) == "2:8"
+    assert cost(NM(2, 8), 1012, plain, shared) == pytest.approx(3e-12)
+    assert cost(NM(2, 8), 1003, plain, shared) == cost(NM(2, 8), 1012, plain) == pytest.approx(7e-12)
+    assert cost(NM(2, 16), 0, shared) == pytest.approx(8e-12), "not of the family: as slow as 2:4"
+    path = path_of(machine.describe())
+    write(replace(here(), entries=(shared,)), path)
+    assert read(path).entries == (shared,)
+
+
+def test_random_weights_share_columns(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = random_weight((300, 80), NM(2, 8), 0.25, torch.float32, generator, shared_rows=128)
+    assert torch.equal(NM(2, 8).mask(weight), weight != 0)
+    for rows in weight.split(128):
+        assert all((group != 0).any(0).sum() <= 4 for group in rows.split(8, 1))
 
 
 def test_written_and_read_back_under_the_cache_folder(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 #include "cuda/emulator/wgmma.h"
 
 #include <array>
+#include <vector>
 
 #include "cuda/emulator/number.h"
 #include "cuda/emulator/tma.h"
@@ -35,6 +36,14 @@ float b_element(const Queued& q, int k, int column) {
     return tile_element(q.b + column / 64 * q.column_block_bytes, k, column % 64, q.brain);
 }
 
+// B, [depth, columns].
+std::vector<float> read_b(const Queued& q) {
+    const int depth = q.selector == kDense ? kStored : 2 * kStored;
+    std::vector<float> b(static_cast<std::size_t>(depth * q.columns));
+    for (int i = 0; i < depth * q.columns; ++i) b[static_cast<std::size_t>(i)] = b_element(q, i / q.columns, i % q.columns);
+    return b;
+}
+
 int thread_of_row(int row) { return row / 16 * 32 + row % 8 * 4; }
 
 float a_element(const Queued& q, int row, int column) {
@@ -44,6 +53,7 @@ float a_element(const Queued& q, int row, int column) {
 }
 
 void run(const Queued& q) {
+    const std::vector<float> b = read_b(q);
     for (int row = 0; row < kRows; ++row) {
         float kept[kStored];
         int place[kStored];
@@ -57,7 +67,7 @@ void run(const Queued& q) {
         for (int column = 0; column < q.columns; ++column) {
             double sum = 0.0;
             for (int i = 0; i < kStored; ++i) {
-                sum += static_cast<double>(kept[i]) * b_element(q, place[i], column);
+                sum += static_cast<double>(kept[i]) * b[static_cast<std::size_t>(place[i] * q.columns + column)];
             }
             const auto owner = static_cast<std::size_t>(thread_of_row(row) + column % 8 / 2);
             float& d = q.d[owner][column / 8 * 4 + row % 16 / 8 * 2 + column % 2];

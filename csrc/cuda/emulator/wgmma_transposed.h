@@ -21,6 +21,11 @@ void multiply_rows_async(float (&d)[kColumns / 2], const std::uint32_t (&a)[4], 
     emulator::multiply_tiles({d, nullptr, a, b.start, 0, b.column_block_bytes}, T::kBrain, emulator::kDense, kColumns);
 }
 
+template <class T, int kSelector>
+void multiply_sparse_rows_async(float (&d)[128], const std::uint32_t (&a)[4], RowsDescriptor b, std::uint32_t metadata) {
+    emulator::multiply_tiles({d, nullptr, a, b.start, metadata, b.column_block_bytes}, T::kBrain, kSelector, 256);
+}
+
 template <class T>
 void start_product_async(float (&d)[64], TileDescriptor a, TileDescriptor b) {
     emulator::multiply_tiles({d, a, nullptr, b, 0, 0, true}, T::kBrain, emulator::kDense, 128);

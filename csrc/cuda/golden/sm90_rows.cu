@@ -1,4 +1,4 @@
-// Products of a warpgroup for attention: ptx/wgmma_transposed.h, and boxes of one of many matrices: ptx/tma.h.
+// Products of a warpgroup with B as rows, and those that begin a sum: ptx/wgmma_transposed.h; and boxes of one of many matrices: ptx/tma.h.
 #include "cuda/golden/case.h"
 #include "cuda/ptx/tma.h"
 #include "cuda/ptx/wgmma_transposed.h"
@@ -66,6 +66,68 @@ struct RowsProduct : Plain<RowsProduct<T, kColumns>> {
         for (auto& fragment : in.a) {
             for (std::uint32_t& pair : fragment) pair = random.small_pair<T>();
         }
+    }
+};
+
+// The same with a 2:4 sparse A, 256 columns wide.
+constexpr int kSparseDepth = 2 * kDepth, kWide = 256, kBlocks = kWide / kTileElements, kBetween = 8;
+struct SparseRowsInput {
+    // Blocks of 64 columns, each 8 columns of the matrix further than the one before: few columns serve a wide product.
+    alignas(128) std::uint16_t b[kSparseDepth][kTileElements + (kBlocks - 1) * kBetween];
+    std::uint32_t a[kThreads][4], metadata[kThreads];
+};
+struct SparseRowsOutput {
+    std::uint32_t word[kThreads];  // in which every register has its own weight
+};
+struct SparseRowsShared {
+    std::uint16_t b[kBlocks][kSparseDepth][kTileElements];
+    MBarrier full;
+};
+
+template <class T, int kSelector>
+SC_GLOBAL void SC_BOUNDS(kThreads, 1) sparse_rows_kernel(const SparseRowsInput* in, SparseRowsOutput* out, SC_TENSOR_MAP b_map) {
+    auto& shared = shared_memory<SparseRowsShared>();
+    if (thread_x() == 0) {
+        init_mbarrier(&shared.full, 1);
+        fence_mbarrier_init();
+        arrive_expecting(&shared.full, sizeof shared.b);
+        for (int i = 0; i < kBlocks; ++i) copy_tile(shared.b[i], &b_map, i * kBetween, 0, &shared.full);
+    }
+    block_barrier();
+    wait_phase(&shared.full, 0);
+    float d[kWide / 2];
+SC_UNROLL
+    for (int i = 0; i < kWide / 2; ++i) d[i] = static_cast<float>(i);
+    std::uint32_t a[4];
+    for (int i = 0; i < 4; ++i) a[i] = in->a[thread_x()][i];
+    fence_accumulators();
+    multiply_sparse_rows_async<T, kSelector>(d, a, rows_descriptor(shared.b, sizeof shared.b[0]), in->metadata[thread_x()]);
+    commit_products();
+    wait_products<0>(d);
+    std::uint32_t word = 0;
+SC_UNROLL
+    for (int i = 0; i < kWide / 2; ++i) word = word * 31u + static_cast<std::uint32_t>(static_cast<std::int32_t>(d[i]));
+    out->word[thread_x()] = word;
+}
+
+template <class T, int kSelector>
+struct SparseRowsProduct : Plain<SparseRowsProduct<T, kSelector>> {
+    static constexpr int kCapability = 90;
+    using Input = SparseRowsInput;
+    using Output = SparseRowsOutput;
+    static void launch(const Input* in, Output* out) {
+        constexpr int kColumns = sizeof in->b[0] / 2;
+        const TensorMap b_map = matrix_map(in->b, kSparseDepth, kColumns, kColumns, kSparseDepth);
+        cuda::launch("golden vectors", sparse_rows_kernel<T, kSelector>, Grid{}, kThreads, sizeof(SparseRowsShared), 0, in, out, b_map);
+    }
+    static void draw(Random& random, Input& in) {
+        for (auto& row : in.b) {
+            for (std::uint16_t& element : row) element = random.small_bits<T>();
+        }
+        for (auto& fragment : in.a) {
+            for (std::uint32_t& pair : fragment) pair = random.small_pair<T>();
+        }
+        for (std::uint32_t& word : in.metadata) word = random.metadata();
     }
 };
 
@@ -188,6 +250,8 @@ struct ManyMatrices : Plain<ManyMatrices> {
 std::vector<Case> row_cases() {
     return {make_case<RowsProduct<BF16, 64>>("wgmma_rows_bf16_64", "wgmma.m64n64k16.f32.bf16.bf16, A in registers, B transposed"),
             make_case<RowsProduct<F16, 128>>("wgmma_rows_f16_128", "wgmma.m64n128k16.f32.f16.f16, A in registers, B transposed"),
+            make_case<SparseRowsProduct<BF16, 0>>("wgmma_sp_rows_bf16", "wgmma.sp.m64n256k32, A in registers, B transposed, selector 0"),
+            make_case<SparseRowsProduct<F16, 1>>("wgmma_sp_rows_f16", "wgmma.sp.m64n256k32, A in registers, B transposed, selector 1"),
             make_case<StartProduct<BF16>>("wgmma_start_bf16", "wgmma.m64n128k16.f32.bf16.bf16, scale-d 0"),
             make_case<StartProduct<F16>>("wgmma_start_f16", "wgmma.m64n128k16.f32.f16.f16, scale-d 0"),
             make_case<ManyMatrices>("tiles_4d", "cp.async.bulk.tensor.4d, out of bounds")};

@@ -55,6 +55,10 @@ void launch_call(const OctetArgs& args, core::DType dtype, std::uint64_t stream)
 
 void launch_call(const GatheredArgs& args, core::DType dtype, std::uint64_t stream) {
     if (args.tokens == 0 || args.rows == 0) return;
+    if (args.columns != nullptr && capability() == 90) {
+        if (dtype == core::DType::F16) return gathered_launch_sm90_f16(args, stream);
+        return gathered_launch_sm90_bf16(args, stream);
+    }
     if (dtype == core::DType::F16) return gathered_launch_f16(args, stream);
     gathered_launch_bf16(args, stream);
 }
@@ -65,6 +69,10 @@ int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t co
     // Asking the device takes longer than to know that nothing is split.
     if (tokens > kMostDecodeTokens) return 1;
     return nm_linear_splits(dtype, tokens, rows, cols, n, m, layout, multiprocessors());
+}
+
+int64_t nm_transposed_tokens(int64_t tokens, int64_t rows, int64_t cols, uint32_t layout) {
+    return nm_transposed_tokens(tokens, rows, cols, layout, capability(), multiprocessors());
 }
 
 void nm_linear_launch(const NmLinearCall& call, core::DType dtype, uint64_t stream) {

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "cuda/common/linear_call.h"
 #include "cuda/nm_linear/gathered/layout.h"
+#include "cuda/nm_linear/gathered/plan.h"
 #include "cuda/nm_linear/int8/layout.h"
 #include "cuda/nm_linear/octets/layout.h"
 #include "cuda/nm_linear/plan.h"
@@ -137,6 +138,27 @@ DecodePlan plan_of(const TileArgs& args, const Span* workspace) {
     return plan;
 }
 
+// Memory for x transposed, where the call has some: of x's type, in the place of a workspace for sums.
+void place_columns(GatheredArgs& args, const Span& x, const Span* workspace) {
+    if (workspace == nullptr || workspace->dtype != x.dtype) {
+        args.plan = plan_of(args, workspace);
+        return;
+    }
+    core::require_shape(*workspace, "workspace", {args.cols, -1});
+    core::require_contiguous(*workspace, "workspace");
+    core::require_disjoint(x, "x", *workspace, "workspace");
+    const int64_t tokens = workspace->shape[1];
+    if (args.block_rows != 128 || args.cols == 0 || tokens < 1 || tokens % kUnit != 0 || tokens > kSm90MostGatheredTokens) {
+        throw Error("ShapeError", "a workspace for " + std::to_string(tokens) + " transposed tokens", "workspace",
+                    "a multiple of 8 for a weight in blocks of 128 rows", "take as many as cuda_nm_transposed_tokens says");
+    }
+    if (reinterpret_cast<uintptr_t>(workspace->data) % 16 != 0) {
+        throw Error("SpanError", "misaligned pointer", "workspace", "a multiple of 16 bytes");
+    }
+    args.columns = workspace->as<uint16_t>();
+    args.column_tokens = tokens;
+}
+
 }  // namespace
 
 uint32_t nm_layout(const formats::Stored& stored) {
@@ -164,6 +186,11 @@ int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t co
     const int64_t block_rows = gathered ? decode_block_rows(kMostGatheredDecodeTokens) : decode_block_rows(tokens);
     const int64_t tile_columns = gathered ? m * kTileGroups : sizes.layout == kCudaTwoFourLayout ? kTileColumns : kOctetKept / n * m;
     return decode_splits(core::ceil_div(rows, block_rows), core::ceil_div(cols, tile_columns), multiprocessors);
+}
+
+int64_t nm_transposed_tokens(int64_t tokens, int64_t rows, int64_t cols, uint32_t layout, int capability, int multiprocessors) {
+    if (!is_gathered(layout) || capability != 90) return 0;
+    return gathered_column_tokens(tokens, rows, cols, gathered_rows(layout), multiprocessors);
 }
 
 void nm_resident_make(const formats::Stored& stored, const Span& span) {
@@ -264,10 +291,10 @@ NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int6
         args.values = section(0);
         fill_tiled(args, out, m * kTileGroups);
         args.metadata = reinterpret_cast<const uint32_t*>(section(1));
-        args.plan = plan_of(args, workspace);
         args.chosen = reinterpret_cast<const uint16_t*>(section(2));
         args.group = static_cast<int>(m);
         args.block_rows = gathered_rows(sizes.layout);
+        place_columns(args, x, workspace);
         return args;
     }
     NmLinearArgs args{};

@@ -47,7 +47,8 @@ void nm_resident_to_stored(const core::Span& resident, const formats::Stored& ou
 
 // Checks every size and type of a call; nothing is read through the spans, whose pointers are device memory.
 // x [tokens, cols], out [tokens, rows] of any strides, bias [rows] or null, all of one element type; workspace fp32
-// [splits, tokens, rows] or null. SpanError where the resident's length does not fit the shape.
+// [splits, tokens, rows], of a gathered weight also [cols, transposed tokens] of x's type, or null. SpanError where the resident's length
+// does not fit the shape.
 NmLinearCall nm_linear_call(const core::Span& x, const core::Span& resident, int64_t n, int64_t m,
                             const core::Span* bias, const core::Span& out, cpu::Activation activation,
                             const core::Span* workspace = nullptr, uint32_t layout = kCudaLayout);
@@ -57,6 +58,11 @@ NmLinearCall nm_linear_call(const core::Span& x, const core::Span& resident, int
 int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout,
                      int multiprocessors);
 int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout);
+
+// How many tokens of x a call should have memory for to hold them transposed, the second size of its workspace; 0: it needs none. On a GPU
+// of this capability (times ten) and so many SMs, or on the current one.
+int64_t nm_transposed_tokens(int64_t tokens, int64_t rows, int64_t cols, uint32_t layout, int capability, int multiprocessors);
+int64_t nm_transposed_tokens(int64_t tokens, int64_t rows, int64_t cols, uint32_t layout);
 
 // Queues the kernel on a CUDA stream (0: the default one) and returns at once. UnsupportedError where the build has no
 // CUDA, the machine no device, or the launch fails (with CUDA's own words).

@@ -1,5 +1,5 @@
-// Products by a warpgroup for attention (sm_90a): scores that begin a sum, and weights times values that lie as they are, a row for every
-// k. Fences, groups and waits are those of ptx/wgmma.h.
+// Products by a warpgroup whose B lies as rows, one for every k (sm_90a): dense and 2:4 sparse ones; and those that begin a sum. Fences,
+// groups and waits are those of ptx/wgmma.h.
 #pragma once
 
 #include "cuda/ptx/wgmma.h"
@@ -41,6 +41,21 @@ SC_DEVICE void multiply_rows_async(float (&d)[kColumns / 2], const std::uint32_t
     }
 }
 
+#define SC_WGMMA_SPARSE_ROWS(types)                                                                                        \
+    asm volatile("wgmma.mma_async.sp.sync.aligned.m64n256k32" types " {" SC_REGISTERS_128 "}, " SC_A_128 ", 1, 1, 1, 1;"   \
+                 : SC_SUMS_128(0)                                                                                          \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(metadata), "n"(kSelector))
+
+// Queues D += A B: a 2:4 sparse A 64x32 in registers with its metadata, as multiply_sparse_async takes them, and B 32 x 256.
+template <class T, int kSelector>
+SC_DEVICE void multiply_sparse_rows_async(float (&d)[128], const std::uint32_t (&a)[4], RowsDescriptor b, std::uint32_t metadata) {
+    if constexpr (T::kBrain) {
+        SC_WGMMA_SPARSE_ROWS(".f32.bf16.bf16");
+    } else {
+        SC_WGMMA_SPARSE_ROWS(".f32.f16.f16");
+    }
+}
+
 #define SC_OUT_8(i) \
     "=f"(d[i]), "=f"(d[i + 1]), "=f"(d[i + 2]), "=f"(d[i + 3]), "=f"(d[i + 4]), "=f"(d[i + 5]), "=f"(d[i + 6]), "=f"(d[i + 7])
 #define SC_OUT_32(i) SC_OUT_8(i), SC_OUT_8(i + 8), SC_OUT_8(i + 16), SC_OUT_8(i + 24)
@@ -62,6 +77,7 @@ SC_DEVICE void start_product_async(float (&d)[64], TileDescriptor a, TileDescrip
 #undef SC_WGMMA_START
 #undef SC_OUT_32
 #undef SC_OUT_8
+#undef SC_WGMMA_SPARSE_ROWS
 #undef SC_ROWS_BY_WIDTH
 #undef SC_WGMMA_ROWS
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsecore import resident
 from sparsecore.backends.cuda import device, expand
 from sparsecore.backends.cuda.expand import packed_grad_input, packed_to_dense
-from sparsecore.backends.cuda.routes import route
+from sparsecore.backends.cuda.routes import GATHERED, route
 from sparsecore.backends.reference import linear as reference
 from sparsecore.backends.reference.linear import require_dtype
 from sparsecore.native import DTYPE_NAMES, span, span_of_new
@@ -78,8 +78,16 @@ def _launch_int8(weight: resident.Resident, x: Tensor, bias: Tensor | None, out:
 
 
 def _workspace(x: Tensor, weight: resident.Resident) -> Tensor | None:
-    """Memory for the sums of blocks that divide columns: where few rows give too few blocks to read fast."""
+    """Memory for the sums of blocks that divide columns, where few rows give too few blocks to read fast.
+
+    For a V:N:M weight and many tokens it is for activations [in, tokens at a time], transposed, where a kernel takes
+    them so.
+    """
     tokens, (rows, cols) = x.shape[0], weight.shape
+    if weight.layout in GATHERED:
+        columns = device.module().cuda_nm_transposed_tokens(tokens, rows, cols, weight.layout)
+        if columns > 0:
+            return x.new_empty((cols, columns))
     sizes = (tokens, rows, cols, *weight.pattern.sizes)
     splits = device.module().cuda_nm_splits(*sizes, DTYPE_NAMES[weight.dtype], weight.layout)
     return None if splits == 1 else x.new_empty((splits, tokens, rows), dtype=torch.float32)

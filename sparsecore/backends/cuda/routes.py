@@ -14,18 +14,20 @@ from typing import Literal
 import torch
 
 from sparsecore.dtypes import is_quantised
+from sparsecore.native import core
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
 
-__all__ = ["NO_END", "Kernel", "Products", "Route", "kernel_of", "route"]
+__all__ = ["GATHERED", "NO_END", "Kernel", "Products", "Route", "kernel_of", "route"]
 
 Route = Literal["kernel", "expand"]
 Products = Literal["sparse", "gathered", "kept", "spread", "ordinary"]
 NO_END = 2**62
+GATHERED = core.CUDA_GATHERED_LAYOUTS
+"""Layouts of V:N:M weights, with the rows of a block, which share columns."""
 
 _HALVES = (torch.float16, torch.bfloat16)
 _BLOCK_SIZES = (16, 32, 64, 128)
 _OCTETS = (NM(1, 4), NM(1, 8), NM(2, 8))
-_GATHERED = (1011, 1012)  # layouts of V:N:M weights (csrc/cuda/layouts.h)
 # Up to so many tokens the bytes of the weight decide, beyond it the products.
 _FEW_TOKENS = 16
 
@@ -58,7 +60,7 @@ def kernel_of(pattern: Pattern, dtype: torch.dtype, layout: int = 0) -> Kernel |
         return Kernel(_FEW_TOKENS, "spread") if halves else None
     if halves and pattern == NM(2, 4):
         return Kernel(NO_END, "sparse")
-    if layout in _GATHERED:
+    if layout in GATHERED:
         return Kernel(NO_END, "gathered")
     return Kernel(_FEW_TOKENS, "spread" if halves and pattern in _OCTETS else "ordinary")
 

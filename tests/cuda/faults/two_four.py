@@ -37,7 +37,7 @@ FAULTS = (
     _hopper("wrong parity of a free stage", "(round - 1) % 2", "round % 2"),
     _hopper("a tile not waited for", "    wait_phase(&shared.full", "    if (false) wait_phase(&shared.full"),
     _hopper("wrong number of announced bytes", "sizeof shared.x[stage])", "sizeof shared.x[stage] / 2)"),
-    _hopper("wrong step within a tile", "&shared.x[stage][0][32]", "&shared.x[stage][0][16]"),
+    _hopper("wrong step within a tile", "&x[stage][0][32]", "&x[stage][0][16]"),
     _hopper("products not waited for", "    wait_products<1>(sums);\n"),
     _hopper("wrong number of arrivals", "empty[stage], kSm90ConsumerWarps", "empty[stage], kSm90ConsumerWarps + 1"),
     _hopper("metadata of the other half", "<T, kTokens, 1>(sums, weights", "<T, kTokens, 0>(sums, weights"),

@@ -1,6 +1,7 @@
 // What a launch on a gathered weight takes (layout.h).
 #pragma once
 
+#include "cuda/common/words.h"
 #include "cuda/nm_linear/two_four/args.h"
 
 namespace sparsecore::cuda {
@@ -14,6 +15,8 @@ struct GatheredArgs : TwoFourArgs {
     const std::uint16_t* chosen;  // [row blocks, column tiles, kTileGroups]: four places in a group, 4 bits each, ascending
     int group;                    // columns of a group: 8 or 16
     int block_rows;               // 64 or 128
+    std::uint16_t* columns;       // [cols, column_tokens]: memory for x transposed, or null: then the kernels of sm_80 run
+    std::int64_t column_tokens;   // a multiple of kUnit; more tokens than these are computed one such part after the other
 };
 
 }  // namespace sparsecore::cuda

@@ -8,4 +8,11 @@ namespace sparsecore::cuda {
 void gathered_launch_bf16(const GatheredArgs& args, std::uint64_t stream);
 void gathered_launch_f16(const GatheredArgs& args, std::uint64_t stream);
 
+// On sm_90a: of weights in blocks of 128 rows, with memory for x transposed.
+void gathered_launch_sm90_bf16(const GatheredArgs& args, std::uint64_t stream);
+void gathered_launch_sm90_f16(const GatheredArgs& args, std::uint64_t stream);
+
+// Queues the transposition of x into args.columns, which hold all of its tokens.
+void transpose_launch(const GatheredArgs& args, std::uint64_t stream);
+
 }  // namespace sparsecore::cuda

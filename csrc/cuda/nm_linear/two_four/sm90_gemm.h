@@ -20,14 +20,35 @@ constexpr int kSm90Stages = 4;
 constexpr int kSm90WeightTiles = 4;  // in registers: one is multiplied, the others are on their way
 constexpr int kConsumerBarrier = 1;
 
-template <int kTokens>
+template <int kBlockTokens>
 struct Sm90Shared {
+    static constexpr int kTokens = kBlockTokens;
     union {
         std::uint16_t x[kSm90Stages][kTokens][kTileColumns];  // a stage is a multiple of 1024 bytes
         std::uint16_t out[kTokens][kSm90Rows + 8];
     };
     MBarrier full[kSm90Stages], empty[kSm90Stages];
+
+    // Queues the products of the tile that is in `stage`.
+    template <class T>
+    SC_DEVICE void multiply(int stage, const TwoFourTile& weights, float (&sums)[kTokens / 2]) const {
+        multiply_sparse_async<T, kTokens, 0>(sums, weights.halves[0].word, tile_descriptor(&x[stage][0][0]), weights.metadata);
+        multiply_sparse_async<T, kTokens, 1>(sums, weights.halves[1].word, tile_descriptor(&x[stage][0][32]), weights.metadata);
+    }
 };
+
+// `producers`: arrivals that fill a stage.
+template <class Shared>
+SC_DEVICE void init_ring(Shared& shared, int producers) {
+    if (thread_x() == 0) {
+        for (int stage = 0; stage < kSm90Stages; ++stage) {
+            init_mbarrier(&shared.full[stage], producers);
+            init_mbarrier(&shared.empty[stage], kSm90ConsumerWarps);
+        }
+        fence_mbarrier_init();
+    }
+    block_barrier();
+}
 
 template <int kTokens>
 SC_DEVICE void produce(const TwoFourArgs& a, const TensorMap* map, Sm90Shared<kTokens>& shared) {
@@ -44,24 +65,21 @@ SC_DEVICE void produce(const TwoFourArgs& a, const TensorMap* map, Sm90Shared<kT
 }
 
 // Multiplies one tile, then waits for the products of the tile before and frees its stage.
-template <class T, int kTokens>
-SC_DEVICE void consume_tile(Sm90Shared<kTokens>& shared, std::int64_t tile, const TwoFourTile& weights,
-                            float (&sums)[kTokens / 2]) {
+template <class T, class Shared>
+SC_DEVICE void consume_tile(Shared& shared, std::int64_t tile, const TwoFourTile& weights, float (&sums)[Shared::kTokens / 2]) {
     const int stage = static_cast<int>(tile % kSm90Stages);
     wait_phase(&shared.full[stage], static_cast<int>(tile / kSm90Stages % 2));
     fence_accumulators();
-    multiply_sparse_async<T, kTokens, 0>(sums, weights.halves[0].word, tile_descriptor(&shared.x[stage][0][0]),
-                                         weights.metadata);
-    multiply_sparse_async<T, kTokens, 1>(sums, weights.halves[1].word, tile_descriptor(&shared.x[stage][0][32]),
-                                         weights.metadata);
+    shared.template multiply<T>(stage, weights, sums);
     commit_products();
     wait_products<1>(sums);
     if (tile > 0 && thread_x() % kWarpSize == 0) arrive(&shared.empty[(tile - 1) % kSm90Stages]);
 }
 
 // Bias and activation in fp32, one rounding; through shared memory, so that results of a token are written together.
-template <class T, int kTokens>
-SC_DEVICE void write_tile(const TwoFourArgs& a, Sm90Shared<kTokens>& shared, const float (&sums)[kTokens / 2]) {
+template <class T, class Shared>
+SC_DEVICE void write_tile(const TwoFourArgs& a, Shared& shared, const float (&sums)[Shared::kTokens / 2]) {
+    constexpr int kTokens = Shared::kTokens;
     const int thread = static_cast<int>(thread_x()) - 128, lane = thread % kWarpSize;
     const std::int64_t first_row = static_cast<std::int64_t>(block_x()) * kSm90Rows;
     named_barrier(kConsumerBarrier, kSm90Consumers);  // the ring is not read any more
@@ -82,13 +100,14 @@ SC_UNROLL
                                                     static_cast<std::int64_t>(block_y()) * kTokens);
 }
 
-template <class T, int kTokens>
-SC_DEVICE void consume(const TwoFourArgs& a, Sm90Shared<kTokens>& shared) {
+// For any shared memory that has a ring of tiles, their products and a place for results, as Sm90Shared.
+template <class T, class Shared>
+SC_DEVICE void consume(const TwoFourArgs& a, Shared& shared) {
     take_registers<232>();
     const int warp = (static_cast<int>(thread_x()) - 128) / kWarpSize;
     std::int64_t row_tile = static_cast<std::int64_t>(block_x()) * kSm90ConsumerWarps + warp;
     row_tile = row_tile < a.row_tiles ? row_tile : a.row_tiles - 1;  // what it gives is not stored
-    float sums[kTokens / 2] = {};
+    float sums[Shared::kTokens / 2] = {};
     const auto row = TwoFourTiles<T>::row_tile(a, row_tile);
     // Tiles beyond the last one repeat it; they are not multiplied.
     const auto load = [&](std::int64_t tile) {
@@ -102,13 +121,13 @@ SC_UNROLL
         for (int i = 0; i < kSm90WeightTiles; ++i) {
             const std::int64_t tile = first + i;
             if (tile == a.column_tiles) break;
-            consume_tile<T, kTokens>(shared, tile, weights[i], sums);
+            consume_tile<T>(shared, tile, weights[i], sums);
             // The products of the tile before are done: its registers take the one that is multiplied last from now.
             weights[(i + kSm90WeightTiles - 1) % kSm90WeightTiles] = load(tile + kSm90WeightTiles - 1);
         }
     }
     wait_products<0>(sums);
-    write_tile<T, kTokens>(a, shared, sums);
+    write_tile<T>(a, shared, sums);
 }
 
 // Grid: x = blocks of 128 rows, y = blocks of kTokens tokens. Block: kSm90Threads. `map`: x as a matrix [tokens, cols] with boxes
@@ -116,16 +135,9 @@ SC_UNROLL
 template <class T, int kTokens>
 SC_GLOBAL void SC_BOUNDS(kSm90Threads, 1) sm90_two_four_gemm(TwoFourArgs a, SC_TENSOR_MAP map) {
     auto& shared = shared_memory<Sm90Shared<kTokens>>();
-    if (thread_x() == 0) {
-        for (int stage = 0; stage < kSm90Stages; ++stage) {
-            init_mbarrier(&shared.full[stage], 1);
-            init_mbarrier(&shared.empty[stage], kSm90ConsumerWarps);
-        }
-        fence_mbarrier_init();
-    }
-    block_barrier();
+    init_ring(shared, 1);
     if (thread_x() < 128) return produce<kTokens>(a, &map, shared);
-    consume<T, kTokens>(a, shared);
+    consume<T>(a, shared);
 }
 
 }  // namespace sparsecore::cuda

@@ -1,0 +1,7 @@
+#include "cuda/nm_linear/gathered/sm90_launch.h"
+
+namespace sparsecore::cuda {
+
+void gathered_launch_sm90_bf16(const GatheredArgs& args, std::uint64_t stream) { launch_gathered_sm90<BF16>(args, stream); }
+
+}  // namespace sparsecore::cuda
