@@ -12,7 +12,7 @@ __all__ = ["version"]
 
 @cache
 def version() -> str:
-    """Version of the installed package; where it is not installed, as with a build beside the sources, of pyproject.toml.
+    """Version of the installed package; of pyproject.toml where none is installed, as with a build beside its sources.
 
     Raises importlib.metadata.PackageNotFoundError where there is neither.
     """
