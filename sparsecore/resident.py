@@ -67,7 +67,7 @@ def make(stored: StoredWeight, target: str | None = None) -> Tensor:
     """Return the resident tensor (uint8, 1-D) of a weight on the CPU.
 
     target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernels (of a float
-    type, or int8 and 2:4; UnsupportedError for other quantised weights).
+    type, or quantised and 2:4; UnsupportedError for other quantised weights).
     """
     target = target or core.runtime_isa()
     sections = {k: span(t) for k, t in stored.tensors.items() if k in _SECTIONS[stored.pattern.kind]}
@@ -102,8 +102,7 @@ def _layout_on(device: torch.device, stored: StoredWeight) -> str:
     trouble = cuda_trouble(device.index)
     if trouble is not None:
         require_allowed(trouble)
-    two_four = stored.dtype is torch.int8 and stored.pattern == NM(2, 4)
-    has_layout = two_four or not is_quantised(stored.dtype)
+    has_layout = not is_quantised(stored.dtype) or stored.pattern == NM(2, 4)
     return "cuda" if trouble is None and has_layout else "portable"
 
 

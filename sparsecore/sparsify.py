@@ -64,7 +64,7 @@ def sparsify(
     dtype: "int8" or "fp8" (torch.int8, torch.float8_e4m3fn) quantises what is packed, with one scale an output;
         activations keep their type and are quantised at each call, one scale a token. The outputs then differ from
         those of the dense model: see `sparsecore.quantise.output_error`. Default: values keep their type. fp8 is for
-        GPUs: a CPU has no instructions for it, and computes it slowly.
+        GPUs from Ada on and 2:4: a CPU has no instructions for it, and computes it slowly.
 
     Raises InvalidValueError for a range of tokens that is none, for another dtype, or where `model` is itself the
     layer.

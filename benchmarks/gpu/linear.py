@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import torch
 from case import Bar, Case, Work
-from peers import block_sparse_rows, semi_structured
+from peers import block_sparse_rows, scaled_fp8, semi_structured
 from place import Call, Place
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,7 +19,8 @@ from sparsecore.prune.recipes import magnitude_vnm
 
 __all__ = ["cases"]
 
-_BF16 = torch.bfloat16
+_BF16, _FP8 = torch.bfloat16, torch.float8_e4m3fn
+_NAMES = {_BF16: "bf16", torch.int8: "int8", _FP8: "fp8"}
 _LARGE, _TINY = 8192, 128
 """Features in and out: 134 MB of bf16; for the emulator two blocks of 64."""
 _TINY_TOKENS = 40
@@ -38,7 +39,7 @@ class Form:
     def name(self) -> str:
         """For tables."""
         kept = self.pattern.name if isinstance(self.pattern, NM) else f"{self.pattern.name} {1 - self.density:.0%}"
-        return f"{'int8' if self.values is torch.int8 else 'bf16'} {kept}{' V:N:M' * self.shared}"
+        return f"{_NAMES[self.values]} {kept}{' V:N:M' * self.shared}"
 
 
 def cases() -> list[Case]:
@@ -63,6 +64,7 @@ def cases() -> list[Case]:
     for density, must, aim in ((0.5, 1.2, 1.4), (0.25, 2.2, 2.8), (0.1, 5, 7), (0.05, 8, 11)):
         found.append(_case(Form(Block(64, 64), density), 8192, Bar(dense, must, aim)))
     unstructured, int8 = Form(Unstructured(), 0.1), Form(NM(2, 4), 0.5, values=torch.int8)
+    fp8 = Form(NM(2, 4), 0.5, values=_FP8)
     found += [
         _case(Form(Block(64, 64), 0.05), 1),
         _case(Form(Block(32, 32), 0.1), 8192),
@@ -71,6 +73,8 @@ def cases() -> list[Case]:
         _case(unstructured, 1024),  # expanded at each call: what a layer that is forced to be packed costs
         _case(int8, 1),
         _case(int8, 8192),
+        _case(fp8, 8192, Bar("torch fp8", 1.20, 1.38)),
+        _case(fp8, 64, Bar("torch fp8", 1.20, 1.38)),
         _case(two_four, 4096, Bar(dense, 1.20, 1.35), features=(4096, 14336)),
     ]
     return found
@@ -92,7 +96,7 @@ def _work(place: Place, form: Form, tokens: int, features: tuple[int, int]) -> W
         calls={"ours": lambda: layer(x), "dense": lambda: F.linear(x, weight)},
         exact=_exact(x, weight),
         moved=layer.held_bytes + 2.0 * count * (inside + outside),
-        products=count * kept,
+        products=count * kept * form.values.itemsize / 2,  # those of bytes have twice the rate
         dense_products=float(count) * inside * outside,
     )
     for name, make in _peers(weight, form, x):
@@ -103,6 +107,8 @@ def _work(place: Place, form: Form, tokens: int, features: tuple[int, int]) -> W
 def _peers(weight: Tensor, form: Form, x: Tensor) -> Sequence[tuple[str, Callable[[], Call]]]:
     if form == Form(NM(2, 4), 0.5):
         return [("cuSPARSELt", lambda: semi_structured(weight, x))]
+    if form.values is _FP8:
+        return [("torch fp8", lambda: scaled_fp8(weight, x))]
     if isinstance(form.pattern, Block):
         rows = form.pattern.rows
         return [("torch BSR", lambda: block_sparse_rows(weight, x, rows))]

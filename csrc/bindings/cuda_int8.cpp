@@ -27,8 +27,8 @@ void linear(const Span& x, const Span& resident, const std::optional<Span>& bias
 void bind_cuda_int8(py::module_& m) {
     m.def("cuda_int8_linear", &linear, "x"_a, "resident"_a, "bias"_a.none(true), "out"_a, "activation"_a, "stream"_a, "q"_a,
           "x_scales"_a, ReleaseGil(),
-          "Queue the quantisation of x [tokens, cols] into q, int8 [tokens, cols rounded up to 16], and x_scales, fp32 [tokens], and out = "
-          "activation(x W^T + bias) with an int8 2:4 weight; all spans hold device pointers.");
+          "Queue the quantisation of x [tokens, cols] into q, int8 or fp8 [tokens, cols rounded up to 16], and x_scales, fp32 [tokens], and out = "
+          "activation(x W^T + bias) with a 2:4 weight of q's type; all spans hold device pointers.");
 }
 
 }  // namespace sparsecore::bindings

@@ -17,6 +17,7 @@ set(SPARSECORE_CUDA_SOURCES
   expand/launch.cu
   nm_linear/gathered/bf16.cu
   nm_linear/gathered/f16.cu
+  nm_linear/int8/e4m3.cu
   nm_linear/int8/launch.cu
   nm_linear/launch.cu
   nm_linear/octets/bf16.cu

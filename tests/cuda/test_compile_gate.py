@@ -57,6 +57,7 @@ GATES = (
         Gate(f"nm_linear/octets/{t}.cu", ("80", "89", "90"), 128, (("mma.sync", "HMMA"), _COPY))
         for t in ("bf16", "f16")
     ),
+    Gate("nm_linear/int8/e4m3.cu", ("89",), 200, (("mma.sp", "QMMA.SP.16864.F32.E4M3.E4M3"), _COPY)),
     Gate("nm_linear/int8/launch.cu", ("80", "89", "90"), 200, (("mma.sp", "IMMA.SP.16864.S8.S8"), _COPY)),
     *(Gate(f"nm_linear/gathered/{t}.cu", ("80", "89", "90"), 240, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/gathered/sm90_{t}.cu", ("90a",), 168, (_HOPPER[0], _COPY, _HOPPER[2])) for t in ("bf16", "f16")),

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from weights import generator, random_weight
+from weights import assert_close, exact_linear, generator, random_weight
 
 from sparsecore import resident
+from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.backends.cuda import linear as cuda
 from sparsecore.backends.reference import linear as reference
+from sparsecore.backends.reference.quantised import quantise_tokens
 from sparsecore.formats import pack
+from sparsecore.native import core
 from sparsecore.patterns import NM
+
+# Without products of fp8, with them as Ada has them, and as Hopper does.
+FP8_DEVICES = ["gpu"] if torch.cuda.is_available() and core.cuda_info()["available"] else [80, 89, 90]
 
 
 def _close(got: torch.Tensor, expected: torch.Tensor) -> None:
@@ -74,7 +80,43 @@ def test_int8_weights_have_the_result_of_the_reference(dtype, device, seed, monk
         got = cuda.packed_linear(x.to(device), packed, bias.to(device), "silu", expected).cpu()
         wanted = reference.packed_linear(x, resident.make(stored, "portable"), bias, "silu", expected)
         torch.testing.assert_close(got, wanted, equal_nan=True)
-    grad = torch.randn(5, rows, dtype=dtype)
-    got = cuda.packed_grad_input(grad.to(device), packed, expected).cpu()
-    torch.testing.assert_close(got, reference.packed_grad_input(grad, resident.make(stored, "portable"), expected))
+    _same_gradient_and_dense_weight(stored, packed, dtype)
+
+
+@pytest.mark.parametrize("device", FP8_DEVICES, indirect=True)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_fp8_weights_are_multiplied_or_expanded(dtype, device, seed, monkeypatch):
+    torch.manual_seed(seed)
+    monkeypatch.setattr(cuda, "_SCRATCH_BYTES", 1)  # 128 tokens a launch
+    rows, cols = int(torch.randint(1, 70, ())), int(torch.randint(1, 200, ()))
+    weight = random_weight(rows, cols, NM(2, 4), generator(seed), torch.float32)
+    stored = pack(weight, NM(2, 4), torch.float8_e4m3fn)
+    packed = resident.make(stored, "cuda").to(device)
+    capability, mask = cuda_device.capability(packed), stored.keep_mask()
+    bias = torch.randn(rows)
+    for tokens in (0, 1, 3, 130):
+        x = torch.randn(tokens, cols).to(dtype)
+        x[tokens // 2 :, :1] = torch.inf
+        got = cuda.packed_linear(x.to(device), packed, bias.to(device), "none", ("nm", rows, cols, 2, 4)).cpu()
+        if capability not in ((8, 9), (9, 0)):
+            dense, rounded = stored.unpack().to(dtype), bias.to(dtype)
+            exact = exact_linear(x, dense, mask, rounded)
+            magnitude = exact_linear(x.abs(), dense.abs(), mask, rounded.abs())
+        else:
+            (q, x_scales), (values, scales) = quantise_tokens(x, stored.dtype), stored.unpack_quantised()
+            both = x_scales.double()[:, None] * scales.double()
+            exact = exact_linear(q.float(), values.float(), mask, None) * both + bias.double()
+            magnitude = exact_linear(q.float().abs(), values.float().abs(), mask, None) * both + bias.double().abs()
+        # Hopper's tensor cores add fp8 products with some 14 bits.
+        assert_close(got, exact, magnitude * (2**11 if capability == (9, 0) else 1), cols)
+    _same_gradient_and_dense_weight(stored, packed, dtype)
+
+
+def _same_gradient_and_dense_weight(stored, packed, dtype):
+    expected = (stored.pattern.kind, *stored.shape, *stored.pattern.sizes)
+    grad = torch.randn(5, stored.shape[0]).to(dtype)
+    grad[1, 0], grad[2, -1] = torch.inf, torch.nan
+    got = cuda.packed_grad_input(grad.to(packed.device), packed, expected).cpu()
+    wanted = reference.packed_grad_input(grad, resident.make(stored, "portable"), expected)
+    torch.testing.assert_close(got, wanted, equal_nan=True)
     assert torch.equal(cuda.packed_to_dense(packed, expected).cpu(), stored.unpack())

@@ -3,6 +3,7 @@
 #include "core/checked.h"
 #include "core/error.h"
 #include "cuda/block_linear/layout.h"
+#include "cuda/nm_linear/int8/layout.h"
 #include "cuda/nm_linear/nm_linear.h"
 #include "cuda/nm_linear/octets/place.h"
 #include "cuda/resident.h"
@@ -24,6 +25,10 @@ void describe_nm(const Geometry& g, uint32_t layout, ExpandCall& call) {
         case kCudaTwoFourLayout:
             call.layout = ExpandLayout::TwoFour;
             args.chunks = core::ceil_div(g.cols, int64_t{kTileColumns});
+            return;
+        case kCudaInt8Layout:
+            call.layout = ExpandLayout::TwoFourBytes;
+            args.chunks = core::ceil_div(g.cols, int64_t{kInt8TileColumns});
             return;
         case kCudaOctetLayout:
             call.layout = ExpandLayout::Octets;
@@ -55,7 +60,6 @@ void require_resident(const Span& resident, int64_t bytes) {
 }  // namespace
 
 ExpandCall expand_call(const Geometry& g, uint32_t layout, const Span& resident, const Span& out, bool marks_pruned) {
-    core::require_float(out, "out");
     core::require_dtype(out, "out", g.dtype);
     core::require_shape(out, "out", {g.rows, g.cols});
     core::require_contiguous(out, "out");

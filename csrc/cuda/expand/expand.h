@@ -17,7 +17,7 @@ struct ExpandCall {
 };
 
 // Checks a call; nothing is read through the spans, whose pointers are device memory. `geometry` is the weight's, out dense [rows, cols]
-// of its type, without gaps. layout: the one in the weight's header. marks_pruned: see expand/word.h; the values are those of the weight but for the signs of zeros.
+// of its type, without gaps; quantised values without their scales. layout: the one in the weight's header. marks_pruned: see expand/word.h; the values are those of the weight but for the signs of zeros.
 ExpandCall expand_call(const formats::Geometry& geometry, uint32_t layout, const core::Span& resident, const core::Span& out,
                        bool marks_pruned);
 void expand_launch(const ExpandCall& call, core::DType dtype, uint64_t stream);

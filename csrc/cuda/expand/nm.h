@@ -59,6 +59,21 @@ struct TwoFourSlots {
     }
 };
 
+// The same in the layout of nm_linear/int8, where it keeps 32 bytes in each.
+struct TwoFourByteSlots {
+    SC_DEVICE static std::int64_t half_tile(const ExpandArgs& a, std::int64_t row, std::int64_t slot) {
+        return (row / kTileRows * a.chunks + slot / 64) * 2 + slot / 32 % 2;
+    }
+    SC_DEVICE static std::uint8_t value(const ExpandArgs& a, std::int64_t row, std::int64_t slot) {
+        const std::int64_t lane = row % 8 * 4 + slot % 16 / 4, index = (slot % 32 / 16 * 2 + row % kTileRows / 8) * 4 + slot % 4;
+        return static_cast<const std::uint8_t*>(a.values)[(half_tile(a, row, slot) * 32 + lane) * 16 + index];
+    }
+    SC_DEVICE static unsigned code(const ExpandArgs& a, std::int64_t row, std::int64_t slot) {
+        const std::int64_t lane = row % 8 * 4 + slot % 32 / 16 * 2 + row % kTileRows / 8;
+        return static_cast<const std::uint32_t*>(a.positions)[half_tile(a, row, slot) * 32 + lane] >> (slot % 16 * 2) & 3u;
+    }
+};
+
 // The same in the layout of nm_linear/gathered: codes say which of the four columns that a block of rows chose from a group.
 struct GatheredSlots : TwoFourSlots {
     SC_DEVICE static unsigned code(const ExpandArgs& a, std::int64_t row, std::int64_t slot) {

@@ -1,7 +1,7 @@
 // Elements of an expanded weight as raw bits: what is written where a position is kept, and where it is pruned.
 //
 // Beside a product with the whole weight, 0 * inf must not become NaN where nothing is kept. So a weight that is about to be multiplied
-// has its pruned positions marked: a zero with its sign bit. Kept zeros lose theirs.
+// has its pruned positions marked: a zero with its sign bit. Kept zeros lose theirs. Marks of int8 weights are -128, which no value is.
 #pragma once
 
 #include "cuda/common/words.h"

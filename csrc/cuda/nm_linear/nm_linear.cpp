@@ -36,10 +36,10 @@ int gathered_rows(uint32_t layout) { return layout == kCudaGathered64Layout ? 64
 // `layout`: one that the values of the weight allow, or kCudaLayout for the one that its shape and type give.
 Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
     formats::nm_check_pattern(n, m);
-    const bool is_int8 = dtype == core::DType::I8 && n == 2 && m == 4;
-    if (!core::is_float(dtype) && !is_int8) {
+    const bool is_bytes = core::is_quantised(dtype) && n == 2 && m == 4;
+    if (!core::is_float(dtype) && !is_bytes) {
         throw Error("UnsupportedError", "no CUDA layout for " + std::string(core::dtype_name(dtype)) + " weights of this pattern", "nm",
-                    "a float type, or int8 and 2:4", "use the portable layout");
+                    "a float type, or int8 or fp8 and 2:4", "use the portable layout");
     }
     constexpr int64_t kMaxRows = int64_t{kWarpsPerBlock} * INT32_MAX;  // the first dimension of a CUDA grid
     if (rows < 0 || cols < 0 || rows > kMaxRows) {
@@ -48,7 +48,7 @@ Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t
     }
     Sizes sizes{};
     sizes.layout = kCudaLayout;
-    if (is_int8) {
+    if (is_bytes) {
         sizes.layout = kCudaInt8Layout;
         sizes.sections = int8_sections(rows, cols);
         return sizes;
@@ -199,7 +199,7 @@ void nm_resident_make(const formats::Stored& stored, const Span& span) {
     const Sizes sizes = sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1, nm_layout(stored));
     core::require_disjoint(span, "resident", stored.values, "compressed");
     core::require_disjoint(span, "resident", stored.positions, "positions");
-    if (g.dtype == core::DType::I8) core::require_disjoint(span, "resident", stored.scales, "scales");
+    if (core::is_quantised(g.dtype)) core::require_disjoint(span, "resident", stored.scales, "scales");
     const formats::Resident resident =
         formats::create_resident(span, g, sizes.layout, core::Isa::Portable, sizes.sections);
     if (sizes.layout == kCudaTwoFourLayout) return fill_two_four(stored, resident);

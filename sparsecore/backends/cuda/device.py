@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "available",
+    "capability",
     "current",
     "emulate",
     "emulated",
@@ -76,6 +77,19 @@ def has_kernels(tensor: torch.Tensor) -> bool:
 @cache
 def _runs_on(index: int | None) -> bool:
     return cuda_trouble(index) is None
+
+
+def capability(tensor: torch.Tensor) -> tuple[int, int]:
+    """Compute capability of the tensor's device, or the one that the emulator stands for."""
+    if _emulated:
+        major, minor = _emulated[-1].cuda_info()["devices"][0]["capability"]
+        return major, minor
+    return _capability(tensor.device.index)
+
+
+@cache
+def _capability(index: int | None) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(index)
 
 
 def stream(tensor: torch.Tensor) -> int:

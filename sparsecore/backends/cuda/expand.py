@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsecore import resident
 from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import linear as reference
-from sparsecore.dtypes import is_quantised
+from sparsecore.dtypes import dense_dtype, is_quantised
 from sparsecore.native import DTYPE_NAMES, span
 
 __all__ = ["linear", "packed_grad_input", "packed_to_dense", "to_dense"]
@@ -27,9 +27,9 @@ def to_dense(packed: Tensor, expected: resident.Expected, marks_pruned: bool = F
     is not the `expected` one.
     """
     weight = resident.check(packed, expected)
-    if not _expands(weight):
+    if weight.isa != "cuda":
         return reference.packed_to_dense(packed, expected)
-    return _expand(packed, weight, marks_pruned)
+    return _dense(packed, weight, dense_dtype(weight.dtype), marks_pruned)
 
 
 def packed_to_dense(packed: Tensor, expected: resident.Expected) -> Tensor:
@@ -38,8 +38,12 @@ def packed_to_dense(packed: Tensor, expected: resident.Expected) -> Tensor:
 
 
 def linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, weight: resident.Resident) -> Tensor:
-    """`reference.linear.packed_linear` for a weight in a CUDA layout; the sum is rounded before the activation, too."""
-    dense = _expand(packed, weight, marks_pruned=True)
+    """`reference.linear.packed_linear` for a weight in a CUDA layout; the sum is rounded before the activation, too.
+
+    Quantised values are multiplied by their scales first, and x is not quantised.
+    """
+    dense = _dense(packed, weight, x.dtype, marks_pruned=True)
+    bias = None if bias is None else bias.to(x.dtype)
     rows = x.reshape(math.prod(x.shape[:-1]), weight.shape[1])
     out = rows @ dense.t() if bias is None else torch.addmm(bias, rows, dense.t())
     _repair(out, rows, dense, bias)
@@ -50,20 +54,29 @@ def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected)
     """See `reference.linear.packed_grad_input`."""
     reference.same_device(grad, packed)
     weight = resident.check(packed, expected)
-    if not _expands(weight):
+    if weight.isa != "cuda":
         return reference.packed_grad_input(grad, packed, expected)
-    dense = _expand(packed, weight, marks_pruned=True)
+    dense = _dense(packed, weight, dense_dtype(weight.dtype), marks_pruned=True)
     rows = grad.reshape(math.prod(grad.shape[:-1]), weight.shape[0]).to(dense.dtype)
     out = rows @ dense
     _repair(out, rows, dense.t(), None)
     return out.to(grad.dtype).reshape(*grad.shape[:-1], weight.shape[1])
 
 
-def _expands(weight: resident.Resident) -> bool:
-    return weight.isa == "cuda" and not is_quantised(weight.dtype)
+def _dense(packed: Tensor, weight: resident.Resident, dtype: torch.dtype, marks_pruned: bool) -> Tensor:
+    """The dense weight as `dtype`, which is its own or, of quantised values times their scales, any float type."""
+    if not is_quantised(weight.dtype):
+        return _expand(packed, weight, marks_pruned)
+    values = _expand(packed, weight, marks_pruned=True)
+    rows = weight.shape[0]
+    scales = packed[packed.numel() - -(-rows // 16) * 64 :][: rows * 4].view(torch.float32)  # the last section
+    # The addition takes the sign from zeros, and from what `dtype` rounds to zero.
+    dense = (values.float() * scales[:, None]).to(dtype) + 0.0
+    return dense.masked_fill_(values.view(torch.int8) == -128, -0.0 if marks_pruned else 0.0)
 
 
 def _expand(packed: Tensor, weight: resident.Resident, marks_pruned: bool) -> Tensor:
+    """The dense weight in the type of its values; marks of int8 are -128, which no value is."""
     with device.current(packed), device.memory_named("expand"):
         out = packed.new_empty(weight.shape, dtype=weight.dtype)
         device.module().cuda_expand(

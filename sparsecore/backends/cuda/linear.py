@@ -17,6 +17,7 @@ from sparsecore.backends.cuda.expand import packed_grad_input, packed_to_dense
 from sparsecore.backends.cuda.routes import GATHERED, route
 from sparsecore.backends.reference import linear as reference
 from sparsecore.backends.reference.linear import require_dtype
+from sparsecore.dtypes import is_quantised
 from sparsecore.native import DTYPE_NAMES, span, span_of_new
 
 __all__ = ["packed_grad_input", "packed_linear", "packed_to_dense"]
@@ -35,7 +36,7 @@ def packed_linear(
     require_dtype(x, bias, weight.dtype)
     rows, cols = weight.shape
     count = math.prod(x.shape[:-1])
-    way = route(weight.pattern, weight.dtype, count, weight.layout)
+    way = route(weight.pattern, weight.dtype, count, weight.layout, device.capability(x))
     with device.current(x), device.memory_named("packed_linear"):
         if way == "expand":
             return expand.linear(x, packed, bias, activation, weight)
@@ -50,18 +51,18 @@ def _launch(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tens
         device.module().cuda_block_linear(span(x), weight.span, *weight.pattern.sizes, weight.kept, *end)
     elif weight.pattern.kind == "bitmask":
         device.module().cuda_bitmask_linear(span(x), weight.span, weight.kept, *end)
-    elif weight.dtype is torch.int8:
-        _launch_int8(weight, x, bias, out, activation)
+    elif is_quantised(weight.dtype):
+        _launch_quantised(weight, x, bias, out, activation)
     else:
         workspace = _workspace(x, weight)
         partial = None if workspace is None else span(workspace)
         device.module().cuda_nm_linear(span(x), weight.span, *weight.pattern.sizes, *end, partial, weight.layout)
 
 
-def _launch_int8(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tensor, activation: str) -> None:
+def _launch_quantised(weight: resident.Resident, x: Tensor, bias: Tensor | None, out: Tensor, activation: str) -> None:
     stride = -(-weight.shape[1] // 16) * 16  # bytes of a quantised token
     step = max(128, _SCRATCH_BYTES // max(stride, 1))
-    q = x.new_empty((min(step, len(x)), stride), dtype=torch.int8)
+    q = x.new_empty((min(step, len(x)), stride), dtype=weight.dtype)
     scales = x.new_empty(len(q), dtype=torch.float32)
     for start in range(0, len(x), step):
         rows = x[start : start + step]

@@ -2,7 +2,7 @@
 
 "kernel": one that reads the packed weight. "expand": the weight is written out into a workspace, in stream order, and
 torch multiplies densely; from some number of tokens on that is faster than a kernel which reads the weight for every
-few of them.
+few of them. fp8 has products on compute capability 8.9 and 9.0; elsewhere the weight is written out as the type of x.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _BLOCK_SIZES = (16, 32, 64, 128)
 _OCTETS = (NM(1, 4), NM(1, 8), NM(2, 8))
 # Up to so many tokens the bytes of the weight decide, beyond it the products.
 _FEW_TOKENS = 16
+# Compute capabilities for which products of fp8 are compiled; later ones run what was compiled for 8.0.
+_FP8 = ((8, 9), (9, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,17 @@ class Kernel:
 
 
 @cache
-def kernel_of(pattern: Pattern, dtype: torch.dtype, layout: int = 0) -> Kernel | None:
+def kernel_of(
+    pattern: Pattern, dtype: torch.dtype, layout: int = 0, capability: tuple[int, int] = (9, 0)
+) -> Kernel | None:
     """The kernels for a weight with values of `dtype`; None where there are none.
 
-    layout: of the resident weight; 0: the one that most weights of the pattern get.
+    layout: of the resident weight; 0: the one that most weights of the pattern get. capability: of the device; only
+    fp8 depends on it.
     """
     if is_quantised(dtype):
-        return Kernel(NO_END, "sparse") if dtype is torch.int8 and pattern == NM(2, 4) else None
+        exists = pattern == NM(2, 4) and (dtype is torch.int8 or capability in _FP8)
+        return Kernel(NO_END, "sparse") if exists else None
     halves = dtype in _HALVES
     if isinstance(pattern, Block):
         return Kernel(NO_END, "kept") if halves and set(pattern.sizes) <= set(_BLOCK_SIZES) else None
@@ -65,7 +71,9 @@ def kernel_of(pattern: Pattern, dtype: torch.dtype, layout: int = 0) -> Kernel |
     return Kernel(_FEW_TOKENS, "spread" if halves and pattern in _OCTETS else "ordinary")
 
 
-def route(pattern: Pattern, dtype: torch.dtype, tokens: int, layout: int = 0) -> Route:
+def route(
+    pattern: Pattern, dtype: torch.dtype, tokens: int, layout: int = 0, capability: tuple[int, int] = (9, 0)
+) -> Route:
     """The way of a call with `tokens` rows; the rest as in `kernel_of`."""
-    kernel = kernel_of(pattern, dtype, layout)
+    kernel = kernel_of(pattern, dtype, layout, capability)
     return "kernel" if kernel is not None and tokens <= kernel.tokens else "expand"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faults import bitmask, block, decode, decode_attention, gathered, int8, prefill, topk, two_four
+from faults import bitmask, block, decode, decode_attention, fp8, gathered, int8, prefill, topk, two_four
 from faults.fault import Fault
 
 __all__ = ["FAULTS", "Fault"]
@@ -13,6 +13,7 @@ FAULTS = (
     *two_four.FAULTS,
     *decode.FAULTS,
     *decode_attention.FAULTS,
+    *fp8.FAULTS,
     *gathered.FAULTS,
     *int8.FAULTS,
     *prefill.FAULTS,

@@ -1,6 +1,7 @@
-// What a launch on an int8 2:4 weight takes: the quantisation of x, and the product.
+// What a launch on an int8 or fp8 2:4 weight takes: the quantisation of x, and the product.
 #pragma once
 
+#include "core/dtype.h"
 #include "cuda/nm_linear/two_four/args.h"
 
 namespace sparsecore::cuda {
@@ -14,9 +15,10 @@ struct Int8Args {
     TwoFourArgs call;
     const float* scales;  // [rows], of the weight
     bool bias_is_float;   // fp32, whatever x is
-    std::int8_t* q;       // [tokens, q_stride]
+    std::int8_t* q;       // [tokens, q_stride], of fp8 the bits
     float* x_scales;      // [tokens]
     std::int64_t q_stride;
+    core::DType values;   // of the weight and q: I8 or F8
 };
 
 }  // namespace sparsecore::cuda

@@ -37,7 +37,8 @@ Int8Args int8_linear_call(const Span& x, const Span& resident, const Span* bias,
         args.call.bias_stride = bias->strides[0];
         args.bias_is_float = true;
     }
-    check_workspace(q, "q", DType::I8, {x.shape[0], quantised_stride(x.shape[1])}, out);
+    if (!core::is_quantised(q.dtype)) core::require_dtype(q, "q", DType::I8);
+    check_workspace(q, "q", q.dtype, {x.shape[0], quantised_stride(x.shape[1])}, out);
     check_workspace(x_scales, "x_scales", DType::F32, {x.shape[0]}, out);
     if (reinterpret_cast<uintptr_t>(q.data) % 16 != 0) {
         throw core::Error("SpanError", "misaligned pointer", "q", "a multiple of 16 bytes");
@@ -50,6 +51,7 @@ Int8Args int8_linear_call(const Span& x, const Span& resident, const Span* bias,
     args.call.column_tiles = core::ceil_div(args.call.cols, int64_t{kInt8TileColumns});
     args.q_stride = quantised_stride(args.call.cols);
     args.q = q.as<int8_t>();
+    args.values = q.dtype;
     args.x_scales = x_scales.as<float>();
     return args;
 }

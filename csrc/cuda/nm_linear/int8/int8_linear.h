@@ -1,4 +1,4 @@
-// int8 2:4 linear on a CUDA device: x is quantised by token into memory of the caller's, then multiplied.
+// int8 and fp8 2:4 linear on a CUDA device: x is quantised by token into memory of the caller's, then multiplied.
 #pragma once
 
 #include "core/span.h"
@@ -7,12 +7,13 @@
 namespace sparsecore::cuda {
 
 // Checks every size and type; nothing is read through the spans, whose pointers are device memory. x [tokens, cols] and out [tokens, rows]
-// of one float type and any strides, bias [rows] of that type or fp32, or null, resident of cuda/resident.h, q int8
-// [tokens, quantised_stride(cols)] and x_scales fp32 [tokens] without gaps.
+// of one float type and any strides, bias [rows] of that type or fp32, or null, resident of cuda/resident.h, q of
+// its values' type, int8 or fp8 [tokens, quantised_stride(cols)] and x_scales fp32 [tokens] without gaps.
 Int8Args int8_linear_call(const core::Span& x, const core::Span& resident, const core::Span* bias, const core::Span& out,
                           cpu::Activation activation, const core::Span& q, const core::Span& x_scales);
 
-// Queues both kernels on a stream; `dtype` is that of x. Errors as nm_linear_launch.
+// Queues both kernels on a stream; `dtype` is that of x. fp8 takes sm_89 or sm_90. Errors as nm_linear_launch.
 void int8_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
+void e4m3_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);  // of these the fp8 ones
 
 }  // namespace sparsecore::cuda

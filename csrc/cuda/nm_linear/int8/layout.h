@@ -1,4 +1,4 @@
-// int8 2:4 weights as tensor cores multiply them: three sections of a resident buffer.
+// int8 and fp8 2:4 weights as tensor cores multiply them: three sections of a resident buffer.
 //
 //   values    [row tiles, column tiles, 2, 32 lanes, 16]: a tile is 16 rows x 128 columns, a half of it 64 columns, of which 32 are kept.
 //             With g = lane / 4, t = lane % 4, a lane holds the kept values 4t to 4t + 3 of row g, of row g+8, then 16 + 4t to

@@ -1,15 +1,33 @@
-// Activations to int8, one scale a token (sm_80 and later): scale = amax / 127 (1 where that is 0), q = x / scale rounded half to even,
-// in [-127, 127]. A token with an infinity or a NaN has the scale NaN, and zeros. Bound by reading x, once for amax and once,
+// Activations to int8 or fp8, one scale a token (sm_80 and later): scale = amax / 127 (1 where that is 0), q = x / scale rounded half to
+// even, in [-127, 127]; of fp8 448 in place of 127. A token with an infinity or a NaN has the scale NaN, and zeros. Bound by reading x, once for amax and once,
 // from the caches, for q.
 #pragma once
 
 #include "cuda/common/element.h"
 #include "cuda/nm_linear/int8/args.h"
+#include "cuda/ptx/arithmetic.h"
 #include "cuda/ptx/warp.h"
 
 namespace sparsecore::cuda {
 
 constexpr int kQuantiseThreads = 256, kQuantiseWarps = kQuantiseThreads / kWarpSize;
+
+template <class E>
+struct Quantised;
+
+template <>
+struct Quantised<I8> {
+    static constexpr float kLargest = 127.0f;
+    static SC_DEVICE std::int8_t round(float quotient) {
+        return static_cast<std::int8_t>(fminf(fmaxf(rintf(quotient), -kLargest), kLargest));
+    }
+};
+
+template <>
+struct Quantised<E4M3> {
+    static constexpr float kLargest = 448.0f;
+    static SC_DEVICE std::int8_t round(float quotient) { return static_cast<std::int8_t>(pack_e4m3(quotient, 0.0f) & 0xffu); }
+};
 
 struct QuantiseShared {
     float largest[kQuantiseWarps];
@@ -17,6 +35,7 @@ struct QuantiseShared {
 };
 
 // The scale of a token, from what its threads have seen of it.
+template <class E>
 SC_DEVICE float token_scale(QuantiseShared& shared, float largest, bool unusual) {
     const int warp = static_cast<int>(thread_x() / kWarpSize);
     unusual = ballot(unusual) != 0;
@@ -30,12 +49,12 @@ SC_DEVICE float token_scale(QuantiseShared& shared, float largest, bool unusual)
     }
     block_barrier();
     if (unusual) return bits_to_float(0x7fc00000u);
-    const float scale = largest / 127.0f;
+    const float scale = largest / Quantised<E>::kLargest;
     return scale == 0.0f ? 1.0f : scale;
 }
 
 // Grid: x = any number of blocks (tokens are looped over). Block: kQuantiseThreads.
-template <class T>
+template <class T, class E = I8>
 SC_GLOBAL void quantise_tokens(Int8Args a) {
     auto& shared = shared_memory<QuantiseShared>();
     const TwoFourArgs& call = a.call;
@@ -48,12 +67,12 @@ SC_GLOBAL void quantise_tokens(Int8Args a) {
             unusual = unusual || !(size <= 3.402823466e38f);
             largest = fmaxf(largest, size);
         }
-        const float scale = token_scale(shared, largest, unusual);
+        const float scale = token_scale<E>(shared, largest, unusual);
         if (thread_x() == 0) a.x_scales[token] = scale;
         for (std::int64_t column = thread_x(); column < a.q_stride; column += kQuantiseThreads) {
             const bool inside = column < call.cols && scale == scale;
-            const float q = inside ? rintf(to_float(x[column * call.x_column_stride]) / scale) : 0.0f;
-            a.q[token * a.q_stride + column] = static_cast<std::int8_t>(fminf(fmaxf(q, -127.0f), 127.0f));
+            const float quotient = inside ? to_float(x[column * call.x_column_stride]) / scale : 0.0f;
+            a.q[token * a.q_stride + column] = Quantised<E>::round(quotient);
         }
     }
 }

@@ -1,4 +1,5 @@
-// int8 2:4 linear layer (sm_80 and later), by mma.sp m16n8k64: exact sums, then sum * (x scale * weight scale) + bias in fp32.
+// int8 and fp8 2:4 linear layers, by mma.sp m16n8k64: exact sums of int8 (sm_80 and later), fp32 sums of E4M3 (sm_89), then sum *
+// (x scale * weight scale) + bias in fp32.
 //
 // The block of the 16-bit kernels (two_four/sm80_block.h) with twice the columns in the same bytes: 128 columns of a weight tile and of
 // activations, in rows of 128 bytes. Floor: 0.625 bytes a dense element for few tokens; half the time of 16-bit 2:4 products for many.
@@ -12,16 +13,17 @@ namespace sparsecore::cuda {
 
 constexpr int kInt8Rows = 128, kInt8Stages = 3;
 
-template <int kTokens>
-struct Int8Shape : GemmShape<kInt8Rows, kTokens, I8> {
-    using Base = GemmShape<kInt8Rows, kTokens, I8>;
+template <int kTokens, class E = I8>
+struct Int8Shape : GemmShape<kInt8Rows, kTokens, E> {
+    using Base = GemmShape<kInt8Rows, kTokens, E>;
+    using Sum = typename SparseElement<E>::Sum;
 
     union Shared {
         struct {
             typename Base::Weights weights;
             typename Base::Tokens x;
         } stages[kInt8Stages];
-        std::int32_t sums[kTokens][kInt8Rows + 4];  // the padding keeps the lanes' stores in different banks
+        Sum sums[kTokens][kInt8Rows + 4];  // the padding keeps the lanes' stores in different banks
     };
 };
 
@@ -35,8 +37,8 @@ SC_DEVICE TwoFourArgs quantised(const Int8Args& a) {
     return args;
 }
 
-template <class Shape>
-SC_DEVICE void keep_sums(std::int32_t (&kept)[Shape::kTokens][kInt8Rows + 4], const typename Shape::Sums& sums) {
+template <class Shape, class Sum>
+SC_DEVICE void keep_sums(Sum (&kept)[Shape::kTokens][kInt8Rows + 4], const typename Shape::Sums& sums) {
     const int warp = static_cast<int>(thread_x() / kWarpSize), lane = static_cast<int>(thread_x() % kWarpSize);
 SC_UNROLL
     for (int i = 0; i < kWarpRowTiles; ++i) {
@@ -51,8 +53,8 @@ SC_UNROLL
     }
 }
 
-template <class T, int kTokens>
-SC_DEVICE void write_scaled(const Int8Args& a, const std::int32_t (&sums)[kTokens][kInt8Rows + 4], std::int64_t first_token) {
+template <class T, int kTokens, class Sum>
+SC_DEVICE void write_scaled(const Int8Args& a, const Sum (&sums)[kTokens][kInt8Rows + 4], std::int64_t first_token) {
     const TwoFourArgs& call = a.call;
     for (int i = static_cast<int>(thread_x()); i < kTokens * kInt8Rows; i += kGemmThreads) {
         const std::int64_t token = first_token + i / kInt8Rows, row = static_cast<std::int64_t>(block_x()) * kInt8Rows + i % kInt8Rows;
@@ -67,11 +69,11 @@ SC_DEVICE void write_scaled(const Int8Args& a, const std::int32_t (&sums)[kToken
     }
 }
 
-// T: element type of x and out. Grid: x = blocks of 128 rows, y = any number of blocks of kTokens tokens (the rest is looped over).
+// T: element type of x and out; E: of the weight and of q. Grid: x = blocks of 128 rows, y = any number of blocks of kTokens tokens (the rest is looped over).
 // Block: kGemmThreads.
-template <class T, int kTokens>
+template <class T, int kTokens, class E = I8>
 SC_GLOBAL void SC_BOUNDS(kGemmThreads, 1) sm80_int8_gemm(Int8Args args) {
-    using Shape = Int8Shape<kTokens>;
+    using Shape = Int8Shape<kTokens, E>;
     auto& shared = shared_memory<typename Shape::Shared>();
     const TwoFourArgs a = quantised(args);
     for (std::int64_t block = block_y(); block * kTokens < a.tokens; block += grid_dim_y()) {
@@ -91,7 +93,7 @@ SC_GLOBAL void SC_BOUNDS(kGemmThreads, 1) sm80_int8_gemm(Int8Args args) {
             block_barrier();  // this stage is there for all, and all are done with the one that is filled next
             fetch(tile + kInt8Stages - 1);
             const auto& stage = shared.stages[tile % kInt8Stages];
-            multiply_stage<I8, typename Shape::Base>(stage.weights, stage.x, sums);
+            multiply_stage<E, typename Shape::Base>(stage.weights, stage.x, sums);
         }
         wait_copies<0>();
         block_barrier();  // the sums take the place of the stages

@@ -4,6 +4,7 @@
 #include "cuda/nm_linear/activations.h"
 #include "cuda/nm_linear/two_four/args.h"
 #include "cuda/ptx/matrix.h"
+#include "cuda/ptx/matrix_e4m3.h"
 #include "cuda/ptx/matrix_int8.h"
 
 namespace sparsecore::cuda {
@@ -33,6 +34,18 @@ struct SparseElement<I8> {
     static SC_DEVICE void multiply(Sum (&sums)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[4],
                                    const std::uint32_t (&metadata)[2]) {
         multiply_sparse_bytes(sums, a, b, metadata[kHalf]);
+    }
+};
+
+template <>
+struct SparseElement<E4M3> {
+    using Sum = float;
+    static constexpr int kWordsOfLane = 2;
+
+    template <int kHalf>
+    static SC_DEVICE void multiply(Sum (&sums)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[4],
+                                   const std::uint32_t (&metadata)[2]) {
+        multiply_sparse_e4m3(sums, a, b, metadata[kHalf]);
     }
 };
 
