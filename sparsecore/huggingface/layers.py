@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsecore.dtypes import is_quantised
 from sparsecore.errors import CorruptFileError, NamedError
 from sparsecore.formats import from_tensors
 from sparsecore.io.header import ModuleEntry
@@ -99,7 +100,7 @@ class StoredSlots(nn.Module):
         self.weight._is_hf_initialized = True  # type: ignore[attr-defined]
         for name, (own, shape) in entry.tensors.items():
             kind = getattr(torch, own)
-            if name in ("compressed", "blocks") and kind.is_floating_point:
+            if name in ("compressed", "blocks") and not is_quantised(kind):
                 kind = dtype
             self.register_buffer(name, torch.empty(shape, dtype=kind, device="meta"))
 

@@ -130,19 +130,21 @@ def test_a_file_takes_at_most_this_share_of_dense_bf16(
     assert (tmp_path / "packed.safetensors").stat().st_size <= share * dense_bytes * max(1.0, float(kept) / 0.1)
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_an_int8_folder_becomes_floating_for_other_tools(kind: str, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("kind", "values"), [("bert", "int8"), ("gpt2", "int8"), ("bert", "fp8")])
+def test_a_quantised_folder_becomes_floating_for_other_tools(
+    kind: str, values: str, tmp_path: Path, seed: int
+) -> None:
     model = (tiny_bert(seed, layers=1) if kind == "bert" else tiny_gpt2()).bfloat16()
     prune(model.float(), NM(2, 4), seed)
-    sc.sparsify(model.bfloat16(), dtype="int8", min_ratio=0).save_pretrained(tmp_path / "int8")
-    convert(tmp_path / "int8", tmp_path / "dense", "dense")
-    convert(tmp_path / "int8", tmp_path / "bitmask", "sparse-24-bitmask")
+    sc.sparsify(model.bfloat16(), dtype=values, min_ratio=0).save_pretrained(tmp_path / values)
+    convert(tmp_path / values, tmp_path / "dense", "dense")
+    convert(tmp_path / values, tmp_path / "bitmask", "sparse-24-bitmask")
     written = load_file(tmp_path / "bitmask" / "model.safetensors")
     assert not any(name.endswith("scales") for name in written)
     assert {tensor.dtype for tensor in load_file(tmp_path / "dense" / "model.safetensors").values()} == {torch.bfloat16}
-    values = {tensor.dtype for name, tensor in written.items() if name.rpartition(".")[2] in ("compressed", "weight")}
-    assert values == {torch.bfloat16}
-    source, dense, bitmask = (sc.load(tmp_path / name) for name in ("int8", "dense", "bitmask"))
+    found = {tensor.dtype for name, tensor in written.items() if name.rpartition(".")[2] in ("compressed", "weight")}
+    assert found == {torch.bfloat16}
+    source, dense, bitmask = (sc.load(tmp_path / name) for name in (values, "dense", "bitmask"))
     for name in source:
         assert torch.equal(source[name].bfloat16(), dense[name]) and torch.equal(dense[name], bitmask[name])
 
