@@ -40,11 +40,13 @@ set(SPARSECORE_CUDA_SM90_SOURCES
   nm_linear/gathered/sm90_bf16.cu
   nm_linear/gathered/sm90_f16.cu
   nm_linear/gathered/transpose.cu
+  nm_linear/int8/sm90_e4m3.cu
+  nm_linear/int8/sm90_int8.cu
   nm_linear/two_four/sm90_bf16.cu
   nm_linear/two_four/sm90_f16.cu)
 
 # Programs of their own, which no wheel has: golden vectors, and the ceiling of Hopper's tensor cores.
 set(SPARSECORE_GOLDEN_SOURCES golden/arithmetic.cu golden/bits.cu golden/copy.cu golden/matrix.cu golden/matrix_int8.cu golden/thread.cu golden/warp.cu)
-set(SPARSECORE_GOLDEN_SM90_SOURCES golden/sm90_barrier.cu golden/sm90_bytes.cu golden/sm90_rows.cu golden/sm90_tile.cu golden/sm90_warpgroup.cu)
+set(SPARSECORE_GOLDEN_SM90_SOURCES golden/sm90_barrier.cu golden/sm90_bytes.cu golden/sm90_cluster.cu golden/sm90_rows.cu golden/sm90_tile.cu golden/sm90_warpgroup.cu)
 set(SPARSECORE_GOLDEN_HOST_SOURCES golden/program.cpp golden/replay.cpp golden/vector_file.cpp)
 set(SPARSECORE_CEILING_SM90_SOURCES ceiling/sm90_rate.cu)

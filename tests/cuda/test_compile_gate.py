@@ -36,6 +36,9 @@ _SPARSE = ("mma.sp", "HMMA.SP")
 _TILES = (("mma.sync", "HMMA.16816"), ("ldmatrix", "LDSM"))
 _ALL = ("80", "89", "90")
 _HOPPER = (("wgmma.mma_async.sp", "HGMMA.SP"), ("cp.async.bulk.tensor.2d", "UTMALDG"), ("mbarrier.try_wait", "SYNCS"))
+_INT8 = ("wgmma.mma_async.sp.sync.aligned.m64n256k64.s32.s8.s8", "IGMMA.SP.64x256x64.S8.S8")
+_E4M3 = ("wgmma.mma_async.sp.sync.aligned.m64n256k64.f32.e4m3.e4m3", "QGMMA.SP.64x256x64.F32.E4M3.E4M3")
+_MULTICAST = ("multicast::cluster", "UTMALDG.2D.MULTICAST")
 _BULK = (("wgmma.mma_async.sync", "HGMMA.64x"), ("cp.async.bulk.shared", "UBLKCP"), *_HOPPER[1:])
 _DENSE = ("mma.sync", "HMMA.16816")
 _ATTENTION = (("wgmma.mma_async.sync", "HGMMA.64x128x16"), ("cp.async.bulk.tensor.4d", "UTMALDG.4D"), _HOPPER[2])
@@ -67,6 +70,8 @@ GATES = (
     Gate("expand/launch.cu", ("80", "89", "90"), 72, ()),
     *(Gate(f"block_linear/{t}.cu", ("80", "89", "90"), 255, (*_TILES, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"block_linear/sm90_{t}.cu", ("90a",), 168, _BULK) for t in ("bf16", "f16")),
+    Gate("nm_linear/int8/sm90_int8.cu", ("90a",), 168, (_INT8, _MULTICAST, _HOPPER[2])),
+    Gate("nm_linear/int8/sm90_e4m3.cu", ("90a",), 168, (_E4M3, _MULTICAST, _HOPPER[2])),
     *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),
     *(Gate(f"topk/{t}.cu", ("80", "89", "90"), 128, _TOPK) for t in ("f32", "f16", "bf16")),
     Gate("topk/i64.cu", ("80", "89", "90"), 168, (*_TOPK[:2], ("ld.global.v2", "LDG.E.128"))),
@@ -87,7 +92,8 @@ GATES = (
         Gate(f"golden/sm90_{t}.cu", ("90a",), 168, (p,))
         for t, p in (
             ("barrier", _HOPPER[2]),
-            ("bytes", ("wgmma.mma_async.sp", "IGMMA.SP.64x256x64.S8")),
+            ("cluster", _MULTICAST),
+            ("bytes", _INT8),
             ("rows", ("wgmma.mma_async", "HGMMA")),
             ("tile", _HOPPER[1]),
             ("warpgroup", _HOPPER[0]),

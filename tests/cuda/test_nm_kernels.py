@@ -69,7 +69,7 @@ def test_few_rows_are_split_along_the_columns(pattern, emulated, seed):
 def test_int8_weights_have_the_result_of_the_reference(dtype, device, seed, monkeypatch):
     torch.manual_seed(seed)
     monkeypatch.setattr(cuda, "_SCRATCH_BYTES", 1)  # 128 tokens a launch
-    rows, cols = int(torch.randint(1, 70, ())), int(torch.randint(1, 200, ()))
+    rows, cols = int(torch.randint(1, 280, ())), int(torch.randint(1, 200, ()))
     stored = pack(random_weight(rows, cols, NM(2, 4), generator(seed), torch.float32), NM(2, 4), torch.int8)
     packed = resident.make(stored, "cuda").to(device)
     expected = ("nm", rows, cols, 2, 4)

@@ -17,7 +17,7 @@ namespace sparsecore::cuda::emulator {
 
 namespace {
 
-constexpr unsigned kWarp = 32, kWarpgroup = 128, kBarriers = 16, kMaxThreads = 1024;
+constexpr unsigned kWarp = 32, kWarpgroup = 128, kBarriers = 16, kMaxThreads = 1024, kMaxCluster = 8;
 constexpr unsigned kRegisters = 65536, kRegisterUnit = 8;  // of an SM; a thread has a multiple of the unit
 constexpr std::size_t kStackBytes = 128 * 1024, kSharedAlignment = 1024;
 
@@ -63,24 +63,30 @@ struct FreeAligned {
     void operator()(unsigned char* bytes) const { ::operator delete(bytes, std::align_val_t(kSharedAlignment)); }
 };
 
-// All of one launch; blocks follow each other in it.
+struct Block {
+    Dim3 place;
+    std::vector<Meeting> warps, warpgroups;
+    std::vector<Pending> products;
+    Barrier barriers[kBarriers];
+    Vote votes[2];  // of even and odd rounds: threads may be one apart
+    std::unique_ptr<unsigned char, FreeAligned> shared;
+    std::vector<unsigned char> async_shared;  // empty until the block's first use of it
+    unsigned live = 0;
+    int free_registers = 0;  // given back by threads of the block
+    std::uint64_t gifts = 0;
+};
+
+// All of one launch; clusters of blocks, most often of one, follow each other in it. The fibers are those of the blocks one after another.
 struct Machine {
     Launch shape;
     Schedule schedule;
     const Work* kernel = nullptr;
     std::vector<Fiber> fibers;
-    std::vector<Meeting> warps, warpgroups;
-    std::vector<Pending> products;
-    Barrier barriers[kBarriers];
-    Vote votes[2];  // of even and odd rounds: threads may be one apart
+    std::vector<Block> blocks;  // of the cluster
+    Barrier cluster_barrier;
     std::map<const void*, PhaseBarrier> phase_barriers;
     std::deque<Work> landing;
-    std::unique_ptr<unsigned char, FreeAligned> shared;
-    std::vector<unsigned char> async_shared;  // empty until the block's first use of it
-    Dim3 block;
     unsigned current = 0, live = 0;
-    int free_registers = 0;  // given back by threads of the block
-    std::uint64_t gifts = 0;
     ucontext_t scheduler{};
     std::exception_ptr failure;
     const void* scheduler_stack = nullptr;
@@ -88,6 +94,14 @@ struct Machine {
 };
 
 thread_local Machine* machine = nullptr;
+
+// Of the fiber that runs.
+Block& own_block() { return machine->blocks[machine->current / machine->shape.threads]; }
+unsigned own_thread() { return machine->current % machine->shape.threads; }
+
+std::uintptr_t offset_in(const Block& block, const void* shared) {
+    return reinterpret_cast<std::uintptr_t>(shared) - reinterpret_cast<std::uintptr_t>(block.shared.get());
+}
 
 // The sanitizer must be told which stack is in use, or it takes a switch for an overflow.
 void begin_switch([[maybe_unused]] void** saved, [[maybe_unused]] const void* stack, [[maybe_unused]] std::size_t bytes) {
@@ -120,6 +134,7 @@ void fiber_main() {
     }
     m.fibers[m.current].done = true;
     --m.live;
+    --own_block().live;
     begin_switch(nullptr, m.scheduler_stack, m.scheduler_stack_bytes);
     setcontext(&m.scheduler);
 }
@@ -148,7 +163,8 @@ bool pass(unsigned first, unsigned end) {
 }
 
 bool run_all_once() {
-    const unsigned threads = machine->shape.threads, warps = threads / kWarp;
+    const auto threads = static_cast<unsigned>(machine->fibers.size());
+    const unsigned warps = threads / kWarp;
     const Order order = machine->schedule.order;
     if (order == Order::RoundRobin) return pass(0, threads);
     bool any = false;
@@ -161,29 +177,36 @@ bool run_all_once() {
 
 [[noreturn]] void report_deadlock() {
     Machine& m = *machine;
-    for (unsigned thread = 0; thread < m.shape.threads; ++thread) {
+    for (unsigned thread = 0; thread < m.fibers.size(); ++thread) {
         if (m.fibers[thread].done) continue;
         m.current = thread;
         fault(std::string("waits at ") + m.fibers[thread].waits_for + " for threads that never get there (" +
-              std::to_string(m.live) + " of " + std::to_string(m.shape.threads) + " threads wait)");
+              std::to_string(m.live) + " of " + std::to_string(m.fibers.size()) + " threads wait)");
     }
     throw std::logic_error("emulator: no thread is left");
 }
 
-void start_block() {
+void start_block(Block& block) {
+    const unsigned threads = machine->shape.threads;
+    block.warps.assign(threads / kWarp, {});
+    block.warpgroups.assign((threads + kWarpgroup - 1) / kWarpgroup, {});
+    block.products.assign(block.warpgroups.size(), {});
+    for (Barrier& barrier : block.barriers) barrier = {};
+    for (Vote& vote : block.votes) vote = {};
+    block.async_shared.clear();
+    block.live = threads;
+    block.free_registers = 0;
+    if (machine->shape.shared_bytes > 0) std::memset(block.shared.get(), 0xff, machine->shape.shared_bytes);
+}
+
+void start_cluster() {
     Machine& m = *machine;
     const unsigned threads = m.shape.threads;
-    m.warps.assign(threads / kWarp, {});
-    m.warpgroups.assign((threads + kWarpgroup - 1) / kWarpgroup, {});
-    m.products.assign(m.warpgroups.size(), {});
-    for (Barrier& barrier : m.barriers) barrier = {};
-    for (Vote& vote : m.votes) vote = {};
+    for (Block& block : m.blocks) start_block(block);
+    m.cluster_barrier = {};
     m.phase_barriers.clear();
     m.landing.clear();
-    m.async_shared.clear();
-    m.live = threads;
-    m.free_registers = 0;
-    if (m.shape.shared_bytes > 0) std::memset(m.shared.get(), 0xff, m.shape.shared_bytes);
+    m.live = static_cast<unsigned>(m.fibers.size());
     for (Fiber& fiber : m.fibers) {
         fiber.done = false;
         fiber.counter = nullptr;
@@ -197,8 +220,8 @@ void start_block() {
     }
 }
 
-void run_block() {
-    start_block();
+void run_cluster() {
+    start_cluster();
     Machine& m = *machine;
     while (m.live > 0) {
         if (run_all_once()) continue;
@@ -210,21 +233,28 @@ void run_block() {
 }
 
 Meeting& meeting_of(Group group, unsigned& place, unsigned& size) {
-    Machine& m = *machine;
-    const unsigned wanted = group == Group::Warp ? kWarp : kWarpgroup, index = m.current / wanted;
-    place = m.current % wanted;
+    const unsigned wanted = group == Group::Warp ? kWarp : kWarpgroup, index = own_thread() / wanted;
+    place = own_thread() % wanted;
     size = wanted;
-    if ((index + 1) * wanted > m.shape.threads) fault("an instruction of a warpgroup outside a whole one");
-    return group == Group::Warp ? m.warps[index] : m.warpgroups[index];
+    if ((index + 1) * wanted > machine->shape.threads) fault("an instruction of a warpgroup outside a whole one");
+    return group == Group::Warp ? own_block().warps[index] : own_block().warpgroups[index];
+}
+
+void arrive_and_wait(Barrier& barrier, unsigned threads) {
+    if (barrier.arrived > 0 && barrier.threads != threads) fault("threads disagree on how many meet at a barrier");
+    barrier.threads = threads;
+    if (++barrier.arrived < threads) return wait_while(&barrier.rounds, barrier.rounds, "a barrier");
+    barrier.arrived = 0;
+    ++barrier.rounds;
 }
 
 void run_grid() {
     Machine& m = *machine;
     for (unsigned z = 0; z < m.shape.grid.z; ++z) {
         for (unsigned y = 0; y < m.shape.grid.y; ++y) {
-            for (unsigned x = 0; x < m.shape.grid.x; ++x) {
-                m.block = {x, y, z};
-                run_block();
+            for (unsigned x = 0; x < m.shape.grid.x; x += m.shape.cluster) {
+                for (unsigned rank = 0; rank < m.shape.cluster; ++rank) m.blocks[rank].place = {x + rank, y, z};
+                run_cluster();
             }
         }
     }
@@ -281,21 +311,18 @@ void meet_at_barrier(int id, unsigned threads) {
     if (threads % kWarp != 0 || threads == 0 || threads > machine->shape.threads) {
         fault("a barrier of " + std::to_string(threads) + " threads");
     }
-    Barrier& barrier = machine->barriers[id];
-    if (barrier.arrived > 0 && barrier.threads != threads) fault("threads disagree on how many meet at a barrier");
-    barrier.threads = threads;
-    if (++barrier.arrived < threads) return wait_while(&barrier.rounds, barrier.rounds, "a barrier");
-    barrier.arrived = 0;
-    ++barrier.rounds;
+    arrive_and_wait(own_block().barriers[id], threads);
 }
 
+void meet_in_cluster() { arrive_and_wait(machine->cluster_barrier, static_cast<unsigned>(machine->fibers.size())); }
+
 bool vote_at_barrier(bool predicate) {
-    Machine& m = *machine;
-    const std::uint64_t round = m.barriers[0].rounds;
-    Vote& vote = m.votes[round % 2];
+    Block& block = own_block();
+    const std::uint64_t round = block.barriers[0].rounds;
+    Vote& vote = block.votes[round % 2];
     if (vote.round != round) vote = {round, false};
     vote.any |= predicate;
-    meet_at_barrier(0, m.shape.threads);
+    meet_at_barrier(0, machine->shape.threads);
     return vote.any;
 }
 
@@ -312,10 +339,11 @@ void keep_registers(int count) {
     Fiber& fiber = machine->fibers[machine->current];
     if (count < 24 || count > 256 || count % static_cast<int>(kRegisterUnit) != 0) fault("setmaxnreg of " + std::to_string(count));
     const int more = count - fiber.registers;
-    while (machine->free_registers < more) wait_while(&machine->gifts, machine->gifts, "setmaxnreg.inc");
+    Block& block = own_block();
+    while (block.free_registers < more) wait_while(&block.gifts, block.gifts, "setmaxnreg.inc");
     fiber.registers = count;
-    machine->free_registers -= more;
-    ++machine->gifts;
+    block.free_registers -= more;
+    ++block.gifts;
 }
 
 void land_later(Work work) {
@@ -324,9 +352,9 @@ void land_later(Work work) {
 }
 
 void fault(const std::string& what) {
-    const Machine& m = *machine;
-    throw std::runtime_error("emulator: thread " + std::to_string(m.current) + " of block (" + std::to_string(m.block.x) +
-                             ", " + std::to_string(m.block.y) + ", " + std::to_string(m.block.z) + "): " + what);
+    const Dim3& place = own_block().place;
+    throw std::runtime_error("emulator: thread " + std::to_string(own_thread()) + " of block (" + std::to_string(place.x) +
+                             ", " + std::to_string(place.y) + ", " + std::to_string(place.z) + "): " + what);
 }
 
 void require_aligned(const void* address, std::size_t multiple, const char* what) {
@@ -335,9 +363,9 @@ void require_aligned(const void* address, std::size_t multiple, const char* what
     }
 }
 
-unsigned thread_index() { return machine->current; }
+unsigned thread_index() { return own_thread(); }
 Pending& copies_of_thread() { return machine->fibers[machine->current].copies; }
-Pending& products_of_warpgroup() { return machine->products[machine->current / kWarpgroup]; }
+Pending& products_of_warpgroup() { return own_block().products[own_thread() / kWarpgroup]; }
 
 PhaseBarrier& phase_barrier(const void* address) {
     const auto found = machine->phase_barriers.find(address);
@@ -351,16 +379,27 @@ void create_phase_barrier(const void* address, int arrivals) {
 }
 
 unsigned char* async_view(const void* shared, std::size_t bytes) {
-    Machine& m = *machine;
-    if (m.async_shared.empty()) m.async_shared.assign(m.shape.shared_bytes, 0xff);
-    const auto offset = reinterpret_cast<std::uintptr_t>(shared) - reinterpret_cast<std::uintptr_t>(m.shared.get());
-    if (offset > m.async_shared.size() || bytes > m.async_shared.size() - offset) fault("a tile outside shared memory");
-    return m.async_shared.data() + offset;
+    const std::size_t size = machine->shape.shared_bytes;
+    for (Block& block : machine->blocks) {
+        const std::uintptr_t offset = offset_in(block, shared);
+        if (offset > size || bytes > size - offset) continue;
+        if (block.async_shared.empty()) block.async_shared.assign(size, 0xff);
+        return block.async_shared.data() + offset;
+    }
+    fault("a tile outside shared memory");
 }
 
 void show_async() {
-    Machine& m = *machine;
-    m.async_shared.assign(m.shared.get(), m.shared.get() + m.shape.shared_bytes);
+    Block& block = own_block();
+    block.async_shared.assign(block.shared.get(), block.shared.get() + machine->shape.shared_bytes);
+}
+
+void* in_block(const void* shared, unsigned rank) {
+    if (rank >= machine->blocks.size()) fault("a block of rank " + std::to_string(rank) + " in a cluster of " + std::to_string(machine->blocks.size()));
+    const std::uintptr_t offset = offset_in(own_block(), shared);
+    if (offset >= machine->shape.shared_bytes) fault("an address of another block outside shared memory");
+    if (machine->blocks[rank].live == 0) fault("shared memory of a block that has ended");
+    return machine->blocks[rank].shared.get() + offset;
 }
 
 void* shared_bytes(std::size_t bytes) {
@@ -368,25 +407,31 @@ void* shared_bytes(std::size_t bytes) {
         fault("the kernel uses " + std::to_string(bytes) + " bytes of shared memory, the launch gave " +
               std::to_string(machine->shape.shared_bytes));
     }
-    return machine->shared.get();
+    return own_block().shared.get();
 }
 
-const Dim3& block_place() { return machine->block; }
+const Dim3& block_place() { return own_block().place; }
+unsigned rank_in_cluster() { return machine->current / machine->shape.threads; }
 const Launch& launch_shape() { return machine->shape; }
 
 void launch(const Launch& shape, Schedule schedule, const Work& kernel) {
     if (shape.threads == 0 || shape.threads % kWarp != 0 || shape.threads > kMaxThreads) {
         throw std::runtime_error("emulator: a block of " + std::to_string(shape.threads) + " threads");
     }
+    if (shape.cluster == 0 || shape.cluster > kMaxCluster || shape.grid.x % shape.cluster != 0) {
+        throw std::runtime_error("emulator: clusters of " + std::to_string(shape.cluster) + " in a grid of " + std::to_string(shape.grid.x));
+    }
     Machine instance;
     instance.shape = shape;
     instance.schedule = schedule;
     instance.kernel = &kernel;
-    instance.fibers.resize(shape.threads);
-    for (unsigned thread = 0; thread < shape.threads; ++thread) instance.fibers[thread].stack = stack_of(thread);
-    if (shape.shared_bytes > 0) {
+    instance.fibers.resize(std::size_t{shape.threads} * shape.cluster);
+    for (std::size_t i = 0; i < instance.fibers.size(); ++i) instance.fibers[i].stack = stack_of(i);
+    instance.blocks.resize(shape.cluster);
+    for (Block& block : instance.blocks) {
+        if (shape.shared_bytes == 0) break;
         void* bytes = ::operator new(shape.shared_bytes, std::align_val_t(kSharedAlignment));
-        instance.shared.reset(static_cast<unsigned char*>(bytes));
+        block.shared.reset(static_cast<unsigned char*>(bytes));
     }
     machine = &instance;
     try {

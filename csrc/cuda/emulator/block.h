@@ -52,6 +52,12 @@ void keep_registers(int count);
 // Meets `threads` threads at the block's barrier `id`.
 void meet_at_barrier(int id, unsigned threads);
 
+// Meets all threads of the cluster.
+void meet_in_cluster();
+
+// Where the block of this rank in the cluster has what lies at `shared` in the caller's. Faults where it has ended.
+void* in_block(const void* shared, unsigned rank);
+
 // Meets all threads of the block at barrier 0; whether the predicate is true of any.
 bool vote_at_barrier(bool predicate);
 
@@ -62,7 +68,7 @@ void wait_while(const std::uint64_t* counter, std::uint64_t value, const char* w
 void land_later(Work work);
 
 // Shared memory as asynchronous copies and products see it (the ISA's async proxy): what they wrote themselves, and what ordinary
-// code had written at the last show_async. Faults outside the block's shared memory.
+// code had written at the last show_async. Faults outside the shared memory of the cluster's blocks.
 unsigned char* async_view(const void* shared, std::size_t bytes);
 void show_async();
 
@@ -78,6 +84,7 @@ PhaseBarrier& phase_barrier(const void* address);  // created by init_mbarrier
 void create_phase_barrier(const void* address, int arrivals);
 void* shared_bytes(std::size_t bytes);  // faults unless the launch asked for exactly so many
 const Dim3& block_place();
+unsigned rank_in_cluster();
 const Launch& launch_shape();
 
 }  // namespace sparsecore::cuda::emulator

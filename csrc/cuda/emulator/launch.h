@@ -1,4 +1,5 @@
-// Runs a CUDA kernel on the host: the threads of a block as fibers, block after block, on the calling OS thread.
+// Runs a CUDA kernel on the host: the threads of a block or cluster as fibers, one block or cluster after another, on the calling OS
+// thread.
 //
 // What it models: indices, shared memory (filled with NaN at the start of a block), barriers, warp and warpgroup instructions, and
 // asynchronous copies and products, in six schedules. A right kernel gives the same bits in all of them; a missing wait
@@ -36,6 +37,7 @@ struct Launch {
     Dim3 grid;
     unsigned threads = 32;        // of a block
     std::size_t shared_bytes = 0;
+    unsigned cluster = 1;  // so many neighbours in x run at the same time and reach each other's shared memory
 };
 
 // Runs `kernel` once for every thread of every block. Throws std::runtime_error where the outcome on a GPU would be undefined

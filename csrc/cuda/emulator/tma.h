@@ -20,16 +20,15 @@ inline constexpr int kTileRowBytes = 128;
 // Where the 128-byte swizzle puts the byte at `address`: 16-byte units of a row are permuted by the row's number.
 inline std::uintptr_t swizzled(std::uintptr_t address) { return address ^ ((address >> 7 & 7) << 4); }
 
-}  // namespace emulator
-
-inline void copy_tile(void* to, const TensorMap* map, int column, int row, int third, int fourth, MBarrier* barrier) {
-    emulator::require_aligned(to, 1024, "a tile in shared memory");
-    emulator::require_aligned(map->data, 16, "a matrix that tiles are copied from");
+// Copies a box to `to`, whose bytes arrive at `barrier`; both may be of another block of the cluster.
+inline void copy_box(void* to, const TensorMap* map, int column, int row, int third, int fourth, const void* barrier) {
+    require_aligned(to, 1024, "a tile in shared memory");
+    require_aligned(map->data, 16, "a matrix that tiles are copied from");
     const bool in_units = map->row_stride % 8 == 0 && map->third_stride % 8 == 0 && map->fourth_stride % 8 == 0;
-    if (!in_units || map->box_rows > 256) emulator::fault("a tensor map that the hardware refuses");
-    emulator::PhaseBarrier* landed = &emulator::phase_barrier(barrier);
-    emulator::land_later([=, map = *map] {
-        constexpr int kColumns = emulator::kTileRowBytes / 2;
+    if (!in_units || map->box_rows > 256) fault("a tensor map that the hardware refuses");
+    PhaseBarrier* landed = &phase_barrier(barrier);
+    land_later([=, map = *map] {
+        constexpr int kColumns = kTileRowBytes / 2;
         const bool there = third < map.thirds && fourth < map.fourths;
         const std::uint16_t* matrix = map.data + third * map.third_stride + fourth * map.fourth_stride;
         for (int r = 0; r < map.box_rows; ++r) {
@@ -38,17 +37,23 @@ inline void copy_tile(void* to, const TensorMap* map, int column, int row, int t
                 const bool inside = there && 0 <= y && y < map.rows && 0 <= x && x < map.columns;
                 const std::uint16_t value = inside ? matrix[y * map.row_stride + x] : 0;
                 const auto place = reinterpret_cast<std::uintptr_t>(to) + static_cast<std::uintptr_t>(r * 128 + c * 2);
-                auto* lands = reinterpret_cast<void*>(emulator::swizzled(place));
+                auto* lands = reinterpret_cast<void*>(swizzled(place));
                 std::memcpy(lands, &value, 2);
-                std::memcpy(emulator::async_view(lands, 2), &value, 2);
+                std::memcpy(async_view(lands, 2), &value, 2);
             }
         }
-        landed->advance(0, -map.box_rows * emulator::kTileRowBytes);
+        landed->advance(0, -map.box_rows * kTileRowBytes);
     });
 }
 
+}  // namespace emulator
+
+inline void copy_tile(void* to, const TensorMap* map, int column, int row, int third, int fourth, MBarrier* barrier) {
+    emulator::copy_box(to, map, column, row, third, fourth, barrier);
+}
+
 inline void copy_tile(void* to, const TensorMap* map, int column, int row, MBarrier* barrier) {
-    copy_tile(to, map, column, row, 0, 0, barrier);
+    emulator::copy_box(to, map, column, row, 0, 0, barrier);
 }
 
 inline void copy_bulk(void* to, const void* from, int bytes, MBarrier* barrier) {

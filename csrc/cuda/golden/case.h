@@ -135,6 +135,7 @@ std::vector<Case> copy_cases();
 std::vector<Case> matrix_cases();
 std::vector<Case> byte_product_cases();
 std::vector<Case> barrier_cases();
+std::vector<Case> cluster_cases();
 std::vector<Case> tile_cases();
 std::vector<Case> row_cases();
 std::vector<Case> warpgroup_cases();

@@ -34,7 +34,7 @@ const Case& case_of(const Vector& recorded) {
 const std::vector<Case>& all_cases() {
     static const std::vector<Case> cases = [] {
         std::vector<Case> all;
-        for (const auto& list : {thread_cases(), bit_cases(), arithmetic_cases(), warp_cases(), copy_cases(), matrix_cases(), byte_product_cases(), barrier_cases(), tile_cases(),
+        for (const auto& list : {thread_cases(), bit_cases(), arithmetic_cases(), warp_cases(), copy_cases(), matrix_cases(), byte_product_cases(), barrier_cases(), cluster_cases(), tile_cases(),
                                  row_cases(), warpgroup_cases(), warpgroup_byte_cases()}) {
             all.insert(all.end(), list.begin(), list.end());
         }

@@ -67,6 +67,25 @@ void launch(const char* where, Kernel kernel, Grid grid, unsigned threads, std::
     check(cudaGetLastError(), where);
 }
 
+// The same in clusters of `cluster` blocks, which divide grid.x (sm_90 and later).
+template <class... Parameters>
+void launch_clusters(const char* where, void (*kernel)(Parameters...), unsigned cluster, Grid grid, unsigned threads,
+                     std::size_t shared, std::uint64_t stream, const Parameters&... arguments) {
+    cudaGetLastError();
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), where);
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {cluster, 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(grid.x, grid.y, grid.z);
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = reinterpret_cast<cudaStream_t>(stream);
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    check(cudaLaunchKernelEx(&config, kernel, arguments...), where);
+}
+
 }  // namespace sparsecore::cuda
 
 #else
@@ -80,6 +99,13 @@ void launch(const char* where, Kernel kernel, Grid grid, unsigned threads, std::
             const Arguments&... arguments) {
     emulator::begin_launch(where);
     emulator::launch({{grid.x, grid.y, grid.z}, threads, shared}, emulator::device().schedule, [&] { kernel(arguments...); });
+}
+
+template <class... Parameters>
+void launch_clusters(const char* where, void (*kernel)(Parameters...), unsigned cluster, Grid grid, unsigned threads,
+                     std::size_t shared, std::uint64_t, const Parameters&... arguments) {
+    emulator::begin_launch(where);
+    emulator::launch({{grid.x, grid.y, grid.z}, threads, shared, cluster}, emulator::device().schedule, [&] { kernel(arguments...); });
 }
 
 }  // namespace sparsecore::cuda

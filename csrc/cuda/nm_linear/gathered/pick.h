@@ -7,10 +7,6 @@
 
 namespace sparsecore::cuda {
 
-struct alignas(8) Words2 {
-    std::uint32_t word[2];
-};
-
 // Picks the chosen columns out of any token's group. For each word of two columns: which halves of a pair of words, of which pair,
 // and (groups of 16) of which unit.
 template <int kGroup>

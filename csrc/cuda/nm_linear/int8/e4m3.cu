@@ -7,8 +7,9 @@ namespace sparsecore::cuda {
 namespace {
 
 template <class T>
-void launch_type(const Int8Args& a, std::uint64_t stream) {
+void launch_type(const Int8Args& a, core::DType dtype, std::uint64_t stream) {
     launch_quantise<T, E4M3>(a, stream);
+    if (fits_sm90(a) && capability() == 90) return e4m3_launch_sm90(a, dtype, stream);
     launch_sm80<T, E4M3>(a, stream);
 }
 
@@ -20,9 +21,9 @@ void e4m3_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t s
                           std::to_string(capability() % 10), "cuda_int8_linear", "8.9 or 9.0", "expand the weight");
     }
     switch (dtype) {
-        case core::DType::F32: return launch_type<F32>(args, stream);
-        case core::DType::F16: return launch_type<F16>(args, stream);
-        default: return launch_type<BF16>(args, stream);
+        case core::DType::F32: return launch_type<F32>(args, dtype, stream);
+        case core::DType::F16: return launch_type<F16>(args, dtype, stream);
+        default: return launch_type<BF16>(args, dtype, stream);
     }
 }
 
