@@ -5,7 +5,8 @@ depend on their balance more than on their size. What a kernel reaches of them i
 `TRUST` says how much of a predicted gain is believed. `sparsecore doctor --calibrate --device cuda` replaces all this
 by a table of measurements.
 
-    sparse      2:4 on sparse tensor cores: kept products at up to the dense rate, twice as many positions
+    sparse      2:4 on sparse tensor cores: kept products at up to the dense rate, twice as many positions; of int8 and
+                fp8 at twice the rate of 16 bits
     kept        blocks on tensor cores: kept products at the dense rate
     spread      N:M or unstructured on tensor cores: all products at the dense rate
     ordinary    kept products at a quarter of the fp32 peak
@@ -21,6 +22,7 @@ import torch
 
 from sparsecore.backends.cuda.routes import NO_END, Products, kernel_of
 from sparsecore.calibration import FormSpeed
+from sparsecore.dtypes import is_quantised
 from sparsecore.gpu import Gpu
 from sparsecore.patterns import Pattern
 
@@ -32,6 +34,7 @@ _REACHED = 0.8  # share of bandwidth and of the dense peak that torch and a good
 _ORDINARY = 0.25  # share of the fp32 peak that a kernel reaches which gathers its operands
 # Seconds of a call as the host queues it: torch's F.linear, and an operator that Python carries out.
 _DENSE_CALL_S, _PACKED_CALL_S = 6e-6, 15e-6
+_QUANTISED_CALL_S = 20e-6  # with a launch more, and memory for what it writes
 _TOKENS = tuple(2**i for i in range(18))
 
 
@@ -85,10 +88,16 @@ class GpuModel:
         return FormSpeed(_DENSE_CALL_S, self._read(), tuple((t, cost) for t in _TOKENS), overlaps=True)
 
     def packed(self, pattern: Pattern, density: float, dtype: torch.dtype, layout: int = 0) -> FormSpeed | None:
-        """Speed of the packed form at `density` along the routes that calls take; None for quantised values."""
-        if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            return None
-        kernel = kernel_of(pattern, dtype, layout)
+        """Speed of the packed form at `density` along the routes that calls take.
+
+        None for quantised values but where sparse tensor cores multiply them: 2:4, fp8 on some GPUs only.
+        """
+        kernel = kernel_of(pattern, dtype, layout, self.gpu.capability)
+        if is_quantised(dtype):
+            if kernel is None or kernel.products != "sparse":
+                return None
+            cost = self._kernel_cost("sparse", density, self._dense_cost(torch.float16)) / 2
+            return FormSpeed(_QUANTISED_CALL_S, self._read(), tuple((t, cost) for t in _TOKENS), overlaps=True)
         most = 0 if kernel is None else kernel.tokens
         turns = set() if most in (0, NO_END) else {most, most + 1}
         # Bytes a position of the packed weight, its index among them at one bit a position.

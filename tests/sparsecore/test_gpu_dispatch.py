@@ -122,6 +122,16 @@ def test_weights_that_share_columns_gain_where_the_kernel_pays(monkeypatch: pyte
     assert hopper.expansion_s == 0
 
 
+def test_quantised_weights_are_judged_where_tensor_cores_multiply_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    int8, fp8 = (replace(layer(NM(2, 4), 0.5), packed_dtype=dtype) for dtype in (torch.int8, torch.float8_e4m3fn))
+    assert predict(int8, (8192,))[0].ratio == pytest.approx(GpuModel(A100).trust * 4)
+    assert predict(fp8, (8192,))[0].kind == "unknown"  # no products of fp8 there
+    monkeypatch.setattr(dispatch, "describe_gpu", lambda index: H200)
+    assert predict(fp8, (8192,))[0] == predict(int8, (8192,))[0]
+    for pattern in (NM(1, 8), Unstructured(), Block(64, 64)):
+        assert predict(replace(fp8, pattern=pattern), (1,))[0].kind == "unknown"
+
+
 @pytest.mark.parametrize("density", [0.5, 0.1])
 def test_blocks_gain_by_what_they_leave_out(density: float) -> None:
     """Many tokens: products of kept blocks alone, at the dense rate."""

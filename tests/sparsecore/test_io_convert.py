@@ -131,9 +131,7 @@ def test_a_file_takes_at_most_this_share_of_dense_bf16(
 
 
 @pytest.mark.parametrize(("kind", "values"), [("bert", "int8"), ("gpt2", "int8"), ("bert", "fp8")])
-def test_a_quantised_folder_becomes_floating_for_other_tools(
-    kind: str, values: str, tmp_path: Path, seed: int
-) -> None:
+def test_a_quantised_folder_becomes_floating_for_other_tools(kind: str, values: str, tmp_path: Path, seed: int) -> None:
     model = (tiny_bert(seed, layers=1) if kind == "bert" else tiny_gpt2()).bfloat16()
     prune(model.float(), NM(2, 4), seed)
     sc.sparsify(model.bfloat16(), dtype=values, min_ratio=0).save_pretrained(tmp_path / values)
