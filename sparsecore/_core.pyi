@@ -209,12 +209,15 @@ def cuda_nm_linear(
 def cuda_int8_linear(
     x: _Span,
     resident: _Span,
+    n: int,
+    m: int,
     bias: _Span | None,
     out: _Span,
     activation: str,
     stream: int,
     q: _Span,
     x_scales: _Span,
+    workspace: _Span | None = None,
 ) -> None: ...
 def cuda_nm_splits(tokens: int, rows: int, cols: int, n: int, m: int, dtype: str, layout: int = ...) -> int: ...
 def cuda_nm_transposed_tokens(tokens: int, rows: int, cols: int, layout: int) -> int: ...

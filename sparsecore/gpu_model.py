@@ -90,14 +90,11 @@ class GpuModel:
     def packed(self, pattern: Pattern, density: float, dtype: torch.dtype, layout: int = 0) -> FormSpeed | None:
         """Speed of the packed form at `density` along the routes that calls take.
 
-        None for quantised values but where sparse tensor cores multiply them: 2:4, fp8 on some GPUs only.
+        None for quantised values but where tensor cores multiply them: 2:4, int8 octets, fp8 on some GPUs only.
         """
         kernel = kernel_of(pattern, dtype, layout, self.gpu.capability)
-        if is_quantised(dtype):
-            if kernel is None or kernel.products != "sparse":
-                return None
-            cost = self._kernel_cost("sparse", density, self._dense_cost(torch.float16)) / 2
-            return FormSpeed(_QUANTISED_CALL_S, self._read(), tuple((t, cost) for t in _TOKENS), overlaps=True)
+        if is_quantised(dtype) and kernel is None:
+            return None
         most = 0 if kernel is None else kernel.tokens
         turns = set() if most in (0, NO_END) else {most, most + 1}
         # Bytes a position of the packed weight, its index among them at one bit a position.
@@ -106,7 +103,8 @@ class GpuModel:
         dense = self._dense_cost(dtype)
         packed = dense if kernel is None else self._kernel_cost(kernel.products, density, dense)
         costs = ((t, packed if t <= most else dense + expanding / t) for t in sorted({*_TOKENS, *turns}))
-        return FormSpeed(_PACKED_CALL_S, self._read(), tuple(costs), overlaps=True)
+        call = _QUANTISED_CALL_S if is_quantised(dtype) else _PACKED_CALL_S
+        return FormSpeed(call, self._read(), tuple(costs), overlaps=True)
 
     def _kernel_cost(self, products: Products, density: float, dense: float) -> float:
         if products == "ordinary":
@@ -117,7 +115,8 @@ class GpuModel:
         return shares[products] * dense
 
     def _dense_cost(self, dtype: torch.dtype) -> float:
-        peak = self._class().single if dtype is torch.float32 else self._class().half
+        # Tensor cores take half the time for products of bytes.
+        peak = self._class().single if dtype is torch.float32 else self._class().half * (2 // dtype.itemsize)
         return 2 / (_REACHED * peak * self.gpu.multiprocessors)
 
     def _read(self) -> float:

@@ -66,8 +66,9 @@ _seen: dict[int, tuple[weakref.ref[Tensor], int, Resident]] = {}
 def make(stored: StoredWeight, target: str | None = None) -> Tensor:
     """Return the resident tensor (uint8, 1-D) of a weight on the CPU.
 
-    target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernels (of a float
-    type, or quantised and 2:4; UnsupportedError for other quantised weights).
+    target: an instruction set, by default that of this process, or "cuda" for the layout of the GPU kernels; what has
+    none there gets the portable one, too: weights of a type or pattern without kernels, and those so small or narrow
+    that they would not fill the tiles.
     """
     target = target or core.runtime_isa()
     sections = {k: span(t) for k, t in stored.tensors.items() if k in _SECTIONS[stored.pattern.kind]}
@@ -80,12 +81,12 @@ def make(stored: StoredWeight, target: str | None = None) -> Tensor:
 def place(stored: StoredWeight, isa: str | None = None, device: torch.device | str | None = None) -> tuple[str, Tensor]:
     """Return (instruction set of the layout, resident tensor) of a weight on `device`, by default its own.
 
-    On the CPU the layout is for `isa`; a CUDA device gets that of its kernels ("cuda") for weights of a float type, any
-    other device the portable one. Raises CudaError for a CUDA device whose kernels cannot run, unless the user allows
-    torch to compute there (`sparsecore.fallback`).
+    On the CPU the layout is for `isa`; a CUDA device gets that of its kernels ("cuda") where they have one (see
+    `make`), any other device the portable one. Raises CudaError for a CUDA device whose kernels cannot run, unless the
+    user allows torch to compute there (`sparsecore.fallback`).
     """
     target = stored.device if device is None else torch.device(device)
-    layout = isa if target.type == "cpu" else _layout_on(target, stored)
+    layout = isa if target.type == "cpu" else _layout_on(target)
     host = make(stored.to("cpu"), layout)
     with torch.inference_mode(False):
         resident = host.to(target)
@@ -96,14 +97,13 @@ def place(stored: StoredWeight, isa: str | None = None, device: torch.device | s
     return _remember(resident, replace(_describe(host), span=span(resident))).isa, resident
 
 
-def _layout_on(device: torch.device, stored: StoredWeight) -> str:
+def _layout_on(device: torch.device) -> str:
     if device.type != "cuda":
         return "portable"
     trouble = cuda_trouble(device.index)
     if trouble is not None:
         require_allowed(trouble)
-    has_layout = not is_quantised(stored.dtype) or stored.pattern == NM(2, 4)
-    return "cuda" if trouble is None and has_layout else "portable"
+    return "cuda" if trouble is None else "portable"
 
 
 def check(resident: Tensor, expected: Expected | None = None) -> Resident:

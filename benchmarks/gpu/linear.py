@@ -71,10 +71,12 @@ def cases() -> list[Case]:
         _case(Form(Block(128, 128), 0.1), 8192),
         _case(unstructured, 1),
         _case(unstructured, 1024),  # expanded at each call: what a layer that is forced to be packed costs
-        _case(int8, 1),
+        _case(int8, 1, Bar(dense, 2.4, 2.9)),
+        _case(int8, 16, Bar(dense, 2.4, 2.9)),
         _case(int8, 8192),
         _case(fp8, 8192, Bar("torch fp8", 1.20, 1.38)),
         _case(fp8, 64, Bar("torch fp8", 1.20, 1.38)),
+        *(_case(Form(NM(n, m), n / m, values=torch.int8), 1) for n, m in ((1, 4), (2, 8), (1, 8))),
         _case(two_four, 4096, Bar(dense, 1.20, 1.35), features=(4096, 14336)),
     ]
     return found

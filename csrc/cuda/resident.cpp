@@ -1,5 +1,6 @@
 #include "cuda/resident.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "core/error.h"
@@ -19,7 +20,7 @@ using formats::Kind;
 using formats::Resident;
 using formats::Stored;
 
-// A layout that holds every float weight of its kind.
+// A layout that holds float weights of its kind.
 struct Layout {
     uint32_t id;
     formats::Sections (*sections)(const Geometry&);
@@ -30,17 +31,27 @@ struct Layout {
 const Layout& layout_of(const Geometry& g) {
     static const Layout block{kCudaBlockLayout, block_sections, fill_block, read_block};
     static const Layout bitmask{kCudaBitmaskLayout, bitmask_sections, fill_bitmask, read_bitmask};
-    if (!core::is_float(g.dtype)) {
-        throw core::Error("UnsupportedError", "no CUDA layout for " + std::string(core::dtype_name(g.dtype)) + " weights of this pattern",
-                          formats::kind_name(g.kind), "a float type", "use the portable layout");
-    }
     return g.kind == Kind::Block ? block : bitmask;
+}
+
+uint32_t layout_for(const Stored& stored) {
+    const Geometry& g = stored.geometry;
+    if (g.kind == Kind::NM) return nm_layout(stored);
+    formats::check_stored_shapes(stored);
+    const bool fits = core::is_float(g.dtype) && adds_little(g, resident_sections(g));
+    return fits ? layout_of(g).id : formats::kStoredLayout;
+}
+
+int64_t stored_bytes(Geometry g, bool codes) {
+    g.codes = codes;
+    const formats::PartBytes bytes = formats::part_bytes(g);
+    return bytes.values + bytes.positions + bytes.offsets + bytes.scales;
 }
 
 Resident open(const Span& span) {
     const Resident resident = formats::open_resident(span);
     const Layout& layout = layout_of(resident.geometry);
-    if (resident.layout != layout.id) {
+    if (!core::is_float(resident.geometry.dtype) || resident.layout != layout.id) {
         throw core::Error("ResidentError", "not a weight in a CUDA layout", "resident", "the result of resident_make for cuda");
     }
     const formats::Sections sections = layout.sections(resident.geometry);
@@ -64,19 +75,32 @@ void require_same_weight(const Geometry& g, const Geometry& o) {
 
 formats::Sections resident_sections(const Geometry& g) { return layout_of(g).sections(g); }
 
+bool adds_little(const Geometry& g, const formats::Sections& sections) {
+    constexpr int64_t kSlack = 4096;
+    const int64_t percent = g.kind == Kind::Bitmask ? 25 : 15, stored = std::min(stored_bytes(g, false), stored_bytes(g, true));
+    return formats::resident_bytes(sections) - stored <= stored / 100 * percent + kSlack;
+}
+
 int64_t resident_size(const Stored& stored) {
     const Geometry& g = stored.geometry;
-    if (g.kind == Kind::NM) return nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1, nm_layout(stored));
+    const uint32_t layout = layout_for(stored);
+    if (layout == formats::kStoredLayout) return formats::resident_bytes(formats::stored_sections(stored));
+    if (g.kind == Kind::NM) return nm_resident_size(g.dtype, g.rows, g.cols, g.p0, g.p1, layout);
     return formats::resident_bytes(resident_sections(g));
 }
 
 void resident_make(const Stored& stored, const Span& span) {
-    if (stored.geometry.kind == Kind::NM) return nm_resident_make(stored, span);
-    const Layout& layout = layout_of(stored.geometry);
+    const uint32_t id = layout_for(stored);
+    if (id != formats::kStoredLayout && stored.geometry.kind == Kind::NM) return nm_resident_make(stored, span);
     formats::validate_stored(stored);
-    for (const Span* part : {&stored.values, &stored.positions, &stored.offsets}) {
+    for (const Span* part : {&stored.values, &stored.positions, &stored.offsets, &stored.scales}) {
         core::require_disjoint(span, "resident", *part, "stored");
     }
+    if (id == formats::kStoredLayout) {
+        return formats::fill_stored(stored, formats::create_resident(span, stored.geometry, id, core::Isa::Portable,
+                                                                     formats::stored_sections(stored)));
+    }
+    const Layout& layout = layout_of(stored.geometry);
     layout.fill(stored, formats::create_resident(span, stored.geometry, layout.id, core::Isa::Portable,
                                                  layout.sections(stored.geometry)));
 }

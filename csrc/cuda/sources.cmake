@@ -15,8 +15,10 @@ set(SPARSECORE_CUDA_SOURCES
   block_linear/f16.cu
   block_linear/launch.cu
   expand/launch.cu
+  nm_linear/byte_octets/decode.cu
   nm_linear/gathered/bf16.cu
   nm_linear/gathered/f16.cu
+  nm_linear/int8/decode.cu
   nm_linear/int8/e4m3.cu
   nm_linear/int8/launch.cu
   nm_linear/launch.cu

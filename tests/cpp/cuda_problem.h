@@ -3,6 +3,8 @@
 
 #include "cpu/common/linear_prepare.h"
 #include "cuda/emulator/device.h"
+#include "cuda/nm_linear/byte_octets/layout.h"
+#include "cuda/nm_linear/int8/layout.h"
 #include "cuda/resident.h"
 #include "linear_problem.h"
 
@@ -14,6 +16,13 @@ inline Resident cuda_resident(Weight& weight) {
     Resident resident(cuda::resident_size(weight.stored()));
     cuda::resident_make(weight.stored(), resident.span);
     return resident;
+}
+
+// Next to `rows`, so many that a weight of bytes is laid out in tiles.
+inline int64_t byte_rows(int64_t rows, int64_t cols, int64_t n = 2, int64_t m = 4) {
+    return fitting_rows(rows, [&](int64_t some) {
+        return cuda::is_two_four_bytes(DType::I8, some, cols, n, m) || cuda::is_byte_octets(DType::I8, some, cols, n, m);
+    });
 }
 
 // Activations that wide loads and tensor maps can take: rows start at multiples of 16 bytes.

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "cuda/nm_linear/kernel.h"
+#include "cuda/nm_linear/two_four/layout.h"
 #include "cuda/nm_linear/two_four/sm80_gemm.h"
 #include "cuda/nm_linear/two_four/sm90_gemm.h"
 #include "emulated_linear.h"
@@ -67,6 +68,10 @@ Weight random_weight() {
                      random_float_type(), harness::integer(0, 1) == 1);
 }
 
+int64_t two_four_rows(int64_t rows, int64_t cols) {
+    return fitting_rows(rows, [&](int64_t some) { return cuda::is_two_four(DType::BF16, some, cols, 2, 4); });
+}
+
 }  // namespace
 
 TEST(cuda_nm_linear_equals_the_double_reference_in_the_emulator) {
@@ -79,7 +84,7 @@ TEST(cuda_nm_linear_equals_the_double_reference_in_the_emulator) {
 TEST(cuda_two_four_gemm_equals_the_double_reference_in_the_emulator) {
     for (const bool in_units : {true, true, false, false}) {
         const int64_t cols = in_units ? harness::pick<int64_t>({8, 64, 200, 256}) : harness::pick<int64_t>({0, 3, 64, 190});
-        Weight weight = random_nm(harness::pick<int64_t>({1, 65, 128, 130}), cols, 2, 4,
+        Weight weight = random_nm(two_four_rows(harness::pick<int64_t>({1, 65, 128, 130}), cols), cols, 2, 4,
                                   harness::pick<DType>({DType::BF16, DType::F16}), harness::integer(0, 1) == 1);
         LinearProblem p = random_problem(std::move(weight), harness::pick<int64_t>({1, 17, 65, 130}));
         while (in_units && p.x.span.strides[1] != 1) p.x = random_activations(p.tokens, cols, p.weight.geometry.dtype);
@@ -90,7 +95,7 @@ TEST(cuda_two_four_gemm_equals_the_double_reference_in_the_emulator) {
 TEST(cuda_two_four_hopper_gemm_equals_the_double_reference_in_the_emulator) {
     for (int round = 0; round < 3; ++round) {
         const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
-        const int64_t rows = harness::pick<int64_t>({1, 65, 130}), cols = harness::pick<int64_t>({3, 64, 190, 256, 330, 700});
+        const int64_t cols = harness::pick<int64_t>({3, 64, 190, 256, 330, 700}), rows = two_four_rows(harness::pick<int64_t>({1, 65, 130}), cols);
         const int64_t stride = (cols + 7) / 8 * 8;
         LinearProblem p = random_problem(random_nm(rows, cols, 2, 4, dtype, true), harness::pick<int64_t>({1, 17, 64, 130}));
         std::vector<uint16_t> memory(static_cast<size_t>(p.tokens * stride + 8));

@@ -8,7 +8,7 @@
 #include "cuda/nm_linear/int8/sm90_gemm.h"
 #include "cuda/nm_linear/nm_linear.h"
 #include "cuda/runtime/tensor_map.h"
-#include "linear_problem.h"
+#include "cuda_problem.h"
 
 using namespace sparsecore;
 using namespace weights;
@@ -48,7 +48,8 @@ struct ByteProblem {
 };
 
 template <class T>
-ByteProblem random_byte_problem(int64_t rows, int64_t cols, int64_t tokens) {
+ByteProblem random_byte_problem(int64_t about_rows, int64_t cols, int64_t tokens) {
+    const int64_t rows = byte_rows(about_rows, cols);
     const DType dtype = random_float_type();
     Weight weight = random_nm(rows, cols, 2, 4, DType::I8, harness::integer(0, 1) == 1);
     for (uint8_t& byte : weight.values.bytes) byte = byte_of<T>(static_cast<std::int8_t>(byte));
@@ -68,7 +69,7 @@ ByteProblem random_byte_problem(int64_t rows, int64_t cols, int64_t tokens) {
     Span out = make_span(p.out.data(), dtype, {tokens, rows});
     if (p.transposed) out.strides[0] = 1, out.strides[1] = tokens;
     const Span bias = make_span(p.bias.data(), p.bias_dtype, {rows});
-    p.args = cuda::int8_linear_call(make_span(p.x.data(), dtype, {tokens, cols}), p.resident.span, p.has_bias ? &bias : nullptr, out,
+    p.args = cuda::int8_linear_call(make_span(p.x.data(), dtype, {tokens, cols}), p.resident.span, 2, 4, p.has_bias ? &bias : nullptr, out,
                                     harness::pick<cpu::Activation>({cpu::Activation::None, cpu::Activation::Relu}),
                                     make_span(q, DType::I8, {tokens, stride}), make_span(p.x_scales.data(), DType::F32, {tokens}));
     return p;

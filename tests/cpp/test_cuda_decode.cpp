@@ -3,6 +3,7 @@
 #include "cuda/nm_linear/octets/layout.h"
 #include "cuda/nm_linear/octets/tiles.h"
 #include "cuda/nm_linear/plan.h"
+#include "cuda/nm_linear/two_four/layout.h"
 #include "cuda/nm_linear/two_four/tiles.h"
 #include "emulated_linear.h"
 
@@ -25,7 +26,7 @@ void emulate(typename Tiles::Args args, int splits, Schedule schedule) {
     cuda::emulator::launch(shape, schedule, [&] { cuda::nm_decode<Tiles, kTokens>(args); });
     if (splits == 1) return;
     cuda::emulator::launch({{2}, cuda::kDecodeThreads}, schedule,
-                           [&] { cuda::sum_splits<typename Tiles::Element>(args, args.plan); });
+                           [&] { cuda::sum_splits<typename Tiles::Results>(args, args.plan); });
 }
 
 template <class T, class Body>
@@ -57,9 +58,9 @@ void check(LinearProblem& p) {
 
 LinearProblem problem(int64_t n, int64_t m, int64_t rows, int64_t cols, int64_t tokens, bool codes) {
     const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
-    if (m != 4 || n != 2) {  // not laid out in tiles where these would be much larger than the weight
-        while (!cuda::is_octets(dtype, rows, cols, n, m)) rows = harness::integer(1, 64);
-    }
+    rows = fitting_rows(rows, [&](int64_t some) {
+        return cuda::is_octets(dtype, some, cols, n, m) || cuda::is_two_four(dtype, some, cols, n, m);
+    });
     return random_problem(random_nm(rows, cols, n, m, dtype, codes), tokens);
 }
 

@@ -41,8 +41,8 @@ struct Layer {
     core::AlignedBuffer q;
     std::vector<float> x_scales;
 
-    Layer(int64_t rows, int64_t cols, int64_t token_count)
-        : weight(random_nm(rows, cols, 2, 4, DType::F8, harness::integer(0, 1) == 1)),
+    Layer(int64_t about_rows, int64_t cols, int64_t token_count)
+        : weight(random_nm(byte_rows(about_rows, cols), cols, 2, 4, DType::F8, harness::integer(0, 1) == 1)),
           dtype(random_float_type()),
           tokens(token_count),
           q(token_count * cuda::quantised_stride(cols) + 64),
@@ -51,6 +51,7 @@ struct Layer {
         const int64_t spoiled = harness::integer(-2, tokens - 1);
         if (spoiled >= 0 && cols > 0) set_value(x.span.data, spoiled * x.span.strides[0], dtype, harness::pick<float>({NAN, INFINITY}));
         bias_dtype = harness::pick<DType>({dtype, DType::F32});
+        const int64_t rows = weight.geometry.rows;
         bias = Memory(rows * itemsize(bias_dtype));
         for (int64_t r = 0; r < rows; ++r) set_value(bias.data(), r, bias_dtype, harness::normal());
     }
@@ -60,7 +61,7 @@ struct Layer {
         out = Memory(tokens * rows * itemsize(dtype));
         const Span bias_span = make_span(bias.data(), bias_dtype, {rows});
         const cuda::Int8Args args = cuda::int8_linear_call(
-            x.span, resident.span, &bias_span, make_span(out.data(), dtype, {tokens, rows}), cpu::Activation::None,
+            x.span, resident.span, 2, 4, &bias_span, make_span(out.data(), dtype, {tokens, rows}), cpu::Activation::None,
             make_span(q.as<void>(), DType::F8, {tokens, stride}), make_span(x_scales.data(), DType::F32, {tokens}));
         cuda::int8_linear_launch(args, dtype, 0);
     }
@@ -121,7 +122,8 @@ TEST(cuda_fp8_linear_needs_sm89) {
 
 TEST(cuda_fp8_weights_come_back) {
     for (int round = 0; round < 10; ++round) {
-        Weight weight = random_nm(random_size(), random_size(), 2, 4, DType::F8, harness::integer(0, 1) == 1);
+        const int64_t cols = random_size();
+        Weight weight = random_nm(byte_rows(random_size(), cols), cols, 2, 4, DType::F8, harness::integer(0, 1) == 1);
         Weight back = with_storage(weight.geometry, Memory());
         const Resident resident = cuda_resident(weight);
         cuda::resident_to_stored(resident.span, back.stored());
@@ -133,8 +135,10 @@ TEST(cuda_fp8_weights_come_back) {
 TEST(cuda_expand_writes_bytes_and_marks_what_is_pruned) {
     for (int round = 0; round < 20; ++round) {
         const DType dtype = harness::pick<DType>({DType::F8, DType::I8});
-        Weight weight = random_nm(harness::pick<int64_t>({1, 16, 33, 70}), harness::pick<int64_t>({1, 3, 128, 129, 300}), 2, 4, dtype,
-                                  harness::integer(0, 1) == 1);
+        const std::pair<int64_t, int64_t> two_four{2, 4};
+        const auto [n, m] = dtype == DType::F8 ? two_four : harness::pick<std::pair<int64_t, int64_t>>({two_four, {1, 4}, {1, 8}, {2, 8}});
+        const int64_t cols = harness::pick<int64_t>({1, 3, 128, 129, 300}), rows = byte_rows(harness::pick<int64_t>({1, 16, 33, 70}), cols, n, m);
+        Weight weight = random_nm(rows, cols, n, m, dtype, harness::integer(0, 1) == 1);
         const Geometry& g = weight.geometry;
         const Resident resident = cuda_resident(weight);
         const uint32_t layout = formats::open_resident(resident.span).layout;

@@ -187,6 +187,7 @@ TEST(emulator_shifts_and_chooses_bytes) {
         CHECK(choose_bytes(0x44332211u, 0x88776655u, selector | 0xffff0000u) == expected);
         CHECK(shift_left(3, thread_x()) == static_cast<std::uint32_t>(std::uint64_t{3} << thread_x()));
         CHECK(shift_left(3, 32 + thread_x()) == 0 && shift_left(3, thread_x() - 32) == 0);
+        CHECK(shift_left_wrapped(3, thread_x() | 0x4560u) == shift_left(3, thread_x()));
     });
 }
 

@@ -14,13 +14,14 @@ std::uint32_t& set_byte(std::uint32_t* registers, int index, std::uint32_t value
     return registers[index / 4] |= (value & 0xffu) << (8 * (index % 4));
 }
 
-}  // namespace
+using Multiply = void (*)(std::int32_t (&)[4], const std::uint32_t (&)[4], const std::uint32_t (&)[2]);
 
-TEST(emulator_multiplies_bytes_by_the_layout_of_the_isa) {
+// `least` and `most`: of the bytes of A.
+void check_product(Multiply multiply, int least, int most) {
     std::array<std::array<int, 32>, 16> a{};
     std::array<std::array<int, 8>, 32> b{};
     for (auto& row : a) {
-        for (int& value : row) value = static_cast<int>(harness::integer(0, 255));
+        for (int& value : row) value = static_cast<int>(harness::integer(least, most));
     }
     for (auto& row : b) {
         for (int& value : row) value = static_cast<int>(harness::integer(-128, 127));
@@ -41,7 +42,7 @@ TEST(emulator_multiplies_bytes_by_the_layout_of_the_isa) {
                 set_byte(b_registers, i, static_cast<std::uint32_t>(b[row][static_cast<std::size_t>(group)]));
             }
             std::int32_t sums[4] = {1, 2, 3, 4};
-            multiply_bytes(sums, a_registers, b_registers);
+            multiply(sums, a_registers, b_registers);
             for (int i = 0; i < 4; ++i) {
                 d[static_cast<std::size_t>(i < 2 ? group : group + 8)][static_cast<std::size_t>(thread * 2 + (i & 1))] = sums[i] - i - 1;
             }
@@ -54,4 +55,11 @@ TEST(emulator_multiplies_bytes_by_the_layout_of_the_isa) {
             }
         }
     }
+}
+
+}  // namespace
+
+TEST(emulator_multiplies_bytes_by_the_layout_of_the_isa) {
+    check_product(multiply_bytes, 0, 255);
+    check_product(multiply_signed_bytes, -128, 127);
 }

@@ -153,6 +153,16 @@ inline DType random_float_type() { return harness::pick<DType>({DType::F32, DTyp
 inline int64_t random_size() {
     return harness::pick<int64_t>({0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 65, 100});
 }
+// As many rows, some more, or where that does not help fewer, so that a weight is laid out in tiles: fits(rows).
+template <class Fits>
+int64_t fitting_rows(int64_t rows, const Fits& fits) {
+    for (int64_t more = 0; more < 64; ++more) {
+        if (fits(rows + more)) return rows + more;
+    }
+    while (!fits(rows)) --rows;
+    return rows;
+}
+
 inline Weight random_any() {
     const int64_t rows = random_size(), cols = random_size();
     const DType dtype = random_float_type();

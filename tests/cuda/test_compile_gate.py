@@ -44,6 +44,8 @@ _DENSE = ("mma.sync", "HMMA.16816")
 _ATTENTION = (("wgmma.mma_async.sync", "HGMMA.64x128x16"), ("cp.async.bulk.tensor.4d", "UTMALDG.4D"), _HOPPER[2])
 _TOPK = (("redux.sync", "REDUX"), ("atom.shared.add", "ATOMS.POPC.INC"), ("ld.global.v4", "LDG.E.128"))
 _BYTES = ("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8", "IMMA.16832.U8.S8")
+_SIGNED_BYTES = ("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8", "IMMA.16832.S8.S8")
+_SPARSE_BYTES = ("mma.sp", "IMMA.SP.16864.S8.S8")
 _PREFETCH = ("prefetch.global.L2", "CCTL")
 _WIDE = ("ld.global.v4", "LDG.E.128")
 GATES = (
@@ -61,7 +63,9 @@ GATES = (
         for t in ("bf16", "f16")
     ),
     Gate("nm_linear/int8/e4m3.cu", ("89",), 200, (("mma.sp", "QMMA.SP.16864.F32.E4M3.E4M3"), _COPY)),
-    Gate("nm_linear/int8/launch.cu", ("80", "89", "90"), 200, (("mma.sp", "IMMA.SP.16864.S8.S8"), _COPY)),
+    Gate("nm_linear/int8/decode.cu", _ALL, 128, (_SPARSE_BYTES, _COPY)),
+    Gate("nm_linear/byte_octets/decode.cu", _ALL, 128, (_SIGNED_BYTES, ("shf.l.wrap", "SHF.L.W"), _COPY)),
+    Gate("nm_linear/int8/launch.cu", ("80", "89", "90"), 200, (_SPARSE_BYTES, _COPY)),
     *(Gate(f"nm_linear/gathered/{t}.cu", ("80", "89", "90"), 240, (_SPARSE, _COPY)) for t in ("bf16", "f16")),
     *(Gate(f"nm_linear/gathered/sm90_{t}.cu", ("90a",), 168, (_HOPPER[0], _COPY, _HOPPER[2])) for t in ("bf16", "f16")),
     Gate("nm_linear/gathered/transpose.cu", ("90a",), 32, (("ldmatrix", "LDSM.16.MT88.4"), _COPY)),

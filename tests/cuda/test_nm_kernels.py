@@ -52,29 +52,37 @@ def test_the_emulated_device_runs_the_kernel_of_its_architecture(emulated, seed)
     _close(got, x.double() @ dense.double().T)
 
 
+@pytest.mark.parametrize("values", [torch.float16, torch.int8], ids=str)
 @pytest.mark.parametrize("pattern", [NM(2, 4), NM(2, 8)], ids=str)
-def test_few_rows_are_split_along_the_columns(pattern, emulated, seed):
+def test_few_rows_are_split_along_the_columns(pattern, values, emulated, seed):
     torch.manual_seed(seed)
-    x = torch.randn(3, 1100, dtype=torch.float16)
-    dense = random_weight(40, 1100, pattern, generator(seed), torch.float16)
+    x = torch.randn(3, 2200, dtype=torch.float16)
+    stored = pack(random_weight(45, 2200, pattern, generator(seed), torch.float16), pattern, values)
+    expected = ("nm", 45, 2200, *pattern.sizes)
     before = emulated.launches()
-    got = cuda.packed_linear(
-        x, resident.make(pack(dense, pattern), "cuda"), None, "none", ("nm", 40, 1100, *pattern.sizes)
-    )
-    assert emulated.launches() == before + 2  # the products, and the sum of the splits
-    _close(got, x.double() @ dense.double().T)
+    got = cuda.packed_linear(x, resident.make(stored, "cuda"), None, "none", expected)
+    # The products and the sum of the splits; before them, activations are quantised.
+    assert emulated.launches() == before + (3 if values is torch.int8 else 2)
+    if values is torch.int8:
+        torch.testing.assert_close(
+            got, reference.packed_linear(x, resident.make(stored, "portable"), None, "none", expected)
+        )
+    else:
+        _close(got, x.double() @ stored.unpack().double().T)
 
 
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), NM(1, 8), NM(2, 8)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_int8_weights_have_the_result_of_the_reference(dtype, device, seed, monkeypatch):
+def test_int8_weights_have_the_result_of_the_reference(pattern, dtype, device, seed, monkeypatch):
     torch.manual_seed(seed)
-    monkeypatch.setattr(cuda, "_SCRATCH_BYTES", 1)  # 128 tokens a launch
+    for module in (cuda, cuda.expand):
+        monkeypatch.setattr(module, "_SCRATCH_BYTES", 1)  # 128 tokens a launch, 32 a product of torch's
     rows, cols = int(torch.randint(1, 280, ())), int(torch.randint(1, 200, ()))
-    stored = pack(random_weight(rows, cols, NM(2, 4), generator(seed), torch.float32), NM(2, 4), torch.int8)
+    stored = pack(random_weight(rows, cols, pattern, generator(seed), torch.float32), pattern, torch.int8)
     packed = resident.make(stored, "cuda").to(device)
-    expected = ("nm", rows, cols, 2, 4)
+    expected = ("nm", rows, cols, *pattern.sizes)
     bias = torch.randn(rows)
-    for tokens in (0, 1, 3, 130):
+    for tokens in (0, 1, 9, 20, 130):
         x = torch.randn(tokens, cols, dtype=dtype)
         x[tokens // 2 :, :1] = torch.inf
         got = cuda.packed_linear(x.to(device), packed, bias.to(device), "silu", expected).cpu()

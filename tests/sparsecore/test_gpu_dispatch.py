@@ -105,7 +105,10 @@ def test_the_way_of_a_call_is_known_from_sizes() -> None:
         assert route(pattern, dtype, 10**6) == "kernel"
     for pattern in (NM(1, 4), NM(3, 7), Unstructured(), Block(64, 64), Block(3, 5)):
         for dtype in (torch.float32, torch.int8):
-            assert route(pattern, dtype, 17) == "expand"
+            assert route(pattern, dtype, 65) == "expand"
+    assert route(NM(1, 4), torch.float32, 17) == "expand"
+    assert route(NM(1, 4), torch.int8, 17) == "kernel"
+    assert kernel_of(NM(2, 4), torch.float16, layout=1000).products == "ordinary"
     assert kernel_of(NM(1, 8), torch.float16).products == "spread"
     assert kernel_of(NM(1, 8), torch.float32).products == kernel_of(NM(3, 7), torch.float16).products == "ordinary"
     assert kernel_of(Block(3, 5), torch.float16) is None
@@ -130,6 +133,18 @@ def test_quantised_weights_are_judged_where_tensor_cores_multiply_them(monkeypat
     assert predict(fp8, (8192,))[0] == predict(int8, (8192,))[0]
     for pattern in (NM(1, 8), Unstructured(), Block(64, 64)):
         assert predict(replace(fp8, pattern=pattern), (1,))[0].kind == "unknown"
+
+
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), NM(2, 8), NM(1, 8)], ids=str)
+def test_bytes_decide_for_few_tokens_of_int8(pattern: NM) -> None:
+    model, density = GpuModel(A100), pattern.n / pattern.m
+    dense, packed = model.dense(torch.bfloat16), model.packed(pattern, density, torch.int8)
+    assert dense is not None
+    assert packed is not None
+    positions = 8192 * 28672
+    gain = dense.seconds(1, positions, positions * 2) / packed.seconds(1, positions, positions * (density + 1 / 8))
+    assert gain == pytest.approx(2 / (density + 1 / 8), rel=0.1)
+    assert model.packed(NM(3, 4), 0.75, torch.int8) is None
 
 
 @pytest.mark.parametrize("density", [0.5, 0.1])

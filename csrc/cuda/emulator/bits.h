@@ -7,6 +7,8 @@ namespace sparsecore::cuda {
 
 inline std::uint32_t shift_left(std::uint32_t word, std::uint32_t by) { return by < 32 ? word << by : 0; }
 
+inline std::uint32_t shift_left_wrapped(std::uint32_t word, std::uint32_t by) { return word << (by & 31u); }
+
 inline std::uint32_t choose_bytes(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
     std::uint32_t chosen = 0;
     for (int i = 0; i < 4; ++i) {

@@ -50,23 +50,31 @@ int place_of(void* const* lanes, int row, int index) {
     return index / 16 * 32 + emulator::kept_place(word, index % 16);
 }
 
+template <class Byte>
+void multiply_dense(void* const* lanes, std::uint64_t) {
+    std::int32_t b_value[kColumns][kDepth];
+    for (int i = 0; i < kDepth * kColumns; ++i) b_value[i / kDepth][i % kDepth] = b_element<std::int8_t>(lanes, i % kDepth, i / kDepth);
+    for (int row = 0; row < kRows; ++row) {
+        std::int32_t a_value[kDepth];
+        for (int i = 0; i < kDepth; ++i) a_value[i] = a_element<Byte>(lanes, row, i);
+        for (int column = 0; column < kColumns; ++column) {
+            std::int32_t sum = 0;
+            for (int i = 0; i < kDepth; ++i) sum += a_value[i] * b_value[column][i];
+            add_to(lanes, row, column, sum);
+        }
+    }
+}
+
 }  // namespace
 
 void multiply_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
     Product own{d, a, b, 0};
-    emulator::meet(emulator::Group::Warp, "mma.m16n8k32.u8.s8", 0, &own, [](void* const* lanes, std::uint64_t) {
-        std::int32_t b_value[kColumns][kDepth];
-        for (int i = 0; i < kDepth * kColumns; ++i) b_value[i / kDepth][i % kDepth] = b_element<std::int8_t>(lanes, i % kDepth, i / kDepth);
-        for (int row = 0; row < kRows; ++row) {
-            std::int32_t a_value[kDepth];
-            for (int i = 0; i < kDepth; ++i) a_value[i] = a_element<std::uint8_t>(lanes, row, i);
-            for (int column = 0; column < kColumns; ++column) {
-                std::int32_t sum = 0;
-                for (int i = 0; i < kDepth; ++i) sum += a_value[i] * b_value[column][i];
-                add_to(lanes, row, column, sum);
-            }
-        }
-    });
+    emulator::meet(emulator::Group::Warp, "mma.m16n8k32.u8.s8", 0, &own, multiply_dense<std::uint8_t>);
+}
+
+void multiply_signed_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+    Product own{d, a, b, 0};
+    emulator::meet(emulator::Group::Warp, "mma.m16n8k32.s8.s8", 0, &own, multiply_dense<std::int8_t>);
 }
 
 void multiply_sparse_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[4],

@@ -6,7 +6,7 @@
 namespace sparsecore::cuda {
 
 // The order that a weight lies in: those of nm_linear, of block_linear/layout.h and of bitmask_linear/layout.h.
-enum class ExpandLayout { Groups, TwoFour, TwoFourBytes, Octets, Gathered, Blocks, TiledBlocks, Bitmask };
+enum class ExpandLayout { Groups, TwoFour, TwoFourBytes, Octets, ByteOctets, Gathered, Blocks, TiledBlocks, Bitmask };
 
 struct ExpandArgs {
     const void* values;

@@ -3,6 +3,7 @@
 #include "core/checked.h"
 #include "core/error.h"
 #include "cuda/block_linear/layout.h"
+#include "cuda/nm_linear/byte_octets/place.h"
 #include "cuda/nm_linear/int8/layout.h"
 #include "cuda/nm_linear/nm_linear.h"
 #include "cuda/nm_linear/octets/place.h"
@@ -34,6 +35,10 @@ void describe_nm(const Geometry& g, uint32_t layout, ExpandCall& call) {
             call.layout = ExpandLayout::Octets;
             args.chunks = core::ceil_div(kept, int64_t{kOctetKept});
             args.code_bits = octet_code_bits(static_cast<int>(g.p1));
+            return;
+        case kCudaByteOctetLayout:
+            call.layout = ExpandLayout::ByteOctets;
+            args.chunks = core::ceil_div(kept, int64_t{kByteOctetKept});
             return;
         case kCudaGathered64Layout:
         case kCudaGathered128Layout:
@@ -70,6 +75,10 @@ ExpandCall expand_call(const Geometry& g, uint32_t layout, const Span& resident,
         sections = nm.sections;
         describe_nm(g, nm.layout, call);
     } else {
+        if (!core::is_float(g.dtype)) {
+            throw core::Error("UnsupportedError", "no kernel expands " + std::string(core::dtype_name(g.dtype)) + " weights of this kind",
+                              formats::kind_name(g.kind), "a float type");
+        }
         sections = resident_sections(g);
         const bool tiled = g.kind == Kind::Block && block_fits_tensor_cores(g.dtype, g.p0, g.p1);
         call.layout = g.kind == Kind::Bitmask ? ExpandLayout::Bitmask : tiled ? ExpandLayout::TiledBlocks : ExpandLayout::Blocks;

@@ -27,6 +27,7 @@ void launch_layout(const ExpandCall& call, std::uint64_t stream) {
         case ExpandLayout::TwoFour: return queue(expand::expand_groups<std::uint16_t, expand::TwoFourSlots>, items(a.second));
         case ExpandLayout::TwoFourBytes: return queue(expand::expand_groups<std::uint8_t, expand::TwoFourByteSlots>, items(a.second));
         case ExpandLayout::Octets: return queue(expand::expand_groups<std::uint16_t, expand::OctetSlots>, items(a.second));
+        case ExpandLayout::ByteOctets: return queue(expand::expand_groups<std::uint8_t, expand::ByteOctetSlots>, items(a.second));
         case ExpandLayout::Gathered: return queue(expand::expand_groups<std::uint16_t, expand::GatheredSlots>, items(a.second));
         case ExpandLayout::Blocks: return queue(expand::expand_blocks<Word, false>, items(kUnit));
         case ExpandLayout::TiledBlocks: return queue(expand::expand_blocks<std::uint16_t, true>, items(kUnit));

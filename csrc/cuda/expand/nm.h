@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/expand/word.h"
+#include "cuda/nm_linear/byte_octets/place.h"
 #include "cuda/nm_linear/gathered/args.h"
 #include "cuda/nm_linear/kernel_args.h"
 #include "cuda/nm_linear/octets/place.h"
@@ -40,6 +41,24 @@ struct OctetSlots {
         std::uint32_t codes = static_cast<const std::uint16_t*>(a.positions)[at.lane];
         if (a.extra != nullptr) codes |= std::uint32_t{static_cast<const std::uint8_t*>(a.extra)[at.lane]} << 16;
         return codes >> (at.index * a.code_bits) & ((1u << a.code_bits) - 1);
+    }
+};
+
+// The same in the layout of nm_linear/byte_octets.
+struct ByteOctetSlots {
+    SC_DEVICE static OctetPlace place(const ExpandArgs& a, std::int64_t row, std::int64_t slot) {
+        return byte_octet_place(row, slot, a.chunks, static_cast<int>(a.first), static_cast<int>(a.second));
+    }
+    SC_DEVICE static std::uint8_t value(const ExpandArgs& a, std::int64_t row, std::int64_t slot) {
+        const OctetPlace at = place(a, row, slot);
+        return static_cast<const std::uint8_t*>(a.values)[at.lane * kByteOctetValues + at.index];
+    }
+    SC_DEVICE static unsigned code(const ExpandArgs& a, std::int64_t row, std::int64_t slot) {
+        const int n = static_cast<int>(a.first), m = static_cast<int>(a.second);
+        const OctetPlace at = place(a, row, slot), third = third_bit_place(row, slot, a.chunks, n, m);
+        const unsigned two = static_cast<const std::uint32_t*>(a.positions)[at.lane] >> code_bit(at.index) & 3u;
+        if (m == 4) return two;
+        return join_code(two, static_cast<const std::uint16_t*>(a.extra)[third.lane] >> third_code_bit(third.index) & 1u, n, m);
     }
 };
 

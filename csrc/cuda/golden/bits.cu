@@ -13,11 +13,12 @@ struct Words : Plain<Words> {
         std::uint32_t low[kThreads], high[kThreads], by[kThreads], selector[kThreads];
     };
     struct Output {
-        std::uint32_t shifted[kThreads], chosen[kThreads];
+        std::uint32_t shifted[kThreads], wrapped[kThreads], chosen[kThreads];
     };
     static SC_DEVICE void run(const Input& in, Output& out) {
         const unsigned thread = thread_x();
         out.shifted[thread] = shift_left(in.low[thread], in.by[thread]);
+        out.wrapped[thread] = shift_left_wrapped(in.low[thread], in.by[thread]);
         out.chosen[thread] = choose_bytes(in.low[thread], in.high[thread], in.selector[thread]);
     }
     static void draw(Random& random, Input& in) {
@@ -30,6 +31,6 @@ struct Words : Plain<Words> {
 
 }  // namespace
 
-std::vector<Case> bit_cases() { return {make_case<Words>("words", "shl.b32, prmt.b32")}; }
+std::vector<Case> bit_cases() { return {make_case<Words>("words", "shl.b32, shf.l.wrap.b32, prmt.b32")}; }
 
 }  // namespace sparsecore::cuda::golden

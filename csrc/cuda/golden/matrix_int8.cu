@@ -7,10 +7,11 @@ namespace sparsecore::cuda::golden {
 
 namespace {
 
-// Dense with unsigned bytes in A, or 2:4 sparse with signed ones.
-template <bool kSparse>
-struct ByteProduct : Plain<ByteProduct<kSparse>> {
-    static constexpr int kThreads = 32, kRegistersOfB = kSparse ? 4 : 2;
+enum class Bytes { Unsigned, Signed, Sparse };  // of A: dense ones, or 2:4 sparse signed ones
+
+template <Bytes kBytes>
+struct ByteProduct : Plain<ByteProduct<kBytes>> {
+    static constexpr int kThreads = 32, kRegistersOfB = kBytes == Bytes::Sparse ? 4 : 2;
     struct Input {
         std::int32_t d[32][4];
         std::uint32_t a[32][4], b[32][kRegistersOfB], metadata[32];
@@ -25,8 +26,10 @@ struct ByteProduct : Plain<ByteProduct<kSparse>> {
         for (int i = 0; i < 4; ++i) d[i] = in.d[lane][i];
         for (int i = 0; i < 4; ++i) a[i] = in.a[lane][i];
         for (int i = 0; i < kRegistersOfB; ++i) b[i] = in.b[lane][i];
-        if constexpr (kSparse) {
+        if constexpr (kBytes == Bytes::Sparse) {
             multiply_sparse_bytes(d, a, b, in.metadata[lane]);
+        } else if constexpr (kBytes == Bytes::Signed) {
+            multiply_signed_bytes(d, a, b);
         } else {
             multiply_bytes(d, a, b);
         }
@@ -80,8 +83,9 @@ struct Float8Product : Plain<Float8Product> {
 }  // namespace
 
 std::vector<Case> byte_product_cases() {
-    return {make_case<ByteProduct<false>>("mma_u8_s8", "mma.m16n8k32.s32.u8.s8.s32"),
-            make_case<ByteProduct<true>>("mma_sp_s8", "mma.sp.m16n8k64.s32.s8.s8.s32"),
+    return {make_case<ByteProduct<Bytes::Unsigned>>("mma_u8_s8", "mma.m16n8k32.s32.u8.s8.s32"),
+            make_case<ByteProduct<Bytes::Signed>>("mma_s8_s8", "mma.m16n8k32.s32.s8.s8.s32"),
+            make_case<ByteProduct<Bytes::Sparse>>("mma_sp_s8", "mma.sp.m16n8k64.s32.s8.s8.s32"),
             make_case<Float8Product>("mma_sp_e4m3", "mma.sp.m16n8k64.f32.e4m3.e4m3.f32")};
 }
 

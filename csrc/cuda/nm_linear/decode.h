@@ -14,9 +14,10 @@
 // blocks, so the result does not depend on scheduling.
 //
 // Tiles, the layout's part, says how a lane holds a tile and multiplies it:
-//   Args, Element, kColumns of a tile, kDepth, kPadding (elements that keep rows of activations in different banks),
-//   kMultipliesZeros (products touch pruned positions: infinities and NaNs are then replaced by zeros as x comes, and added
-//   apart by Tiles::add_unusual, for which nothing is fast),
+//   Args, kColumns of a tile, kDepth, kPadding (elements that keep rows of activations in different banks),
+//   Sum, Results (what becomes of a sum: FloatResults, or int8/results.h),
+//   kMultipliesZeros (products touch pruned positions: infinities and NaNs of an Element are then replaced by zeros as x
+//   comes, and added apart by Tiles::add_unusual, for which nothing is fast),
 //   fetch(args, row tile, to, token, column): brings 8 columns of activations, those of the weight,
 //   RowTile (where a row tile lies), row_tile(args, index), Tile load(row tile, column tile),
 //   multiply(tiles of two row tiles, activations of a lane's tokens, sums).
@@ -43,10 +44,18 @@ struct DecodeShape {
     struct Shared {
         union {
             alignas(16) std::uint16_t x[kDecodeStages][kTokens][kStride];
-            float sums[kDecodeWarps][kDecodeRowTiles][kTokenTiles][kTileRows][kFragmentTokens];
+            typename Tiles::Sum sums[kDecodeWarps][kDecodeRowTiles][kTokenTiles][kTileRows][kFragmentTokens];
         };
         bool unusual;  // x of this block holds an infinity or a NaN
     };
+};
+
+// Sums in fp32, results of type T.
+template <class T>
+struct FloatResults {
+    using Args = LinearArgs;
+    using Sum = float;
+    static SC_DEVICE void store(const Args& a, std::int64_t token, std::int64_t row, Sum sum) { store_result<T>(a, token, row, sum); }
 };
 
 // What a block computes: its rows for token_count tokens, from column tiles that it takes chunk by chunk.
@@ -104,7 +113,7 @@ SC_DEVICE void take_out_unusual(typename DecodeShape<Tiles, kTokens>::Shared& sh
 template <class Tiles, int kTokens>
 SC_DEVICE void multiply_part(const typename Tiles::Args& a, typename DecodeShape<Tiles, kTokens>::Shared& shared,
                              const DecodePart& part,
-                             float (&sums)[kDecodeRowTiles][DecodeShape<Tiles, kTokens>::kTokenTiles][4]) {
+                             typename Tiles::Sum (&sums)[kDecodeRowTiles][DecodeShape<Tiles, kTokens>::kTokenTiles][4]) {
     using Shape = DecodeShape<Tiles, kTokens>;
     const int warp = static_cast<int>(thread_x() / kWarpSize);
     const std::int64_t row_tile = part.first_row_tile + warp % Shape::kRowWarps * kDecodeRowTiles;
@@ -146,12 +155,12 @@ template <class Tiles, int kTokens>
 SC_DEVICE void write_part(const typename Tiles::Args& a, const typename DecodeShape<Tiles, kTokens>::Shared& shared,
                           const DecodePart& part) {
     using Shape = DecodeShape<Tiles, kTokens>;
-    using T = typename Tiles::Element;
+    using Sum = typename Tiles::Sum;
     for (int i = static_cast<int>(thread_x()); i < part.token_count * Shape::kRows; i += kDecodeThreads) {
         const int own = i % Shape::kRows, own_token = i / Shape::kRows, own_tile = own / kTileRows;
         const std::int64_t row = part.first_row_tile * kTileRows + own, token = part.first_token + own_token;
         if (row >= a.rows) continue;
-        float sum = 0.0f;
+        Sum sum = 0;
         for (int w = own_tile / kDecodeRowTiles; w < kDecodeWarps; w += Shape::kRowWarps) {
             sum += shared.sums[w][own_tile % kDecodeRowTiles][own_token / kFragmentTokens][own % kTileRows][own_token % kFragmentTokens];
         }
@@ -159,10 +168,10 @@ SC_DEVICE void write_part(const typename Tiles::Args& a, const typename DecodeSh
             if (shared.unusual) sum = Tiles::add_unusual(a, row, token, part.first_tile, part.end_tile, sum);
         }
         if (a.plan.splits > 1) {
-            a.plan.partial[(static_cast<std::int64_t>(block_z()) * a.tokens + token) * a.rows + row] = sum;
+            static_cast<Sum*>(a.plan.partial)[(static_cast<std::int64_t>(block_z()) * a.tokens + token) * a.rows + row] = sum;
             continue;
         }
-        store_result<T>(a, token, row, sum);
+        Tiles::Results::store(a, token, row, sum);
     }
 }
 
@@ -174,7 +183,7 @@ SC_DEVICE void decode_part(const typename Tiles::Args& a, typename DecodeShape<T
     if (thread_x() == 0) shared.unusual = false;
     block_barrier();
     fetch_chunk<Tiles, kTokens>(a, shared, part, 0);
-    float sums[kDecodeRowTiles][kTokenTiles][4] = {};
+    typename Tiles::Sum sums[kDecodeRowTiles][kTokenTiles][4] = {};
     multiply_part<Tiles, kTokens>(a, shared, part, sums);
     wait_copies<0>();
     block_barrier();  // the sums take the place of the activations
@@ -209,13 +218,13 @@ SC_GLOBAL void SC_BOUNDS(kDecodeThreads, 2) nm_decode(typename Tiles::Args a) {
 }
 
 // Adds the shares of the splits in their order. Grid: x = any number of blocks (the rest is looped over), of kDecodeThreads.
-template <class T>
-SC_GLOBAL void sum_splits(LinearArgs a, DecodePlan plan) {
+template <class Results>
+SC_GLOBAL void sum_splits(typename Results::Args a, DecodePlan plan) {
     const std::int64_t count = a.tokens * a.rows, step = static_cast<std::int64_t>(grid_dim_x()) * kDecodeThreads;
     for (std::int64_t i = static_cast<std::int64_t>(block_x()) * kDecodeThreads + thread_x(); i < count; i += step) {
-        float sum = 0.0f;
-        for (int split = 0; split < plan.splits; ++split) sum += plan.partial[split * count + i];
-        store_result<T>(a, i / a.rows, i % a.rows, sum);
+        typename Results::Sum sum = 0;
+        for (int split = 0; split < plan.splits; ++split) sum += static_cast<const typename Results::Sum*>(plan.partial)[split * count + i];
+        Results::store(a, i / a.rows, i % a.rows, sum);
     }
 }
 

@@ -15,11 +15,11 @@ void launch_decode_tokens(const typename Tiles::Args& a, std::uint64_t stream) {
     launch("cuda_nm_linear", nm_decode<Tiles, kTokens>, grid, kDecodeThreads, sizeof(typename Shape::Shared), stream, a);
 }
 
-template <class T>
-void launch_sum_splits(const LinearArgs& a, const DecodePlan& plan, std::uint64_t stream) {
+template <class Results>
+void launch_sum_splits(const typename Results::Args& a, const DecodePlan& plan, std::uint64_t stream) {
     if (plan.splits == 1) return;
     const std::int64_t blocks = (a.tokens * a.rows + kDecodeThreads - 1) / kDecodeThreads;
-    launch("cuda_nm_linear", sum_splits<T>, Grid{at_most_grid_y(blocks)}, kDecodeThreads, 0, stream, a, plan);
+    launch("cuda_nm_linear", sum_splits<Results>, Grid{at_most_grid_y(blocks)}, kDecodeThreads, 0, stream, a, plan);
 }
 
 template <class Tiles>
@@ -31,7 +31,7 @@ void launch_decode(const typename Tiles::Args& a, std::uint64_t stream) {
     } else {
         launch_decode_tokens<Tiles, 16>(a, stream);
     }
-    launch_sum_splits<typename Tiles::Element>(a, a.plan, stream);
+    launch_sum_splits<typename Tiles::Results>(a, a.plan, stream);
 }
 
 }  // namespace sparsecore::cuda

@@ -6,12 +6,14 @@
 #include "core/checked.h"
 #include "core/error.h"
 #include "cuda/common/linear_call.h"
+#include "cuda/nm_linear/byte_octets/layout.h"
 #include "cuda/nm_linear/gathered/layout.h"
 #include "cuda/nm_linear/gathered/plan.h"
 #include "cuda/nm_linear/int8/layout.h"
 #include "cuda/nm_linear/octets/layout.h"
 #include "cuda/nm_linear/plan.h"
 #include "cuda/nm_linear/two_four/layout.h"
+#include "cuda/resident.h"
 #include "formats/bits.h"
 #include "formats/nm.h"
 #include "formats/resident.h"
@@ -30,17 +32,22 @@ struct Sizes {
     formats::Sections sections;
 };
 
+int64_t tile_columns(uint32_t layout, int64_t n, int64_t m) {
+    switch (layout) {
+        case kCudaTwoFourLayout: return kTileColumns;
+        case kCudaInt8Layout: return kInt8TileColumns;
+        case kCudaOctetLayout: return kOctetKept / n * m;
+        case kCudaByteOctetLayout: return byte_octet_columns(static_cast<int>(n), static_cast<int>(m));
+        default: return m * kTileGroups;
+    }
+}
+
 bool is_gathered(uint32_t layout) { return layout == kCudaGathered64Layout || layout == kCudaGathered128Layout; }
 int gathered_rows(uint32_t layout) { return layout == kCudaGathered64Layout ? 64 : 128; }
 
 // `layout`: one that the values of the weight allow, or kCudaLayout for the one that its shape and type give.
 Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
     formats::nm_check_pattern(n, m);
-    const bool is_bytes = core::is_quantised(dtype) && n == 2 && m == 4;
-    if (!core::is_float(dtype) && !is_bytes) {
-        throw Error("UnsupportedError", "no CUDA layout for " + std::string(core::dtype_name(dtype)) + " weights of this pattern", "nm",
-                    "a float type, or int8 or fp8 and 2:4", "use the portable layout");
-    }
     constexpr int64_t kMaxRows = int64_t{kWarpsPerBlock} * INT32_MAX;  // the first dimension of a CUDA grid
     if (rows < 0 || cols < 0 || rows > kMaxRows) {
         throw Error("ShapeError", "weight of " + std::to_string(rows) + " x " + std::to_string(cols), "shape",
@@ -48,12 +55,21 @@ Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t
     }
     Sizes sizes{};
     sizes.layout = kCudaLayout;
-    if (is_bytes) {
+    if (is_two_four_bytes(dtype, rows, cols, n, m)) {
         sizes.layout = kCudaInt8Layout;
         sizes.sections = int8_sections(rows, cols);
         return sizes;
     }
-    if (is_two_four(dtype, n, m)) {
+    if (is_byte_octets(dtype, rows, cols, n, m)) {
+        sizes.layout = kCudaByteOctetLayout;
+        sizes.sections = byte_octet_sections(rows, cols, n, m);
+        return sizes;
+    }
+    if (!core::is_float(dtype)) {
+        throw Error("UnsupportedError", "no CUDA layout for " + std::string(core::dtype_name(dtype)) + " weights of this pattern or shape",
+                    "nm", "a float type, int8 or fp8 and 2:4, or int8 and 1:4, 1:8 or 2:8", "use the portable layout");
+    }
+    if (is_two_four(dtype, rows, cols, n, m)) {
         sizes.layout = kCudaTwoFourLayout;
         sizes.sections = two_four_sections(rows, cols);
         return sizes;
@@ -114,28 +130,12 @@ formats::Resident open(const Span& span) {
     return resident;
 }
 
-// What the arguments of the kernels on tiles have besides; tiles of `tile_columns`.
-void fill_tiled(TileArgs& args, const Span& out, int64_t tile_columns) {
+// What the arguments of the kernels on tiles have besides; tiles of so many columns.
+void fill_tiled(TileArgs& args, const Span& out, int64_t columns) {
     args.row_tiles = core::ceil_div(args.rows, int64_t{kTileRows});
-    args.column_tiles = core::ceil_div(args.cols, tile_columns);
+    args.column_tiles = core::ceil_div(args.cols, columns);
     args.out_in_pairs =
         out.strides[1] == 1 && out.strides[0] % 2 == 0 && reinterpret_cast<uintptr_t>(out.data) % 4 == 0;
-}
-
-DecodePlan plan_of(const TileArgs& args, const Span* workspace) {
-    DecodePlan plan;
-    if (workspace == nullptr) return plan;
-    core::require_dtype(*workspace, "workspace", core::DType::F32);
-    core::require_shape(*workspace, "workspace", {-1, args.tokens, args.rows});
-    core::require_contiguous(*workspace, "workspace");
-    constexpr int64_t kMost = 65535;  // the third dimension of a CUDA grid
-    if (workspace->shape[0] < 1 || workspace->shape[0] > kMost) {
-        throw Error("ShapeError", "a workspace for " + std::to_string(workspace->shape[0]) + " splits", "workspace",
-                    "1 to " + std::to_string(kMost), "take as many as cuda_nm_splits says");
-    }
-    plan.splits = static_cast<int>(workspace->shape[0]);
-    plan.partial = workspace->as<float>();
-    return plan;
 }
 
 // Memory for x transposed, where the call has some: of x's type, in the place of a workspace for sums.
@@ -166,12 +166,16 @@ uint32_t nm_layout(const formats::Stored& stored) {
     const formats::Geometry& g = stored.geometry;
     const int block_rows = gathered_block_rows(stored);
     if (block_rows != 0) return block_rows == 64 ? kCudaGathered64Layout : kCudaGathered128Layout;
-    return sizes_of(g.dtype, g.rows, g.cols, g.p0, g.p1, kCudaLayout).layout;
+    const bool has_layout = core::is_float(g.dtype) || is_two_four_bytes(g.dtype, g.rows, g.cols, g.p0, g.p1) ||
+                            is_byte_octets(g.dtype, g.rows, g.cols, g.p0, g.p1);
+    if (!has_layout) return formats::kStoredLayout;
+    const NmSections nm = nm_sections(g.dtype, g.rows, g.cols, g.p0, g.p1);
+    return adds_little(g, nm.sections) ? nm.layout : formats::kStoredLayout;
 }
 
 NmSections nm_sections(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
     const Sizes sizes = sizes_of(dtype, rows, cols, n, m, layout);
-    return {sizes.layout, sizes.sections};
+    return {sizes.layout, sizes.sections, tile_columns(sizes.layout, n, m)};
 }
 
 int64_t nm_resident_size(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, uint32_t layout) {
@@ -184,8 +188,7 @@ int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t co
     const bool gathered = is_gathered(sizes.layout);
     if (sizes.layout == kCudaLayout || tokens > (gathered ? kMostGatheredDecodeTokens : kMostDecodeTokens)) return 1;
     const int64_t block_rows = gathered ? decode_block_rows(kMostGatheredDecodeTokens) : decode_block_rows(tokens);
-    const int64_t tile_columns = gathered ? m * kTileGroups : sizes.layout == kCudaTwoFourLayout ? kTileColumns : kOctetKept / n * m;
-    return decode_splits(core::ceil_div(rows, block_rows), core::ceil_div(cols, tile_columns), multiprocessors);
+    return decode_splits(core::ceil_div(rows, block_rows), core::ceil_div(cols, tile_columns(sizes.layout, n, m)), multiprocessors);
 }
 
 int64_t nm_transposed_tokens(int64_t tokens, int64_t rows, int64_t cols, uint32_t layout, int capability, int multiprocessors) {
@@ -204,6 +207,7 @@ void nm_resident_make(const formats::Stored& stored, const Span& span) {
         formats::create_resident(span, g, sizes.layout, core::Isa::Portable, sizes.sections);
     if (sizes.layout == kCudaTwoFourLayout) return fill_two_four(stored, resident);
     if (sizes.layout == kCudaInt8Layout) return fill_int8(stored, resident);
+    if (sizes.layout == kCudaByteOctetLayout) return fill_byte_octets(stored, resident);
     if (sizes.layout == kCudaOctetLayout) return fill_octets(stored, resident);
     if (is_gathered(sizes.layout)) return fill_gathered(stored, gathered_rows(sizes.layout), resident);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype);
@@ -228,6 +232,7 @@ void nm_resident_to_stored(const Span& span, const formats::Stored& out) {
     }
     if (sizes.layout == kCudaTwoFourLayout) return read_two_four(resident, out);
     if (sizes.layout == kCudaInt8Layout) return read_int8(resident, out);
+    if (sizes.layout == kCudaByteOctetLayout) return read_byte_octets(resident, out);
     if (sizes.layout == kCudaOctetLayout) return read_octets(resident, out);
     if (is_gathered(sizes.layout)) return read_gathered(resident, gathered_rows(sizes.layout), out);
     const int64_t value_bytes = sizes.kept * core::itemsize(g.dtype), position_bytes = out.positions.shape[1];
@@ -267,7 +272,7 @@ NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int6
         TwoFourArgs args{};
         static_cast<LinearArgs&>(args) = common;
         args.values = section(0);
-        fill_tiled(args, out, kTileColumns);
+        fill_tiled(args, out, tile_columns(sizes.layout, n, m));
         args.metadata = reinterpret_cast<const uint32_t*>(section(1));
         args.plan = plan_of(args, workspace);
         return args;
@@ -276,7 +281,7 @@ NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int6
         OctetArgs args{};
         static_cast<LinearArgs&>(args) = common;
         args.values = section(0);
-        fill_tiled(args, out, kOctetKept / n * m);
+        fill_tiled(args, out, tile_columns(sizes.layout, n, m));
         args.codes = reinterpret_cast<const uint16_t*>(section(1));
         args.high_codes = sizes.sections.count > 2 ? section(2) : nullptr;
         args.kept = sizes.kept;
@@ -289,7 +294,7 @@ NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int6
         GatheredArgs args{};
         static_cast<LinearArgs&>(args) = common;
         args.values = section(0);
-        fill_tiled(args, out, m * kTileGroups);
+        fill_tiled(args, out, tile_columns(sizes.layout, n, m));
         args.metadata = reinterpret_cast<const uint32_t*>(section(1));
         args.chosen = reinterpret_cast<const uint16_t*>(section(2));
         args.group = static_cast<int>(m);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/span.h"
 #include "cuda/nm_linear/tile_args.h"
 
 namespace sparsecore::cuda {
@@ -18,6 +19,9 @@ inline int decode_splits(std::int64_t blocks, std::int64_t column_tiles, int mul
     const std::int64_t wanted = (multiprocessors + blocks - 1) / blocks;
     return static_cast<int>(std::max<std::int64_t>(1, std::min({wanted, column_tiles / kLeastTiles, kMost})));
 }
+
+// The plan of a call with this workspace, fp32 [splits, tokens, rows] or null, whose columns need not be divided. Errors as nm_linear_call.
+DecodePlan plan_of(const TileArgs& args, const core::Span* workspace);
 
 // Rows of a block for so many tokens (DecodeShape::kRows).
 inline std::int64_t decode_block_rows(std::int64_t tokens) { return tokens <= 4 ? 32 : tokens <= 8 ? 64 : 128; }

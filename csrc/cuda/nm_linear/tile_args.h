@@ -13,10 +13,10 @@ struct TileArgs : LinearArgs {
     bool out_in_pairs;  // every token's results are consecutive, from a multiple of 4 bytes on
 };
 
-// How many blocks of a decode kernel divide the columns of the same rows; their sums meet in `partial` [splits, tokens, rows] fp32.
+// How many blocks of a decode kernel divide the columns of the same rows; their sums meet in `partial` [splits, tokens, rows] of 32 bits.
 struct DecodePlan {
     int splits = 1;
-    float* partial = nullptr;
+    void* partial = nullptr;  // fp32, or the exact sums of bytes
 };
 
 }  // namespace sparsecore::cuda

@@ -14,6 +14,13 @@ SC_DEVICE std::uint32_t shift_left(std::uint32_t word, std::uint32_t by) {
     return shifted;
 }
 
+// By the five lowest bits of `by`; the others do not matter.
+SC_DEVICE std::uint32_t shift_left_wrapped(std::uint32_t word, std::uint32_t by) {
+    std::uint32_t shifted;
+    asm("shf.l.wrap.b32 %0, 0, %1, %2;" : "=r"(shifted) : "r"(word), "r"(by));
+    return shifted;
+}
+
 // Four of the eight bytes of `low` (0 to 3) and `high` (4 to 7), chosen by the four lowest nibbles of `selector`, each 0 to 7.
 SC_DEVICE std::uint32_t choose_bytes(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
     std::uint32_t chosen;

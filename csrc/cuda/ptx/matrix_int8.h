@@ -20,6 +20,14 @@ SC_DEVICE void multiply_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4],
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// The same with signed bytes in A.
+SC_DEVICE void multiply_signed_bytes(std::int32_t (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 // D += A B with signed bytes and a 2:4 sparse A 16x64, of which `a` holds the kept 16x32. Lane (g, t) gives the metadata of row
 // g + 8 (t % 2) and the columns from 32 (t / 2) on: two bits for each of 16 kept values, its place in its group of four, ascending
 // within a group.

@@ -10,14 +10,19 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sparsecore import resident
 from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import linear as reference
+from sparsecore.backends.reference import quantised
 from sparsecore.dtypes import dense_dtype, is_quantised
 from sparsecore.native import DTYPE_NAMES, span
 
 __all__ = ["linear", "packed_grad_input", "packed_to_dense", "to_dense"]
+
+_SCRATCH_BYTES = 32 << 20  # that one call may take beside an expanded int8 weight
+_INT8_TOKENS = 32  # at least; torch's product of bytes takes more than 16
 
 
 def to_dense(packed: Tensor, expected: resident.Expected, marks_pruned: bool = False) -> Tensor:
@@ -37,11 +42,35 @@ def packed_to_dense(packed: Tensor, expected: resident.Expected) -> Tensor:
     return to_dense(packed, expected)
 
 
+def _linear_int8(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, weight: resident.Resident) -> Tensor:
+    """`reference.quantised.linear` with sums by torch's product of bytes, which are exact as well."""
+    rows, cols = weight.shape
+    scales = packed[packed.numel() - -(-rows // 16) * 64 :][: rows * 4].view(torch.float32)  # the last section
+    dense = functional.pad(_expand(packed, weight, marks_pruned=False), (0, _missing(cols), 0, _missing(rows))).t()
+    tokens = x.reshape(math.prod(x.shape[:-1]), cols)
+    out = x.new_empty(len(tokens), rows)
+    step = max(_INT8_TOKENS, _SCRATCH_BYTES // (16 * (cols + rows) + 1))
+    for start in range(0, len(tokens), step):
+        part, result = tokens[start : start + step], out[start : start + step]
+        q, x_scales = quantised.quantise_tokens(part, torch.int8)
+        q = functional.pad(q, (0, _missing(cols), 0, max(0, _INT8_TOKENS - len(q))))
+        total = torch._int_mm(q, dense)[: len(part), :rows].float() * (x_scales[:, None] * scales)
+        result.copy_(reference.ACTIVATIONS[activation](total if bias is None else total + bias.float()))
+    return out.reshape(*x.shape[:-1], rows)
+
+
+def _missing(size: int) -> int:
+    """What torch's product of bytes wants besides: a multiple of 8, and not 0."""
+    return -size % 8 if size else 8
+
+
 def linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, weight: resident.Resident) -> Tensor:
     """`reference.linear.packed_linear` for a weight in a CUDA layout; the sum is rounded before the activation, too.
 
-    Quantised values are multiplied by their scales first, and x is not quantised.
+    fp8 values are multiplied by their scales first, and x is not quantised. int8 ones have exact sums.
     """
+    if weight.dtype is torch.int8:
+        return _linear_int8(x, packed, bias, activation, weight)
     dense = _dense(packed, weight, x.dtype, marks_pruned=True)
     bias = None if bias is None else bias.to(x.dtype)
     rows = x.reshape(math.prod(x.shape[:-1]), weight.shape[1])

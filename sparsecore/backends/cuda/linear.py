@@ -64,22 +64,25 @@ def _launch_quantised(weight: resident.Resident, x: Tensor, bias: Tensor | None,
     step = max(128, _SCRATCH_BYTES // max(stride, 1))
     q = x.new_empty((min(step, len(x)), stride), dtype=weight.dtype)
     scales = x.new_empty(len(q), dtype=torch.float32)
+    workspace = _workspace(x, weight)
     for start in range(0, len(x), step):
         rows = x[start : start + step]
         device.module().cuda_int8_linear(
             span(rows),
             weight.span,
+            *weight.pattern.sizes,
             None if bias is None else span(bias),
             span(out[start : start + step]),
             activation,
             device.stream(x),
             span(q[: len(rows)]),
             span(scales[: len(rows)]),
+            None if workspace is None else span(workspace),
         )
 
 
 def _workspace(x: Tensor, weight: resident.Resident) -> Tensor | None:
-    """Memory for the sums of blocks that divide columns, where few rows give too few blocks to read fast.
+    """Memory of 32 bits for the sums of blocks that divide columns, where few rows give too few blocks to read fast.
 
     For a V:N:M weight and many tokens it is for activations [in, tokens at a time], transposed, where a kernel takes
     them so.

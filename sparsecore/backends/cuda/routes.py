@@ -1,8 +1,9 @@
 """Which way a packed linear layer takes on a GPU: known from sizes and types alone, so that a CUDA graph may hold it.
 
 "kernel": one that reads the packed weight. "expand": the weight is written out into a workspace, in stream order, and
-torch multiplies densely; from some number of tokens on that is faster than a kernel which reads the weight for every
-few of them. fp8 has products on compute capability 8.9 and 9.0; elsewhere the weight is written out as the type of x.
+torch multiplies densely (int8 as bytes, exactly); from some number of tokens on that is faster than a kernel which
+reads the weight for every few of them. fp8 has products on compute capability 8.9 and 9.0; elsewhere the weight is
+written out as the type of x.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ GATHERED = core.CUDA_GATHERED_LAYOUTS
 _HALVES = (torch.float16, torch.bfloat16)
 _BLOCK_SIZES = (16, 32, 64, 128)
 _OCTETS = (NM(1, 4), NM(1, 8), NM(2, 8))
-# Up to so many tokens the bytes of the weight decide, beyond it the products.
-_FEW_TOKENS = 16
+_GENERAL = 1000  # layout of weights that do not fill tiles (csrc/cuda/layouts.h)
+# Up to so many tokens the bytes of the weight decide, beyond it the products. int8 octets are a third of a byte a dense
+# element at most: they are read for every 16 tokens before the bytes of the dense weight were written and read again.
+_FEW_TOKENS, _FEW_INT8_TOKENS = 16, 64
 # Compute capabilities for which products of fp8 are compiled; later ones run what was compiled for 8.0.
 _FP8 = ((8, 9), (9, 0))
 
@@ -57,13 +60,16 @@ def kernel_of(
     fp8 depends on it.
     """
     if is_quantised(dtype):
-        exists = pattern == NM(2, 4) and (dtype is torch.int8 or capability in _FP8)
-        return Kernel(NO_END, "sparse") if exists else None
+        if pattern == NM(2, 4):
+            return Kernel(NO_END, "sparse") if dtype is torch.int8 or capability in _FP8 else None
+        return Kernel(_FEW_INT8_TOKENS, "spread") if dtype is torch.int8 and pattern in _OCTETS else None
     halves = dtype in _HALVES
     if isinstance(pattern, Block):
         return Kernel(NO_END, "kept") if halves and set(pattern.sizes) <= set(_BLOCK_SIZES) else None
     if isinstance(pattern, Unstructured):
         return Kernel(_FEW_TOKENS, "spread") if halves else None
+    if layout == _GENERAL:
+        return Kernel(_FEW_TOKENS, "ordinary")
     if halves and pattern == NM(2, 4):
         return Kernel(NO_END, "sparse")
     if layout in GATHERED:

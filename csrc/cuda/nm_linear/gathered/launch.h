@@ -30,7 +30,7 @@ template <class T, int kGroup>
 void launch_gathered_groups(const GatheredArgs& a, std::uint64_t stream) {
     if (a.tokens <= kMostGatheredDecodeTokens) {  // 64 rows a block, which are of one block of the weight
         launch_decode_tokens<GatheredTiles<T, kGroup>, kMostGatheredDecodeTokens>(a, stream);
-        return launch_sum_splits<T>(a, a.plan, stream);
+        return launch_sum_splits<FloatResults<T>>(a, a.plan, stream);
     }
     if (a.block_rows == 64) return launch_gathered_gemm<T, 64, kGroup, 2>(a, stream);
     launch_gathered_rows<T, kGroup>(a, stream);

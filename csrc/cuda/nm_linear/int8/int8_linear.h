@@ -1,4 +1,4 @@
-// int8 and fp8 2:4 linear on a CUDA device: x is quantised by token into memory of the caller's, then multiplied.
+// int8 and fp8 2:4, and int8 1:4, 1:8 and 2:8 linear on a CUDA device: x is quantised by token into memory of the caller's, then multiplied.
 #pragma once
 
 #include "core/span.h"
@@ -7,12 +7,14 @@
 namespace sparsecore::cuda {
 
 // Checks every size and type; nothing is read through the spans, whose pointers are device memory. x [tokens, cols] and out [tokens, rows]
-// of one float type and any strides, bias [rows] of that type or fp32, or null, resident of cuda/resident.h, q of
-// its values' type, int8 or fp8 [tokens, quantised_stride(cols)] and x_scales fp32 [tokens] without gaps.
-Int8Args int8_linear_call(const core::Span& x, const core::Span& resident, const core::Span* bias, const core::Span& out,
-                          cpu::Activation activation, const core::Span& q, const core::Span& x_scales);
+// of one float type and any strides, bias [rows] of that type or fp32, or null, resident of cuda/resident.h in the layout that
+// shape and pattern give, q of its values' type, int8 or fp8 [tokens, quantised_stride(cols)] and x_scales fp32 [tokens] without gaps;
+// workspace as in nm_linear_call.
+Int8Args int8_linear_call(const core::Span& x, const core::Span& resident, int64_t n, int64_t m, const core::Span* bias, const core::Span& out,
+                          cpu::Activation activation, const core::Span& q, const core::Span& x_scales,
+                          const core::Span* workspace = nullptr);
 
-// Queues both kernels on a stream; `dtype` is that of x. fp8 takes sm_89 or sm_90. Errors as nm_linear_launch.
+// Queues the kernels on a stream; `dtype` is that of x. fp8 takes sm_89 or sm_90. Errors as nm_linear_launch.
 void int8_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 void e4m3_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);  // of these the fp8 ones
 
@@ -21,5 +23,9 @@ constexpr std::int64_t kSm90MostByteTokens = std::int64_t{65535} * 64;
 inline bool fits_sm90(const Int8Args& a) { return a.call.tokens <= kSm90MostByteTokens && a.call.column_tiles > 0; }
 void int8_launch_sm90(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 void e4m3_launch_sm90(const Int8Args& args, core::DType dtype, std::uint64_t stream);
+
+// Of these the product: for few tokens, and of byte octets (right for any number of tokens, meant for few).
+void int8_decode_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
+void byte_octets_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 
 }  // namespace sparsecore::cuda

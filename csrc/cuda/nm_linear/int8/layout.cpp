@@ -6,6 +6,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "cuda/resident.h"
 #include "formats/bits.h"
 #include "formats/nm.h"
 
@@ -32,6 +33,11 @@ Place place_of(int64_t row, int64_t kept, int64_t column_tiles) {
 }
 
 }  // namespace
+
+bool is_two_four_bytes(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m) {
+    return core::is_quantised(dtype) && n == 2 && m == 4 &&
+           adds_little({formats::Kind::NM, dtype, rows, cols, n, m}, int8_sections(rows, cols));
+}
 
 formats::Sections int8_sections(int64_t rows, int64_t cols) {
     const int64_t tiles = core::checked_mul(core::ceil_div(rows, int64_t{kTileRows}), column_tiles_of(cols), "resident weight");

@@ -19,6 +19,9 @@ namespace sparsecore::cuda {
 
 constexpr int kInt8TileColumns = 128;
 
+// Whether a weight is laid out so: int8 or fp8 and 2:4, and so large that what fills up the last tiles adds little (cuda/resident.h).
+bool is_two_four_bytes(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m);
+
 formats::Sections int8_sections(int64_t rows, int64_t cols);
 
 // A validated stored weight -> its sections, which hold zeros; and back into the stored form's own tensors.

@@ -2,11 +2,12 @@
 // (x scale * weight scale) + bias in fp32.
 //
 // The block of the 16-bit kernels (two_four/sm80_block.h) with twice the columns in the same bytes: 128 columns of a weight tile and of
-// activations, in rows of 128 bytes. Floor: 0.625 bytes a dense element for few tokens; half the time of 16-bit 2:4 products for many.
-// Few tokens have blocks of 32, whose three stages are 30 KB of weights in flight and leave room for two or more blocks an SM.
+// activations, in rows of 128 bytes. Floor: half the time of 16-bit 2:4 products.
+// Up to 32 tokens have blocks of 32, whose three stages are 30 KB of weights in flight and leave room for two or more blocks an SM; up to 16
+// have a kernel of their own (tiles.h).
 #pragma once
 
-#include "cuda/nm_linear/int8/args.h"
+#include "cuda/nm_linear/int8/results.h"
 #include "cuda/nm_linear/two_four/sm80_block.h"
 
 namespace sparsecore::cuda {
@@ -55,17 +56,10 @@ SC_UNROLL
 
 template <class T, int kTokens, class Sum>
 SC_DEVICE void write_scaled(const Int8Args& a, const Sum (&sums)[kTokens][kInt8Rows + 4], std::int64_t first_token) {
-    const TwoFourArgs& call = a.call;
     for (int i = static_cast<int>(thread_x()); i < kTokens * kInt8Rows; i += kGemmThreads) {
         const std::int64_t token = first_token + i / kInt8Rows, row = static_cast<std::int64_t>(block_x()) * kInt8Rows + i % kInt8Rows;
-        if (token >= call.tokens || row >= call.rows) continue;
-        float result = static_cast<float>(sums[i / kInt8Rows][i % kInt8Rows]) * (a.x_scales[token] * a.scales[row]);
-        if (call.bias != nullptr) {
-            const std::int64_t place = row * call.bias_stride;
-            result += a.bias_is_float ? static_cast<const float*>(call.bias)[place] : to_float(static_cast<const T*>(call.bias)[place]);
-        }
-        T* out = static_cast<T*>(call.out) + token * call.out_token_stride + row * call.out_row_stride;
-        store(out, cuda::activate(result, call.activation));
+        if (token >= a.call.tokens || row >= a.call.rows) continue;
+        store_scaled<T>(a, token, row, sums[i / kInt8Rows][i % kInt8Rows]);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "cuda/resident.h"
 #include "formats/bits.h"
 #include "formats/nm.h"
 
@@ -50,10 +51,7 @@ void for_places(const formats::Geometry& g, int64_t row, int64_t kept, Body&& bo
 
 bool is_octets(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m) {
     if (core::itemsize(dtype) != 2 || !((n == 1 && (m == 4 || m == 8)) || (n == 2 && m == 8))) return false;
-    constexpr int64_t kSlack = 4096;
-    const int64_t kept = core::checked_mul(rows, formats::nm_kept_per_row(cols, n, m), "weight");
-    const int64_t eighths = core::checked_mul(kept, 16 + octet_code_bits(static_cast<int>(m)), "weight");
-    return formats::resident_bytes(octet_sections(rows, cols, n, m)) <= eighths / 8 + eighths / 8 * 15 / 100 + kSlack;
+    return adds_little({formats::Kind::NM, dtype, rows, cols, n, m}, octet_sections(rows, cols, n, m));
 }
 
 formats::Sections octet_sections(int64_t rows, int64_t cols, int64_t n, int64_t m) {

@@ -19,8 +19,8 @@
 
 namespace sparsecore::cuda {
 
-// Whether a weight is laid out so: one of the three patterns, bf16 or fp16, and so large that what fills up the last tiles adds at
-// most 15 % and 4 KiB.
+// Whether a weight is laid out so: one of the three patterns, bf16 or fp16, and so large that what fills up the last tiles adds
+// little (cuda/resident.h).
 bool is_octets(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m);
 
 formats::Sections octet_sections(int64_t rows, int64_t cols, int64_t n, int64_t m);

@@ -47,6 +47,8 @@ template <class T, int kN, int kM>
 struct OctetTiles : OwnColumns {
     using Args = OctetArgs;
     using Element = T;
+    using Sum = float;
+    using Results = FloatResults<T>;
     using Tile = OctetTile;
     static constexpr int kColumns = kOctetKept / kN * kM, kDepth = 4, kPadding = 32;
     static constexpr bool kMultipliesZeros = true;

@@ -6,6 +6,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "cuda/resident.h"
 #include "formats/bits.h"
 #include "formats/nm.h"
 
@@ -37,7 +38,10 @@ int64_t column_tiles_of(int64_t cols) { return core::ceil_div(cols, kTileColumns
 
 }  // namespace
 
-bool is_two_four(core::DType dtype, int64_t n, int64_t m) { return n == 2 && m == 4 && core::itemsize(dtype) == 2; }
+bool is_two_four(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m) {
+    return n == 2 && m == 4 && core::itemsize(dtype) == 2 &&
+           adds_little({formats::Kind::NM, dtype, rows, cols, n, m}, two_four_sections(rows, cols));
+}
 
 formats::Sections two_four_sections(int64_t rows, int64_t cols) {
     const int64_t tiles =

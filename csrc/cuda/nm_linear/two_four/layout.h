@@ -17,8 +17,8 @@
 
 namespace sparsecore::cuda {
 
-// Whether a weight is laid out so: 2:4, bf16 or fp16.
-bool is_two_four(core::DType dtype, int64_t n, int64_t m);
+// Whether a weight is laid out so: 2:4, bf16 or fp16, and so large that what fills up the last tiles adds little (cuda/resident.h).
+bool is_two_four(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m);
 
 formats::Sections two_four_sections(int64_t rows, int64_t cols);
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/common/element.h"
-#include "cuda/nm_linear/activations.h"
+#include "cuda/nm_linear/decode.h"
 #include "cuda/nm_linear/two_four/args.h"
 #include "cuda/ptx/matrix.h"
 
@@ -17,7 +17,8 @@ struct TwoFourTile {
 template <class T>
 struct TwoFourTiles : OwnColumns {
     using Args = TwoFourArgs;
-    using Element = T;
+    using Sum = float;
+    using Results = FloatResults<T>;
     using Tile = TwoFourTile;
     static constexpr int kColumns = kTileColumns, kDepth = 3, kPadding = kUnit;
     static constexpr bool kMultipliesZeros = false;
