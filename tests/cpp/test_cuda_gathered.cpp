@@ -155,6 +155,32 @@ TEST(cuda_gathered_hopper_gemm_ignores_inf_and_nan_where_pruned) {
     }
 }
 
+TEST(cuda_gathered_calls_refuse_memory_that_columns_do_not_fit) {
+    const int64_t tokens = 16, rows = 128, cols = 128;
+    for (const int64_t block_rows : {64, 128}) {
+        const uint32_t layout = block_rows == 64 ? cuda::kCudaGathered64Layout : cuda::kCudaGathered128Layout;
+        LinearProblem p = random_problem(random_gathered(rows, cols, 8, block_rows, DType::BF16, true), tokens);
+        p.x = aligned_activations(tokens, cols, DType::BF16);
+        Resident resident(cuda::nm_resident_size(DType::BF16, rows, cols, 2, 8, layout));
+        Memory out(tokens * rows * 2), memory(cols * 64 * 2 + 32);
+        auto* aligned = memory.bytes.data() + (16 - reinterpret_cast<uintptr_t>(memory.data()) % 16) % 16;
+        const auto call = [&](unsigned char* data, int64_t columns, int64_t held) {
+            const Span workspace = make_span(data, DType::BF16, {columns, held});
+            const Span out_span = make_span(out.data(), DType::BF16, {tokens, rows});
+            return cuda::nm_linear_call(p.x.span, resident.span, 2, 8, nullptr, out_span, cpu::Activation::None, &workspace, layout);
+        };
+        CHECK_ERROR("ShapeError", call(aligned, cols - 1, 16));
+        CHECK_ERROR("ShapeError", call(aligned, cols, 12));
+        CHECK_ERROR("ShapeError", call(aligned, cols, 0));
+        if (block_rows == 64) {
+            CHECK_ERROR("ShapeError", call(aligned, cols, 16));
+            continue;
+        }
+        CHECK_ERROR("SpanError", call(aligned + 2, cols, 16));
+        CHECK(std::get<cuda::GatheredArgs>(call(aligned, cols, 16)).column_tokens == 16);
+    }
+}
+
 TEST(cuda_gathered_columns_are_transposed_where_that_pays) {
     constexpr int64_t kScratch = 32 << 20;
     for (int round = 0; round < 200; ++round) {
