@@ -27,5 +27,10 @@ def test_the_stub_names_every_function_with_its_arguments() -> None:
         declared = {
             name: names for name, names in declared.items() if not name.startswith("cuda_") or hasattr(core, name)
         }
-    functions = {name: getattr(core, name) for name in dir(core) if not name.startswith("_")}
+    members = {name: getattr(core, name) for name in dir(core) if not name.startswith("_")}
+    functions = {name: member for name, member in members.items() if callable(member)}
+    constants = {
+        node.target.id for node in stub.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assert constants == members.keys() - functions.keys()
     assert declared == {name: arguments(function.__doc__ or "") for name, function in functions.items()}
