@@ -217,7 +217,7 @@ TEST(cuda_decode_calls_check_their_arguments) {
     CHECK_ERROR("ShapeError", args(p.q.span, p.store.spans, nullptr, 100));
     const int64_t slots = p.store.spans.keys[0].shape[2];
     if ((slots & (slots - 1)) != 0) CHECK_ERROR("ShapeError", args(p.q.span, p.store.spans, &pages.table, kPlenty));
-    CHECK_ERROR("ShapeError", args(random_part(p.store.dtype, {1, p.heads, 1, p.store.width + 1}).span, p.store.spans, nullptr, kPlenty));
+    CHECK_ERROR("ShapeError", args(random_part(p.store.dtype, {1, p.heads, 1, p.store.width + 64}).span, p.store.spans, nullptr, kPlenty));
     Part wide = random_part(DType::I64, {1, pages.table.span.shape[1]});
     CHECK_ERROR("DtypeError", args(p.q.span, pages.spans, &wide, kPlenty));
     Store large = empty_store(1, 1, 40, 300, 8, 8, 0, p.store.dtype);
