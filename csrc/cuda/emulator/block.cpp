@@ -167,10 +167,14 @@ bool run_all_once() {
     const unsigned warps = threads / kWarp;
     const Order order = machine->schedule.order;
     if (order == Order::RoundRobin) return pass(0, threads);
+    // A warp gets as far as it can; then the first that can go on has its turn again, and others fall behind as far as they may.
     bool any = false;
-    for (unsigned turn = 0; turn < warps; ++turn) {
+    for (unsigned turn = 0; turn < warps;) {
         const unsigned first = (order == Order::FirstWarp ? turn : warps - 1 - turn) * kWarp;
-        while (pass(first, first + kWarp)) any = true;
+        bool ran = false;
+        while (pass(first, first + kWarp)) ran = true;
+        any = any || ran;
+        turn = ran ? 0 : turn + 1;
     }
     return any;
 }
@@ -387,6 +391,12 @@ unsigned char* async_view(const void* shared, std::size_t bytes) {
         return block.async_shared.data() + offset;
     }
     fault("a tile outside shared memory");
+}
+
+const unsigned char* async_read(const void* shared, std::size_t bytes) {
+    const unsigned char* seen = async_view(shared, bytes);
+    if (std::memcmp(seen, shared, bytes) != 0) fault("a product reads shared memory that ordinary code has written since, without a fence");
+    return seen;
 }
 
 void show_async() {

@@ -70,6 +70,7 @@ void land_later(Work work);
 // Shared memory as asynchronous copies and products see it (the ISA's async proxy): what they wrote themselves, and what ordinary
 // code had written at the last show_async. Faults outside the shared memory of the cluster's blocks.
 unsigned char* async_view(const void* shared, std::size_t bytes);
+const unsigned char* async_read(const void* shared, std::size_t bytes);  // faults where ordinary code has written there since
 void show_async();
 
 // Says what a GPU would leave undefined: throws std::runtime_error with the place in the grid.

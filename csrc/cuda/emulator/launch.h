@@ -16,7 +16,7 @@ struct Dim3 {
     unsigned x = 1, y = 1, z = 1;
 };
 
-// Which thread goes on when several can: each in turn, or a warp as far as it gets, the first or the last one first.
+// Which thread goes on when several can: each in turn, or always those of the first or of the last warp that can.
 enum class Order { RoundRobin, FirstWarp, LastWarp };
 // When asynchronous work takes effect: as late or as early as it may.
 enum class Async { Lazy, Eager };

@@ -27,7 +27,7 @@ struct Queued {
 float tile_element(const unsigned char* start, int row, int column, bool brain) {
     const auto place = reinterpret_cast<std::uintptr_t>(start) + static_cast<std::uintptr_t>(row * kTileRowBytes + column * 2);
     std::uint16_t bits;
-    std::memcpy(&bits, async_view(reinterpret_cast<const void*>(swizzled(place)), 2), 2);
+    std::memcpy(&bits, async_read(reinterpret_cast<const void*>(swizzled(place)), 2), 2);
     return number(bits, brain);
 }
 

@@ -28,7 +28,7 @@ std::vector<float> read_b(const Queued& q) {
     for (std::size_t i = 0; i < b.size(); ++i) {
         const auto start = reinterpret_cast<std::uintptr_t>(q.thread[0].b);
         const std::uintptr_t place = swizzled(start + i / kDepth * kTileRowBytes + i % kDepth);
-        b[i] = byte_number(*async_view(reinterpret_cast<const void*>(place), 1), q.e4m3);
+        b[i] = byte_number(*async_read(reinterpret_cast<const void*>(place), 1), q.e4m3);
     }
     return b;
 }

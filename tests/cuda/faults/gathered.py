@@ -33,6 +33,7 @@ FAULTS = (
     _hopper("columns not waited for", "        wait_copies<kUnderWay>();\n"),
     _hopper("columns not shown to the async proxy", "        fence_async_proxy();\n"),
     _hopper("a stage filled before it is free", "if (round > 0) wait_phase", "if (false) wait_phase"),
+    _hopper("too few arrivals fill a tile", "(shared, kGatheredProducerWarps)", "(shared, kGatheredProducerWarps - 1)"),
     _hopper("rows not in the swizzle of the second half", "group % 2 * 4 + slot, lane % 8", "slot, lane % 8"),
     _hopper("columns beyond x not zero", "const bool inside = column < left;", "const bool inside = left > 0;"),
     _hopper("the left half twice", "x[stage][0][kTileColumns / 2]", "x[stage][0][0]"),
