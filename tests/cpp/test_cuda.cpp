@@ -35,11 +35,13 @@ void emulate(const cuda::TwoFourArgs& args, Schedule schedule) {
 }
 
 template <class T, int kTokens>
-void emulate_sm90(const cuda::TwoFourArgs& args, Schedule schedule) {
-    const cuda::TensorMap map{static_cast<const uint16_t*>(args.x), args.cols, args.tokens, args.x_token_stride, kTokens};
-    const cuda::emulator::Launch shape{{blocks(args.rows, cuda::kSm90Rows), blocks(args.tokens, kTokens)},
+void emulate_sm90(const cuda::TwoFourArgs& args, unsigned cluster, Schedule schedule) {
+    const cuda::TensorMap map{static_cast<const uint16_t*>(args.x), args.cols, args.tokens, args.x_token_stride,
+                              kTokens / static_cast<int>(cluster)};
+    const cuda::emulator::Launch shape{{blocks(args.rows, cuda::kSm90Rows * cluster) * cluster, blocks(args.tokens, kTokens)},
                                        cuda::kSm90Threads,
-                                       sizeof(cuda::Sm90Shared<kTokens>)};
+                                       sizeof(cuda::Sm90Shared<kTokens>),
+                                       cluster};
     cuda::emulator::launch(shape, schedule, [&] { cuda::sm90_two_four_gemm<T, kTokens>(args, map); });
 }
 
@@ -95,7 +97,8 @@ TEST(cuda_two_four_gemm_equals_the_double_reference_in_the_emulator) {
 TEST(cuda_two_four_hopper_gemm_equals_the_double_reference_in_the_emulator) {
     for (int round = 0; round < 3; ++round) {
         const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
-        const int64_t cols = harness::pick<int64_t>({3, 64, 190, 256, 330, 700}), rows = two_four_rows(harness::pick<int64_t>({1, 65, 130}), cols);
+        const int64_t cols = harness::pick<int64_t>({3, 190, 330, 450, 700}), rows = two_four_rows(harness::pick<int64_t>({1, 65, 130}), cols);
+        const unsigned cluster = harness::pick<unsigned>({1, 2, 4});
         const int64_t stride = (cols + 7) / 8 * 8;
         LinearProblem p = random_problem(random_nm(rows, cols, 2, 4, dtype, true), harness::pick<int64_t>({1, 17, 64, 130}));
         std::vector<uint16_t> memory(static_cast<size_t>(p.tokens * stride + 8));
@@ -113,8 +116,8 @@ TEST(cuda_two_four_hopper_gemm_equals_the_double_reference_in_the_emulator) {
             const auto args = std::get<cuda::TwoFourArgs>(
                 cuda::nm_linear_call(p.x.span, resident.span, 2, 4, p.has_bias ? &bias : nullptr,
                                      make_span(out.data(), dtype, {p.tokens, rows}), cpu::parse_activation(p.activation)));
-            if (dtype == DType::BF16) emulate_sm90<cuda::BF16, 64>(args, schedule);
-            if (dtype == DType::F16) emulate_sm90<cuda::F16, 128>(args, schedule);
+            if (dtype == DType::BF16) emulate_sm90<cuda::BF16, 64>(args, cluster, schedule);
+            if (dtype == DType::F16) emulate_sm90<cuda::F16, 128>(args, cluster, schedule);
             if (first.bytes.empty()) compare_linear(p, out);
             CHECK(first.bytes.empty() || first.bytes == out.bytes);
             first = out;

@@ -4,9 +4,9 @@
 #include "core/buffer.h"
 #include "cuda/emulator/launch.h"
 #include "cuda/nm_linear/int8/int8_linear.h"
-#include "cuda/nm_linear/int8/sm90_choice.h"
 #include "cuda/nm_linear/int8/sm90_gemm.h"
 #include "cuda/nm_linear/nm_linear.h"
+#include "cuda/nm_linear/two_four/sm90_choice.h"
 #include "cuda/runtime/tensor_map.h"
 #include "cuda_problem.h"
 

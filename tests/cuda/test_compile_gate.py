@@ -76,7 +76,7 @@ GATES = (
     *(Gate(f"block_linear/sm90_{t}.cu", ("90a",), 168, _BULK) for t in ("bf16", "f16")),
     Gate("nm_linear/int8/sm90_int8.cu", ("90a",), 168, (_INT8, _MULTICAST, _HOPPER[2])),
     Gate("nm_linear/int8/sm90_e4m3.cu", ("90a",), 168, (_E4M3, _MULTICAST, _HOPPER[2])),
-    *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, _HOPPER) for t in ("bf16", "f16")),
+    *(Gate(f"nm_linear/two_four/sm90_{t}.cu", ("90a",), 168, (*_HOPPER, _MULTICAST)) for t in ("bf16", "f16")),
     *(Gate(f"topk/{t}.cu", ("80", "89", "90"), 128, _TOPK) for t in ("f32", "f16", "bf16")),
     Gate("topk/i64.cu", ("80", "89", "90"), 168, (*_TOPK[:2], ("ld.global.v2", "LDG.E.128"))),
     Gate("rows/launch.cu", ("80", "89", "90"), 48, (("ld.global.v4", "LDG.E.128"),)),

@@ -36,8 +36,8 @@ void fence_accumulators();
 void commit_products();
 void wait_products_pending(int pending);
 
-template <int kPending, int kCount>
-void wait_products(float (&)[kCount]) {
+template <int kPending, class Sum, int kCount>
+void wait_products(Sum (&)[kCount]) {
     wait_products_pending(kPending);
 }
 

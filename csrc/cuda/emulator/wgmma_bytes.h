@@ -19,11 +19,6 @@ void multiply_sparse_bytes(const ByteProduct& operands, bool e4m3, int columns);
 
 }  // namespace emulator
 
-template <int kPending, int kCount>
-void wait_products(std::int32_t (&)[kCount]) {
-    wait_products_pending(kPending);
-}
-
 template <int kColumns>
 void multiply_sparse_bytes_async(std::int32_t (&d)[kColumns / 2], const std::uint32_t (&a)[4], TileDescriptor b,
                                  std::uint32_t metadata) {

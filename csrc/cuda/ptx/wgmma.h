@@ -30,6 +30,12 @@ SC_DEVICE void wait_products(float (&d)[kCount]) {
 SC_UNROLL
     for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
+template <int kPending, int kCount>
+SC_DEVICE void wait_products(std::int32_t (&d)[kCount]) {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+SC_UNROLL
+    for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
 
 #define SC_REGISTERS_32 \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \

@@ -11,14 +11,6 @@
 
 namespace sparsecore::cuda {
 
-// Waits until at most kPending committed groups run; the accumulators may be read only behind it.
-template <int kPending, int kCount>
-SC_DEVICE void wait_products(std::int32_t (&d)[kCount]) {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
-SC_UNROLL
-    for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
-}
-
 #define SC_BYTES_8(how, i) \
     how(d[i]), how(d[i + 1]), how(d[i + 2]), how(d[i + 3]), how(d[i + 4]), how(d[i + 5]), how(d[i + 6]), how(d[i + 7])
 #define SC_BYTES_32(how, i) SC_BYTES_8(how, i), SC_BYTES_8(how, i + 8), SC_BYTES_8(how, i + 16), SC_BYTES_8(how, i + 24)

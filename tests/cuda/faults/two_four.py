@@ -21,6 +21,10 @@ def _hopper(name: str, right: str, wrong: str = "") -> Fault:
     return Fault(f"sm90: {name}", f"{TWO_FOUR}/sm90_gemm.h", _HOPPER, right, wrong)
 
 
+def _ring(name: str, right: str, wrong: str = "") -> Fault:
+    return Fault(f"sm90: {name}", f"{TWO_FOUR}/sm90_block.h", _HOPPER, right, wrong)
+
+
 FAULTS = (
     Fault("layout: column halves exchanged", _LAYOUT, _GEMM, "half * 2 + column / 8", "half * 2 + 1 - column / 8"),
     Fault("layout: row halves exchanged", _LAYOUT, _GEMM, "lower * 16", "(1 - lower) * 16"),
@@ -33,15 +37,18 @@ FAULTS = (
     _block("accumulators transposed", "[lower * 2 + right]", "[right * 2 + lower]"),
     _block("a lane misses a collective", "        load_matrix_x4(", "        if (lane != 31) load_matrix_x4("),
     _gemm("staged results not waited for", "block_barrier();\n        write_pairs", "write_pairs"),
-    _hopper("a stage filled before it is free", "if (round > 0) wait_phase", "if (false) wait_phase"),
-    _hopper("wrong parity of a free stage", "(round - 1) % 2", "round % 2"),
-    _hopper("a tile not waited for", "    wait_phase(&shared.full", "    if (false) wait_phase(&shared.full"),
-    _hopper("wrong number of announced bytes", "sizeof shared.x[stage])", "sizeof shared.x[stage] / 2)"),
+    _ring("a stage filled before it is free", "wait_phase(&shared.empty", "if (false) wait_phase(&shared.empty"),
+    _ring("wrong parity of a free stage", "place.parity ^ 1)", "place.parity)"),
+    _ring("a stage freed in one block alone", "&shared.empty[before], lane", "&shared.empty[before], cluster_rank()"),
+    _ring("arrivals of one block alone", "ConsumerWarps * static_cast<int>(cluster_size())", "ConsumerWarps"),
+    _ring("a tile not waited for", "wait_phase(&shared.full", "if (false) wait_phase(&shared.full"),
+    _ring("wrong number of announced bytes", "sizeof shared.x[0])", "sizeof shared.x[0] / 2)"),
+    _ring("the same tokens for every share", "Shared::kTokens + first;", "Shared::kTokens;"),
+    _hopper("a block ends before its cluster", "cluster_barrier();  // others", "// others"),
     _hopper("wrong step within a tile", "&x[stage][0][32]", "&x[stage][0][16]"),
-    _hopper("products not waited for", "    wait_products<1>(sums);\n"),
-    _hopper("wrong number of arrivals", "empty[stage], kSm90ConsumerWarps", "empty[stage], kSm90ConsumerWarps + 1"),
+    _ring("products not waited for", "    wait_products<1>(sums);\n"),
     _hopper("metadata of the other half", "<T, kTokens, 1>(sums, weights", "<T, kTokens, 0>(sums, weights"),
     _hopper("accumulator of another row", "lower * 2 + i % 2", "(1 - lower) * 2 + i % 2"),
-    _hopper("weights replaced while they are multiplied", "% kSm90WeightTiles] = load",
-            "% kSm90WeightTiles] = weights[i] = load"),
+    _ring("weights replaced while they are multiplied", "% kSm90WeightTiles] = load",
+          "% kSm90WeightTiles] = weights[i] = load"),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 // V:N:M linear layer for many tokens on Hopper (sm_90a): wgmma.sp on four columns of every group of 8 or 16.
 //
-// The block of two_four/sm90_gemm.h, 128 rows x 256 tokens with weights in registers, on a ring that four producer warps fill: x lies
+// The block of two_four/sm90_block.h, 128 rows x 256 tokens with weights in registers, on a ring that four producer warps fill: x lies
 // transposed in memory (transpose.h), so that a chosen column is 512 consecutive bytes; a warp copies it by 16 bytes a lane to where the
 // 128-byte swizzle has a row of B, which wgmma reads with the tokens behind each other. Copies are ordinary writes: each producer waits
 // for its own, shows them to the async proxy, and one lane of a warp arrives for it.
@@ -26,16 +26,17 @@
 
 namespace sparsecore::cuda {
 
+constexpr int kGatheredStages = 4;
 constexpr int kGatheredProducerWarps = 4;  // as many as a group has chosen columns
 
 struct Sm90GatheredShared {
-    static constexpr int kTokens = kSm90GatheredTokens, kBlockTokens = 64;
+    static constexpr int kTokens = kSm90GatheredTokens, kStages = kGatheredStages, kBlockTokens = 64;
     using Stage = std::uint16_t[kTokens / kBlockTokens][kTileColumns][kBlockTokens];
     union {
-        Stage x[kSm90Stages];
+        Stage x[kGatheredStages];
         std::uint16_t out[kTokens][kSm90Rows + 8];
     };
-    MBarrier full[kSm90Stages], empty[kSm90Stages];
+    MBarrier full[kGatheredStages], empty[kGatheredStages];
 
     // Queues the products of the tile that is in `stage`.
     template <class T>
@@ -84,13 +85,13 @@ SC_UNROLL
 }
 
 SC_DEVICE void produce_columns(const GatheredArgs& a, Sm90GatheredShared& shared) {
-    constexpr int kUnderWay = kSm90Stages - 2;  // besides the tile just asked for; consumers free a stage once they have the next one
+    constexpr int kUnderWay = kGatheredStages - 2;  // besides the tile just asked for; consumers free a stage once they have the next one
     give_registers<40>();
     ChosenTile chosen = load_chosen(a, 0);
     for (std::int64_t tile = 0; tile < a.column_tiles + kUnderWay; ++tile) {
         if (tile < a.column_tiles) {
-            const int stage = static_cast<int>(tile % kSm90Stages);
-            const std::int64_t round = tile / kSm90Stages;
+            const int stage = static_cast<int>(tile % kGatheredStages);
+            const std::int64_t round = tile / kGatheredStages;
             if (round > 0) wait_phase(&shared.empty[stage], static_cast<int>((round - 1) % 2));
             fetch_columns(a, shared.x[stage], chosen, tile);
             chosen = load_chosen(a, tile + 1);
@@ -100,7 +101,7 @@ SC_DEVICE void produce_columns(const GatheredArgs& a, Sm90GatheredShared& shared
         wait_copies<kUnderWay>();
         fence_async_proxy();
         warp_barrier();
-        if (thread_x() % kWarpSize == 0) arrive(&shared.full[(tile - kUnderWay) % kSm90Stages]);
+        if (thread_x() % kWarpSize == 0) arrive(&shared.full[(tile - kUnderWay) % kGatheredStages]);
     }
 }
 

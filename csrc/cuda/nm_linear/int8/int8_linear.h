@@ -3,6 +3,7 @@
 
 #include "core/span.h"
 #include "cuda/nm_linear/int8/args.h"
+#include "cuda/nm_linear/two_four/two_four.h"
 
 namespace sparsecore::cuda {
 
@@ -19,8 +20,7 @@ void int8_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t s
 void e4m3_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);  // of these the fp8 ones
 
 // Queue the product alone on sm_90a, and what it needs; E4M3: bytes of the weight and of q are fp8.
-constexpr std::int64_t kSm90MostByteTokens = std::int64_t{65535} * 64;
-inline bool fits_sm90(const Int8Args& a) { return a.call.tokens <= kSm90MostByteTokens && a.call.column_tiles > 0; }
+inline bool fits_sm90(const Int8Args& a) { return a.call.tokens <= kSm90MostTokens && a.call.column_tiles > 0; }
 void int8_launch_sm90(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 void e4m3_launch_sm90(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 

@@ -1,8 +1,8 @@
 // The launch of the Hopper kernel for one element type; its .cu files are compiled for sm_90a alone.
 #pragma once
 
-#include "cuda/nm_linear/int8/sm90_choice.h"
 #include "cuda/nm_linear/int8/sm90_gemm.h"
+#include "cuda/nm_linear/two_four/sm90_choice.h"
 #include "cuda/runtime/launch.h"
 #include "cuda/runtime/tensor_map.h"
 
@@ -10,17 +10,15 @@ namespace sparsecore::cuda {
 
 template <class T, int kTokens>
 void launch_sm90_bytes(const Int8Args& a, core::DType type, std::uint64_t stream) {
-    const std::int64_t rows = (a.call.rows + kSm90Rows - 1) / kSm90Rows;
-    const unsigned cluster = sm90_cluster(rows);
-    const Grid grid{static_cast<unsigned>((rows + cluster - 1) / cluster * cluster), static_cast<unsigned>((a.call.tokens + kTokens - 1) / kTokens)};
+    const unsigned cluster = sm90_cluster(sm90_row_blocks(a.call.rows));
     const TensorMap map = matrix_map(a.q, a.call.tokens, a.q_stride / 2, a.q_stride / 2, kTokens / static_cast<int>(cluster));
-    launch_clusters("cuda_int8_linear", sm90_byte_gemm<T, kTokens>, cluster, grid, kSm90Threads, sizeof(Sm90ByteShared<T, kTokens>), stream, a,
-                    type, map);
+    launch_clusters("cuda_int8_linear", sm90_byte_gemm<T, kTokens>, cluster, sm90_grid(a.call, kTokens, cluster), kSm90Threads,
+                    sizeof(Sm90ByteShared<T, kTokens>), stream, a, type, map);
 }
 
 template <class T>
 void launch_sm90_bytes(const Int8Args& a, core::DType type, std::uint64_t stream) {
-    switch (sm90_block_tokens(a.call.tokens, (a.call.rows + kSm90Rows - 1) / kSm90Rows, multiprocessors())) {
+    switch (sm90_block_tokens(a.call.tokens, sm90_row_blocks(a.call.rows), multiprocessors())) {
         case 64: return launch_sm90_bytes<T, 64>(a, type, stream);
         case 128: return launch_sm90_bytes<T, 128>(a, type, stream);
         default: return launch_sm90_bytes<T, 256>(a, type, stream);

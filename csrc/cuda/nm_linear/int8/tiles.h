@@ -9,40 +9,18 @@
 #include "cuda/nm_linear/decode.h"
 #include "cuda/nm_linear/int8/decode_args.h"
 #include "cuda/nm_linear/int8/layout.h"
+#include "cuda/nm_linear/int8/weight_tiles.h"
 #include "cuda/ptx/matrix.h"
 #include "cuda/ptx/matrix_int8.h"
 
 namespace sparsecore::cuda {
 
-// One warp's 16 rows and 128 columns, as layout.h gives them to a lane.
-struct Int8Tile {
-    Words4 halves[2];
-    std::uint32_t metadata[2];
-};
-
-struct Int8Tiles : OwnColumns {
+struct Int8Tiles : OwnColumns, ByteWeightTiles {
     using Args = Int8DecodeArgs;
-    using Tile = Int8Tile;
     using Results = ScaledResults;
     using Sum = Results::Sum;
     static constexpr int kColumns = kInt8TileColumns / 2, kDepth = 3, kPadding = kUnit;  // of two columns
     static constexpr bool kMultipliesZeros = false;
-
-    // Of the calling lane, in the first tile of a row tile.
-    struct RowTile {
-        const Words4* values;
-        const std::uint32_t* metadata;
-    };
-
-    static SC_DEVICE RowTile row_tile(const Args& a, std::int64_t index) {
-        const std::int64_t first = index * a.column_tiles * 2 * kWarpSize + thread_x() % kWarpSize;
-        return {static_cast<const Words4*>(a.values) + first, a.metadata + first};
-    }
-
-    static SC_DEVICE Tile load(const RowTile& row, std::uint32_t tile) {
-        const std::size_t first = std::size_t{tile} * 2 * kWarpSize, second = first + kWarpSize;
-        return {{row.values[first], row.values[second]}, {row.metadata[first], row.metadata[second]}};
-    }
 
     template <int kTokens, int kStride, int kRowTiles, int kTokenTiles>
     static SC_DEVICE void multiply(const Tile (&tiles)[kRowTiles], const std::uint16_t* x, Sum (&sums)[kRowTiles][kTokenTiles][4]) {

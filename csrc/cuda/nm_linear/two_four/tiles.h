@@ -17,6 +17,7 @@ struct TwoFourTile {
 template <class T>
 struct TwoFourTiles : OwnColumns {
     using Args = TwoFourArgs;
+    using Element = T;
     using Sum = float;
     using Results = FloatResults<T>;
     using Tile = TwoFourTile;
