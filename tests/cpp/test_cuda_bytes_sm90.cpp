@@ -15,6 +15,8 @@ using namespace weights;
 
 namespace {
 
+constexpr uint8_t kUntouched = 0xa5;
+
 // The byte that stands for an integer from -127 to 127: itself, or an eighth of it towards zero as E4M3, which has all of these.
 template <class T>
 std::uint8_t byte_of(int integer);
@@ -37,14 +39,14 @@ struct ByteProblem {
     DType dtype, bias_dtype;
     Weight weight;
     bool has_bias, transposed;
-    int64_t tokens, stride;
+    int64_t tokens, stride, out_stride;
     core::AlignedBuffer q;
     Memory x, x_scales, bias, out;
     Resident resident;
     cuda::Int8Args args;
 
     int64_t rows() const { return weight.geometry.rows; }
-    int64_t place(int64_t token, int64_t row) const { return transposed ? row * tokens + token : token * rows() + row; }
+    int64_t place(int64_t token, int64_t row) const { return transposed ? row * tokens + token : token * out_stride + row; }
 };
 
 template <class T>
@@ -55,9 +57,10 @@ ByteProblem random_byte_problem(int64_t about_rows, int64_t cols, int64_t tokens
     for (uint8_t& byte : weight.values.bytes) byte = byte_of<T>(static_cast<std::int8_t>(byte));
     for (uint8_t& byte : weight.dense.bytes) byte = byte_of<T>(static_cast<std::int8_t>(byte));
     const int64_t stride = cuda::quantised_stride(cols);
+    const int64_t out_stride = harness::pick<int64_t>({rows, (rows + 7) / 8 * 8});  // of a whole output, or of a part of a wider one
     ByteProblem p{dtype, harness::pick<DType>({dtype, DType::F32}), std::move(weight), harness::integer(0, 3) != 0,
-                  harness::integer(0, 3) == 0, tokens, stride, core::AlignedBuffer(tokens * stride + 64),
-                  Memory(tokens * cols * itemsize(dtype)), Memory(tokens * 4), Memory(rows * 4), Memory(tokens * rows * itemsize(dtype)),
+                  harness::integer(0, 3) == 0, tokens, stride, out_stride, core::AlignedBuffer(tokens * stride + 64),
+                  Memory(tokens * cols * itemsize(dtype)), Memory(tokens * 4), Memory(rows * 4), Memory(tokens * out_stride * itemsize(dtype)),
                   Resident(cuda::nm_resident_size(DType::I8, rows, cols, 2, 4)), {}};
     cuda::nm_resident_make(p.weight.stored(), p.resident.span);
     auto* q = static_cast<uint8_t*>(p.q.template as<void>());
@@ -67,7 +70,10 @@ ByteProblem random_byte_problem(int64_t about_rows, int64_t cols, int64_t tokens
     }
     for (int64_t i = 0; i < rows; ++i) set_value(p.bias.data(), i, p.bias_dtype, harness::normal());
     Span out = make_span(p.out.data(), dtype, {tokens, rows});
-    if (p.transposed) out.strides[0] = 1, out.strides[1] = tokens;
+    out.strides[0] = p.transposed ? 1 : out_stride;
+    out.strides[1] = p.transposed ? tokens : 1;
+    out.bytes = p.out.bytes.size();
+    std::fill(p.out.bytes.begin(), p.out.bytes.end(), kUntouched);
     const Span bias = make_span(p.bias.data(), p.bias_dtype, {rows});
     p.args = cuda::int8_linear_call(make_span(p.x.data(), dtype, {tokens, cols}), p.resident.span, 2, 4, p.has_bias ? &bias : nullptr, out,
                                     harness::pick<cpu::Activation>({cpu::Activation::None, cpu::Activation::Relu}),
@@ -105,6 +111,11 @@ void compare(ByteProblem& p) {
             const float expected = core::load_float(rounded.data(), 0, p.dtype), got = core::load_float(p.out.data(), p.place(token, row), p.dtype);
             CHECK(std::isnan(expected) ? std::isnan(got) : got == expected);
         }
+        for (int64_t row = p.rows(); !p.transposed && row < p.out_stride; ++row) {
+            for (int64_t byte = 0; byte < itemsize(p.dtype); ++byte) {
+                CHECK(p.out.bytes[static_cast<size_t>(p.place(token, row) * itemsize(p.dtype) + byte)] == kUntouched);
+            }
+        }
     }
 }
 
@@ -116,7 +127,7 @@ void check(int64_t rows, int64_t cols, int64_t tokens, unsigned cluster) {
         emulate<T, kTokens>(p, cluster, schedule);
         if (first.bytes.empty()) first = p.out;
         CHECK(first.bytes == p.out.bytes);
-        std::fill(p.out.bytes.begin(), p.out.bytes.end(), uint8_t{0xa5});
+        std::fill(p.out.bytes.begin(), p.out.bytes.end(), kUntouched);
     }
     p.out = first;
     p.args.call.out = p.out.data();
