@@ -101,12 +101,14 @@ def test_fp8_weights_are_multiplied_or_expanded(dtype, device, seed, monkeypatch
     stored = pack(weight, NM(2, 4), torch.float8_e4m3fn)
     packed = resident.make(stored, "cuda").to(device)
     capability, mask = cuda_device.capability(packed), stored.keep_mask()
+    # A weight too small for the layout keeps its stored form, which torch multiplies as its definition says.
+    laid_out = resident.check(packed, ("nm", rows, cols, 2, 4)).isa == "cuda"
     bias = torch.randn(rows)
     for tokens in (0, 1, 3, 130):
         x = torch.randn(tokens, cols).to(dtype)
         x[tokens // 2 :, :1] = torch.inf
         got = cuda.packed_linear(x.to(device), packed, bias.to(device), "none", ("nm", rows, cols, 2, 4)).cpu()
-        if capability not in ((8, 9), (9, 0)):
+        if laid_out and capability not in ((8, 9), (9, 0)):
             dense, rounded = stored.unpack().to(dtype), bias.to(dtype)
             exact = exact_linear(x, dense, mask, rounded)
             magnitude = exact_linear(x.abs(), dense.abs(), mask, rounded.abs())
