@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from cpp_build import build, run
+from cpp_build import build, run_tests
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake on PATH")
@@ -19,5 +19,5 @@ from cpp_build import build, run
 )
 def test_cpp_tests_pass_under_sanitizers(sanitizers: str, target: str, seed: int) -> None:
     executable = build(sanitizers, target)
-    out = run(executable, SPARSECORE_TEST_SEED=str(seed), UBSAN_OPTIONS="print_stacktrace=1")
+    out = run_tests(executable, SPARSECORE_TEST_SEED=str(seed), UBSAN_OPTIONS="print_stacktrace=1")
     assert "tests passed" in out

@@ -50,12 +50,6 @@ def long_tests() -> bool:
     return all(call(*command) for _ in range(5))
 
 
-def all_kernel_faults() -> bool:
-    """Every fault planted in the CUDA kernels; `tests` draws some."""
-    command = (sys.executable, "-m", "pytest", "-q", "tests/cuda/test_kernel_faults.py")
-    return call(*command, env={"SPARSECORE_ALL_FAULTS": "1"})
-
-
 def large_checkpoint() -> bool:
     """A checkpoint of 4 GB, loaded in a process whose memory is watched."""
     return call(sys.executable, "tools/large_checkpoint.py")
@@ -154,7 +148,6 @@ def main() -> int:
     }
     if options.full:
         parts |= {"long tests": long_tests, "large checkpoint": large_checkpoint, "floor versions": floor_versions}
-        parts["every planted fault"] = all_kernel_faults
         parts["other Pythons"] = other_pythons
     results: list[tuple[str, bool, float]] = []
     for name, part in parts.items():

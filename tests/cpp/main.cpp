@@ -1,4 +1,5 @@
-// sparsecore_tests [name part] ; SPARSECORE_TEST_SEED repeats a run.
+// sparsecore_tests [name part] ; SPARSECORE_TEST_SEED repeats a run, SPARSECORE_TEST_SHARD=1/2 takes every second test,
+// SPARSECORE_TEST_FIRST ends at the first failure.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -25,6 +26,10 @@ std::mt19937_64& random() {
 void fail(const char* file, int line, const std::string& what) {
     failed = true;
     std::printf("  %s:%d: %s\n", file, line, what.c_str());
+    if (std::getenv("SPARSECORE_TEST_FIRST") != nullptr) {
+        std::fflush(stdout);
+        std::_Exit(1);
+    }
 }
 
 }  // namespace harness
@@ -33,9 +38,12 @@ int main(int argc, char** argv) {
     const char* given = std::getenv("SPARSECORE_TEST_SEED");
     const uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
     std::printf("SPARSECORE_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
-    int failures = 0, run = 0;
+    int shard = 0, shards = 1;
+    if (const char* part = std::getenv("SPARSECORE_TEST_SHARD")) std::sscanf(part, "%d/%d", &shard, &shards);
+    int failures = 0, run = 0, number = 0;
     for (const harness::Case& test : harness::cases()) {
         if (argc > 1 && std::strstr(test.name, argv[1]) == nullptr) continue;
+        if (number++ % shards != shard % shards) continue;
         harness::failed = false;
         harness::random().seed(seed);
         ++run;

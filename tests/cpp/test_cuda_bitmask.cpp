@@ -75,7 +75,6 @@ TEST(cuda_bitmask_weight_comes_back_and_holds_little_more) {
         CHECK(back.values.bytes == weight.values.bytes && back.positions.bytes == weight.positions.bytes &&
               back.offsets.bytes == weight.offsets.bytes);
         cuda::resident_validate(resident.span);
-        CHECK_ERROR("ResidentError", cpu::resident_open(resident.span));
     }
     for (const double density : {0.05, 0.3, 0.5}) {
         Weight weight = random_bitmask(160, 640, DType::BF16, density);

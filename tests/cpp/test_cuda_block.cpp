@@ -134,7 +134,6 @@ TEST(cuda_block_weight_comes_back_and_holds_little_more) {
         CHECK(back.values.bytes == weight.values.bytes && back.positions.bytes == weight.positions.bytes &&
               back.offsets.bytes == weight.offsets.bytes);
         cuda::resident_validate(resident.span);
-        CHECK_ERROR("ResidentError", cpu::resident_open(resident.span));
     }
 }
 

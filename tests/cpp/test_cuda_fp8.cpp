@@ -115,6 +115,7 @@ TEST(cuda_fp8_linear_quantises_exactly_and_sums_in_fp32) {
 }
 
 TEST(cuda_fp8_linear_needs_sm89) {
+    const Capability device(80);
     Layer layer(16, 64, 2);
     const Resident resident = cuda_resident(layer.weight);
     CHECK_ERROR("UnsupportedError", layer.run(resident));

@@ -1,8 +1,10 @@
 // What a file or a caller can get wrong: an Error of the right kind, and under a sanitizer no access outside.
+#include <array>
 #include <limits>
 
 #include "cpu/layout.h"
 #include "cpu/linear.h"
+#include "cuda/resident.h"
 #include "harness.h"
 #include "weights.h"
 
@@ -119,6 +121,17 @@ TEST(damaged_residents_are_refused) {
         shifted.shape[0] -= 8;
         shifted.bytes -= 8;
         CHECK_ERROR("SpanError", cpu::resident_open(shifted));
+    }
+}
+
+TEST(weights_laid_out_for_a_gpu_are_refused_on_the_cpu) {
+    const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
+    for (Weight& weight : std::array<Weight, 3>{random_nm(128, 256, 2, 4, dtype, false), random_block(128, 256, 32, 32, dtype, 0.5),
+                                                random_bitmask(160, 640, dtype, 0.5)}) {
+        Resident resident(cuda::resident_size(weight.stored()));
+        cuda::resident_make(weight.stored(), resident.span);
+        CHECK(cuda::is_cuda_layout(formats::open_resident(resident.span)));
+        CHECK_ERROR("ResidentError", cpu::resident_open(resident.span));
     }
 }
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cpp_build import ROOT, run
+from cpp_build import ROOT, SANITIZED, archives, run
 from golden_vectors import CASES, FOLDER, REPLAYED, program, record, recorded_on, replay
 
 pytestmark = pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake on PATH")
@@ -91,13 +91,9 @@ def test_a_fault_of_the_emulator_is_found(
     shutil.copy(recorded / f"{case}.golden", tmp_path)
     copy, faulty = tmp_path / source, tmp_path / "replay"
     copy.write_text(text.replace(right, wrong))
-    folder = golden.parents[3]
     objects = (golden.parent / "CMakeFiles" / "sparsecore_golden_emulated.dir").rglob("*.o")
-    compiler = (os.environ.get("CXX", "c++"), "-std=c++17", "-O0", "-fsanitize=address,undefined")
-    run(
-        *compiler, f"-I{ROOT / 'csrc'}", copy, *objects,
-        "-Wl,--start-group", *folder.rglob("*.a"), "-Wl,--end-group", "-ldl", "-lpthread", "-o", faulty,
-    )  # fmt: skip
+    compiler = (os.environ.get("CXX", "c++"), "-std=c++17", "-O0", *SANITIZED)
+    run(*compiler, f"-I{ROOT / 'csrc'}", copy, *objects, *archives(golden.parents[3]), "-o", faulty)
     same, said = replay(tmp_path, faulty)
     assert not same and f"DIFFERS: {case} " in said, said
 

@@ -28,7 +28,7 @@ def _hopper(name: str, right: str, wrong: str = "") -> Fault:
 
 FAULTS = (
     _fault("layout: a step of one row tile", "layout.cpp", _GEMM, (), "((1u << tiles) - 1) <<", "1u <<"),
-    _fault("layout: the units of a line not exchanged", "place.h", _GEMM, _SM80, " ^ (y * units / 8 % units)", ""),
+    _fault("layout: the units of a line not exchanged", "layout.cpp", _GEMM, (), "(packs ? placed : plain),", "plain,"),
     _decode("rows of a fragment exchanged", "lower * 8 + g", "(1 - lower) * 8 + g"),
     _decode("inner index renumbered for A alone", "{w[m][0].word[half], w[m][1].word[half], w[m][0].word[half + 1],",
             "{w[m][0].word[half + 1], w[m][1].word[half], w[m][0].word[half],"),

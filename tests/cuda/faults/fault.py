@@ -11,7 +11,8 @@ class Fault:
 
     source: path from csrc. file: the file of tests/cpp with those tests. launches: .cu files (paths from csrc) whose
     kernels the tests reach by their launch functions, to be compiled against the copy as well. by_launch: they reach
-    them in no other way, so that the file of tests need not be compiled again.
+    them in no other way, so that the file of tests need not be compiled again. outside: what it reads or writes lies
+    outside of memory, which only a sanitizer sees.
     """
 
     name: str
@@ -22,3 +23,4 @@ class Fault:
     file: str = "test_cuda.cpp"
     launches: tuple[str, ...] = ()
     by_launch: bool = False
+    outside: bool = False
