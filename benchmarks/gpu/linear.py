@@ -108,9 +108,15 @@ def _work(place: Place, form: Form, tokens: int, features: tuple[int, int]) -> W
 
 def _peers(weight: Tensor, form: Form, x: Tensor) -> Sequence[tuple[str, Callable[[], Call]]]:
     if form == Form(NM(2, 4), 0.5):
-        return [("cuSPARSELt", lambda: semi_structured(weight, x))]
+        return [
+            ("cuSPARSELt", lambda: semi_structured(weight, x, False)),
+            ("cuSPARSELt, by rows", lambda: semi_structured(weight, x, True)),
+        ]
     if form.values is _FP8:
-        return [("torch fp8", lambda: scaled_fp8(weight, x))]
+        return [
+            ("torch fp8", lambda: scaled_fp8(weight, x, False)),
+            ("torch fp8, fast sums", lambda: scaled_fp8(weight, x, True)),
+        ]
     if isinstance(form.pattern, Block):
         rows = form.pattern.rows
         return [("torch BSR", lambda: block_sparse_rows(weight, x, rows))]

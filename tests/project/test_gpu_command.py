@@ -91,6 +91,21 @@ def _result(**of_case: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_tensor_of_cusparselt_is_made_as_this_torch_makes_it(fused: bool) -> None:
+    torch = pytest.importorskip("torch")
+    with _modules("benchmarks/gpu", "peers") as (peers,):
+        packed = torch.zeros(32, 36, dtype=torch.bfloat16)
+        sparse = peers.cusparselt_tensor(torch.Size((32, 64)), packed, fused, 7)
+        for one in (sparse, sparse.t().t()):
+            assert one.shape == (32, 64) and one.dtype is torch.bfloat16 and one.packed is packed
+            assert (one.alg_id_cusparselt, one.fuse_transpose_cusparselt) == (7, fused)
+        search = torch.ops.aten._cslt_sparse_mm_search.default._schema.arguments
+        assert {"compressed_A", "dense_B", "transpose_result"} <= {argument.name for argument in search}
+        rows = [len(peers.padded_rows(torch.ones(count, 16, dtype=torch.bfloat16))) for count in (1, 8, 9)]
+        assert rows == [8, 8, 16]
+
+
 def test_bars_and_the_table() -> None:
     with _modules("benchmarks/gpu", "case", "table") as (case, table):
         bar = case.Bar("SDPA", 1.5, 2.2, most_error=1e-2)
@@ -100,9 +115,11 @@ def test_bars_and_the_table() -> None:
         assert case.Bar("torch", 4, aim_us=105).verdict(4.5, 100e-6, 0) == "aim"
         judged = [case._judged(bar, ratios, 1.0, 0.0) for ratios in ({"SDPA a": 1.8, "SDPA b": 1.4}, {"other": 9.0})]
         assert [row["verdict"] for row in judged] == ["missed", "not run"]
-        text = table.markdown(_result(bars=[judged[0]]))
+        result = _result(bars=[judged[0]])
+        result["cases"].append({**result["cases"][0], "name": "int8 2:4", "tflops": 1900.0})  # another ceiling
+        text = table.markdown(result)
         parts = ("1000.0 | 900.0-1100.0 | 1000", "dense 1.30", "*missed*", "80% of the highest", "torch BSR: none")
-        for expected in (*parts, "top-k: no time was left", "Bars: 1 missed"):
+        for expected in (*parts, "top-k: no time was left", "Bars: 2 missed"):
             assert expected in text, text
         assert "bf16 2:4: FAILED: it broke" in table.markdown(_result(failed="it broke"))
 
