@@ -54,7 +54,7 @@ bench: $(VENV)/.ready-demo $(VENV)/.built
 	@$(PY) benchmarks/suite $(if $(PEERS),--peers)
 
 # PYTHON's own torch where it sees a GPU: no environment is made, and no index is asked. Without a GPU by the emulator.
-GPU_ARGUMENTS = $(if $(PART),--part $(PART)) $(if $(FRESH),--fresh) $(if $(ONLY),--only $(ONLY))
+GPU_ARGUMENTS = $(if $(PART),--part $(PART)) $(if $(FRESH),--fresh) $(if $(ONLY),--only "$(ONLY)")
 gpu:
 	@if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
 	  $(PYTHON) tools/gpu $(GPU_ARGUMENTS); \

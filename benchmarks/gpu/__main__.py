@@ -35,15 +35,16 @@ def main() -> int:
     parser.add_argument("--ceiling", type=Path, help="the program sparsecore_ceiling")
     parser.add_argument("--driver", default="unknown", help="version of the driver, for the report")
     parser.add_argument("--budget", type=float, default=200, help="seconds after which no further case starts")
-    parser.add_argument("--only", default="", help="cases whose name contains this text")
+    parser.add_argument("--only", default="", help="cases whose name contains this text; no results are written")
     parser.add_argument("--first", action="store_true", help="one case of each group")
     parser.add_argument("--emulate", action="store_true", help="tiny shapes by the emulator")
     options = parser.parse_args()
-    chosen = [
-        case
-        for case in (*linear.cases(), *topk.cases(), *attention.cases(), *prefill.cases())
-        if options.only in case.key
-    ]
+    every = [*linear.cases(), *topk.cases(), *attention.cases(), *prefill.cases()]
+    chosen = [case for case in every if case.called(options.only)]
+    if not chosen:
+        names = "\n  ".join(case.title for case in every)
+        print(f"no benchmark's name contains {options.only!r}; expected a part of one of these:\n  {names}")
+        return 2
     if options.first:
         chosen = list({case.group: case for case in reversed(chosen)}.values())[::-1]
     if options.emulate:
@@ -63,7 +64,11 @@ def main() -> int:
     }
     text = markdown(result)
     print(text)
-    if options.results is not None:
+    if options.only:
+        print(
+            f"the results of {describe_gpu(0).key} stay as they are: {len(chosen)} of {len(every)} cases were asked for"
+        )
+    elif options.results is not None:
         write_json(options.results / f"{describe_gpu(0).key}.json", result)
         (options.results / f"{describe_gpu(0).key}.md").write_text(text)
     return int(bool(left) or any("failed" in case for case in done))

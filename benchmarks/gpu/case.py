@@ -87,6 +87,15 @@ class Case:
         """Fit for a file name."""
         return re.sub(r"[^a-z0-9]+", "-", f"{self.group} {self.name}".lower()).strip("-")
 
+    @property
+    def title(self) -> str:
+        """As it is printed."""
+        return f"{self.group}: {self.name}"
+
+    def called(self, text: str) -> bool:
+        """Whether its title or its key contains the text; large and small letters are the same."""
+        return text.lower() in self.title.lower() or text.lower() in self.key
+
 
 def measure(case: Case, place: Place, limits: dict[str, float]) -> dict[str, Any]:
     """Run a case and return what it found; without times where the place has none."""

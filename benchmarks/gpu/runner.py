@@ -30,7 +30,7 @@ def run(
             left.append(case.name)
             continue
         if not known_already:
-            print(f"[{time.monotonic() - start:5.0f} s] {case.group}: {case.name}", flush=True)
+            print(f"[{time.monotonic() - start:5.0f} s] {case.title}", flush=True)
             write_json(folder / "under-way", {"key": case.key, "group": case.group, "name": case.name})
         done.append(kept(path, lambda case=case: guarded(case, place, known)))
         if not known_already and done[-1].get("lost"):

@@ -49,6 +49,20 @@ def test_a_short_run_by_the_emulator_is_done_once(tmp_path: Path) -> None:
     assert again.returncode == 0 and again.stdout.count("done before") == 4, again.stdout
 
 
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake on PATH")
+def test_some_benchmarks_are_asked_for_by_what_is_printed(tmp_path: Path) -> None:
+    words = ("--short", "--folder", tmp_path, "--part", "bench", "--only")
+    for name in ("top-k: fp32 1 x 2048, K 256", "top-k-fp32-1-x-2048-k-256"):
+        done = _run(*words, name)
+        assert done.returncode == 0 and "1 cases by the emulator" in done.stdout, done.stdout + done.stderr
+    (case,) = tmp_path.glob("cases/*/*.json")  # made once, in the folder of a run of all
+    assert case.stem == "top-k-fp32-1-x-2048-k-256"
+    assert "bench" not in json.loads((tmp_path / "state.json").read_text())["parts"]
+    none = _run(*words, "2;4")
+    assert none.returncode == 1 and "no benchmark's name contains '2;4'" in none.stdout
+    assert "Linear, many tokens: bf16 2:4, 8192 x 8192 x 8192" in none.stdout
+
+
 def test_a_part_is_repeated_when_a_source_changes(tmp_path: Path) -> None:
     with _modules("tools/gpu", "state") as (state,):
         (tmp_path / "src").mkdir()
