@@ -75,9 +75,7 @@ def _plant(fault: Fault, place: Path) -> list[Path]:
 
 def _fails(program: Path, tests: str, tries: int) -> bool:
     environment = {**os.environ, "SPARSECORE_TEST_FIRST": "1"}
-    runs = (
-        subprocess.run([program, tests], capture_output=True, env=environment, check=False) for _ in range(tries)
-    )
+    runs = (subprocess.run([program, tests], capture_output=True, env=environment, check=False) for _ in range(tries))
     return any(run.returncode != 0 for run in runs)
 
 

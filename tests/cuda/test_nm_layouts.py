@@ -52,16 +52,3 @@ def test_weights_that_share_columns_are_gathered(m, device, seed):
         x = torch.randn(tokens, cols, dtype=torch.bfloat16)
         got = cuda.packed_linear(x.to(device), packed.to(device), None, "none", ("nm", rows, cols, 2, m))
         torch.testing.assert_close(got.cpu().double(), x.double() @ dense.double().T, rtol=1e-2, atol=1e-2)
-
-
-def test_many_tokens_on_many_rows_that_share_columns(device, seed):
-    """More than one block of the Hopper kernel, which takes activations transposed."""
-    torch.manual_seed(seed)
-    rows, cols, tokens = 2048, 200, 300
-    dense = torch.randn(rows, cols, dtype=torch.float16)
-    prune_tensors({"w": dense}, "magnitude-vnm", "2:8")
-    packed = resident.make(pack(dense, NM(2, 8)), "cuda").to(device)
-    x, bias = (torch.randn(*shape, dtype=torch.float16).to(device) for shape in ((2, tokens // 2, cols), (rows,)))
-    got = cuda.packed_linear(x, packed, bias, "relu", ("nm", rows, cols, 2, 8)).cpu().double()
-    expected = (x.cpu().double() @ dense.double().T + bias.cpu().double()).relu()
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-2)
