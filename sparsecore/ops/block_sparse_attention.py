@@ -12,10 +12,11 @@ from sparsecore.backends.cpu import block_sparse_attention as cpu
 from sparsecore.backends.cuda import block_sparse_attention as cuda
 from sparsecore.backends.reference import block_sparse_attention as reference
 from sparsecore.backends.reference.scored_attention import scored_attention_gradients
+from sparsecore.devices import require_one_device
 from sparsecore.errors import InvalidValueError, ShapeError
 from sparsecore.ops.block_mask import BLOCK_SIZES, BlockMask
 from sparsecore.ops.library import define
-from sparsecore.ops.scored_attention import Scored, check_scored, on_one_device
+from sparsecore.ops.scored_attention import Scored, check_scored
 
 __all__ = ["block_sparse_attention"]
 
@@ -26,7 +27,7 @@ def _check(
     q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, indices: Tensor, query_block: int, key_block: int, scale: float
 ) -> None:
     check_scored(q, k, v, None, None, scale, 1.0)
-    on_one_device(q, mask=offsets, indices=indices)
+    require_one_device("q", q, mask=(offsets, indices))
     if query_block not in BLOCK_SIZES or key_block not in BLOCK_SIZES:
         raise InvalidValueError(f"blocks of {query_block} x {key_block}", where="block_size", expected="64 or 128 each")
     batch, heads, queries, _ = q.shape

@@ -20,6 +20,7 @@ from torch import Tensor
 from sparsecore.backends.cpu import linear as cpu
 from sparsecore.backends.cuda import linear as cuda
 from sparsecore.backends.reference import linear as reference
+from sparsecore.devices import require_one_device
 from sparsecore.errors import DtypeError, NamedError, ShapeError, UnknownNameError, nearest
 from sparsecore.ops.direct import needs_gradient
 from sparsecore.ops.library import define
@@ -112,7 +113,7 @@ class _Shapes:
 
     @staticmethod
     def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: Expected) -> Tensor:
-        reference.same_device(x, packed)
+        require_one_device("the input", x, weight=packed)
         return x.new_empty((*x.shape[:-1], expected[1]))
 
 
@@ -232,7 +233,7 @@ def _grad_input(backend: GradBackend) -> Callable[..., Tensor]:
 def _grad_input_fake(
     grad: Tensor, packed: Tensor, out_features: int, in_features: int, weight: Tensor | None = None
 ) -> Tensor:
-    reference.same_device(grad, packed)
+    require_one_device("the gradient", grad, weight=packed)
     return grad.new_empty((*grad.shape[:-1], in_features))
 
 

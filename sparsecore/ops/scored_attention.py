@@ -13,11 +13,12 @@ from sparsecore.backends.cpu import scored_attention as cpu
 from sparsecore.backends.cuda import scored_attention as cuda
 from sparsecore.backends.reference import scored_attention as reference
 from sparsecore.backends.reference.scores import SCORE_BITS
-from sparsecore.errors import DtypeError, InvalidValueError, ShapeError, UnsupportedError
+from sparsecore.devices import require_one_device
+from sparsecore.errors import DtypeError, InvalidValueError, ShapeError
 from sparsecore.ops.direct import needs_gradient, runs_directly
 from sparsecore.ops.library import define
 
-__all__ = ["SCORE_BITS", "Scored", "check_scored", "on_one_device", "scored_attention"]
+__all__ = ["SCORE_BITS", "Scored", "check_scored", "scored_attention"]
 
 _Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -39,23 +40,11 @@ class Scored(NamedTuple):
     values_used: Tensor
 
 
-def on_one_device(q: Tensor, **others: Tensor | None) -> None:
-    """Raise UnsupportedError for a tensor that is not on the device of q: a kernel would follow its pointer."""
-    for name, tensor in others.items():
-        if tensor is not None and tensor.device != q.device:
-            raise UnsupportedError(
-                f"{name} is on {tensor.device} and q on {q.device}",
-                where=name,
-                expected="all on one device",
-                hint="move it with .to(device)",
-            )
-
-
 def check_scored(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, counted: Tensor | None, scale: float, value_keep: float
 ) -> None:
     """Raise ShapeError, DtypeError, InvalidValueError or UnsupportedError for arguments that no back end takes."""
-    on_one_device(q, k=k, v=v, mask=mask, counted=counted)
+    require_one_device("q", q, k=k, v=v, mask=mask, counted=counted)
     shapes = f"q, k, v are {list(q.shape)}, {list(k.shape)}, {list(v.shape)}"
     if not (q.dim() == k.dim() == v.dim() == 4):
         raise ShapeError(shapes, expected="[B, heads, tokens, head_dim] each")

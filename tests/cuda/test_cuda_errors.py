@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from weights import generator, random_weight
 from sparsecore import resident
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.backends.cuda import linear as cuda
+from sparsecore.backends.cuda.scored_attention import scored_attention
+from sparsecore.backends.cuda.topk import topk_select
 from sparsecore.errors import (
     ArchitectureError,
     CudaError,
@@ -81,21 +84,30 @@ def test_a_misaligned_weight_is_refused_before_the_launch(emulated: Any, seed: i
 
 def test_tensors_on_two_devices_are_named(emulated: Any, seed: int) -> None:
     x = torch.ones(3, 64, dtype=torch.bfloat16, device="meta")
-    with pytest.raises(UnsupportedError, match=r"(?s)meta.*cpu.*\.to\(device\)"):
+    with pytest.raises(UnsupportedError, match=r"(?s)weight is on cpu and the input on meta.*\.to\(device\)"):
         call(weight(seed), x)
     here, bias = torch.ones(3, 64, dtype=torch.bfloat16), torch.ones(16, dtype=torch.bfloat16, device="meta")
     with pytest.raises(UnsupportedError, match=r"(?s)bias is on meta.*\.to\(device\)"):
         cuda.packed_linear(here, weight(seed), bias, "none", EXPECTED)
 
 
-def test_too_little_memory_is_named(emulated: Any, seed: int) -> None:
-    class Full(torch.Tensor):
-        def new_empty(self, *args: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 is full")
+def test_too_little_memory_is_named(emulated: Any, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed, x, q = weight(seed), torch.ones(3, 64, dtype=torch.bfloat16), torch.ones(1, 2, 20, 16)
+    calls: dict[str, Callable[[], object]] = {
+        "packed_linear": lambda: call(packed, x),
+        "packed_to_dense": lambda: cuda.packed_to_dense(packed, EXPECTED),
+        "packed_grad_input": lambda: cuda.packed_grad_input(x[:, :16], packed, EXPECTED),
+        "scored_attention": lambda: scored_attention(q, q, q, None, None, False, 1.0, 1.0, True, True),
+        "topk_select": lambda: topk_select(x, 3),
+    }
 
-    x = torch.ones(3, 64, dtype=torch.bfloat16).as_subclass(Full)
-    with pytest.raises(DeviceMemoryError, match=r"(?s)CUDA out of memory\n.*packed_linear.*fewer tokens"):
-        call(weight(seed), x)
+    def full(*args: Any, **kwargs: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 is full")
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", full)
+    for name, run in calls.items():
+        with pytest.raises(DeviceMemoryError, match=rf"(?s)CUDA out of memory\n.*{name}.*fewer tokens"):
+            run()
 
 
 def test_a_build_without_kernels_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

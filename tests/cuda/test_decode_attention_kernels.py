@@ -169,34 +169,7 @@ def test_refuses_what_does_not_fit(emulated):
         (cuda.kv_append_, (store.keys, store.values, k, k, store.lengths.to("meta"), 8, 8)),
         (cuda.kv_compact_, ([*store.keys], torch.zeros(2, 3, dtype=torch.int64), store.lengths.to("meta"))),
     ):
-        with pytest.raises(UnsupportedError, match="cpu and meta"):
+        with pytest.raises(UnsupportedError, match="is on meta and"):
             call(*arguments)
     with pytest.raises(ShapeError):
         cuda.kv_compact_([*store.keys], torch.zeros(1, 3, dtype=torch.int64), store.lengths)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_step_is_captured_in_a_graph(seed):
-    """Append and attend, replayed with other tokens: as without a graph."""
-    from sparsecore.cascade import decode_attention
-    from sparsecore.ops import kv_append_
-
-    rng = generator(seed)
-    store = KVStore(2, 2, 64, format=KVFormat(8, 8), capacity=256, device="cuda")
-    prompt = torch.randn(2, 2, 200, 64, generator=rng).cuda()
-    store.append(prompt, prompt)
-    store.reserve(256)
-    q, new = torch.randn(2, 8, 1, 64, generator=rng).cuda(), torch.randn(2, 2, 1, 64, generator=rng).cuda()
-
-    def step():
-        kv_append_(store.keys, store.values, new, new, store.lengths, msb_bits=8, value_bits=8)
-        return decode_attention(store, q, value_keep=0.3).out
-
-    step()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    q.copy_(torch.randn(2, 8, 1, 64, generator=rng))
-    new.copy_(torch.randn(2, 2, 1, 64, generator=rng))
-    graph.replay()
-    assert torch.equal(captured, step())

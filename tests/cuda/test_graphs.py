@@ -17,10 +17,12 @@ from weights import generator, random_weight
 import sparsecore as sc
 from sparsecore import resident
 from sparsecore.backends.cuda import block_sparse_attention as cuda_blocks
+from sparsecore.backends.cuda import decode_attention as cuda_decode
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.backends.cuda import linear as cuda_linear
 from sparsecore.backends.cuda import scored_attention as cuda_attention
 from sparsecore.backends.cuda import topk as cuda_topk
+from sparsecore.cascade import KVFormat, KVStore
 from sparsecore.errors import UnsupportedError
 from sparsecore.nn import SparseLinear
 from sparsecore.patterns import NM, Block, Pattern, Unstructured
@@ -99,6 +101,25 @@ def test_attention_along_lists_holds_in_a_graph(device: torch.device, seed: int)
         return cuda_blocks.block_sparse_attention(q, q, q, offsets, indices, 64, 64, False, 0.3, False, True)[0]
 
     holds_in_a_graph(device, attend, first, second)
+
+
+@pytest.mark.parametrize("format", [KVFormat(dtype=torch.bfloat16), KVFormat(8, 8)], ids=str)
+def test_decoding_holds_in_a_graph(device: torch.device, seed: int, format: KVFormat) -> None:  # noqa: A002
+    """A step that appends a key and a value and attends to what is stored, low bits and dropped values included."""
+    rng = generator(seed)
+    store = KVStore(1, 2, 32, 32, format=format, capacity=70)
+    store.append(*(torch.randn(1, 2, 60, 32, generator=rng) for _ in range(2)))
+    keys, values = ([part.to(device) for part in parts] for parts in (store.keys, store.values))
+    starts, lengths, position = (torch.tensor([n], device=device) for n in (0, 61, 60))
+    first, second = (torch.randn(1, 6, 1, 32, generator=rng).bfloat16().to(device) for _ in range(2))
+
+    def step(q: Tensor) -> Tensor:
+        new = (q[:, :2].contiguous(), q[:, 2:4].contiguous())
+        cuda_decode.kv_append_(keys, values, *new, position, store.msb_bits, format.value_bits or 0)
+        rule = (store.msb_bits, 0.2, 0.1, 0.5, 0.0, True, True, True)
+        return cuda_decode.decode_attention(q, keys, values, starts, lengths, 61, None, None, None, *rule)[0]
+
+    holds_in_a_graph(device, step, first, second)
 
 
 @pytest.mark.parametrize("n", [40, 5000])

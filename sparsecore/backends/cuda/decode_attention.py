@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import decode_attention as reference
 from sparsecore.backends.reference import paged
-from sparsecore.errors import UnsupportedError
+from sparsecore.devices import require_one_device
 from sparsecore.native import span, span_of_new
 
 __all__ = ["decode_attention", "kv_append_", "kv_compact_"]
@@ -49,7 +49,10 @@ def decode_attention(
     """See `ops.decode_attention`; pure torch computes what has no kernel: other dtypes, more than 256 dimensions."""
     seen = (starts, lengths, width, rows, row_counts, heads)
     rule = (msb_bits, scale, threshold, value_keep, value_mass, group_values)
-    _one_device("decode_attention", q, *keys, *values, starts, lengths, rows, row_counts, heads, pages)
+    require_one_device(
+        "q", q, keys=keys, values=values, starts=starts, lengths=lengths, rows=rows, row_counts=row_counts, heads=heads,
+        pages=pages,
+    )  # fmt: skip
     if not _decodes(q, keys, values):
         if pages is not None:
             pages = paged.in_use(pages, starts, lengths, keys[0])
@@ -102,7 +105,7 @@ def kv_append_(
 ) -> None:
     """See `ops.decode_attention.kv_append_`."""
     new = (new_keys, new_values)
-    _one_device("kv_append_", *keys, *values, *new, positions, pages)
+    require_one_device("keys", keys[0], keys=keys, values=values, new=new, positions=positions, pages=pages)
     if not all(part.dtype in _DTYPES for part in new) or not _stores((*keys, *values)):
         if pages is None:
             return reference.kv_append_(keys, values, *new, positions, msb_bits, value_bits)
@@ -124,7 +127,7 @@ def kv_append_(
 
 def kv_compact_(stored: Sequence[Tensor], index: Tensor, counts: Tensor) -> None:
     """See `ops.decode_attention.kv_compact_`."""
-    _one_device("kv_compact_", *stored, index, counts)
+    require_one_device("the store", stored[0], stored=stored, index=index, counts=counts)
     if not _stores(stored):
         return reference.kv_compact_(stored, index, counts)
     with device.current(index):
@@ -132,13 +135,6 @@ def kv_compact_(stored: Sequence[Tensor], index: Tensor, counts: Tensor) -> None
             [span(part) for part in stored], span(index), span(counts), device.stream(index)
         )
     return None
-
-
-def _one_device(where: str, *tensors: Tensor | None) -> None:
-    devices = sorted({str(tensor.device) for tensor in tensors if tensor is not None})
-    if len(devices) > 1:
-        hint = "move all tensors of the call to one device"
-        raise UnsupportedError(f"tensors on {' and '.join(devices)}", where=where, expected="one device", hint=hint)
 
 
 def _decodes(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> bool:

@@ -30,7 +30,6 @@ __all__ = [
     "has_kernels",
     "memory_named",
     "module",
-    "require_one",
     "stream",
 ]
 
@@ -45,18 +44,6 @@ def module() -> Any:
     if not hasattr(core, "cuda_nm_linear"):
         raise no_kernels()
     return core
-
-
-def require_one(x: torch.Tensor, /, **others: torch.Tensor) -> None:
-    """Raise UnsupportedError where another tensor, given by its name, is not on the device of x."""
-    for name, other in others.items():
-        if other.device != x.device:
-            raise UnsupportedError(
-                f"{name} is on {other.device}, the data on {x.device}",
-                where=name,
-                expected="tensors on one device",
-                hint="move it with .to(device)",
-            )
 
 
 def available() -> bool:

@@ -16,6 +16,7 @@ from sparsecore import resident
 from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import linear as reference
 from sparsecore.backends.reference import quantised
+from sparsecore.devices import require_one_device
 from sparsecore.dtypes import dense_dtype, is_quantised
 from sparsecore.native import DTYPE_NAMES, span
 
@@ -34,7 +35,8 @@ def to_dense(packed: Tensor, expected: resident.Expected, marks_pruned: bool = F
     weight = resident.check(packed, expected)
     if weight.isa != "cuda":
         return reference.packed_to_dense(packed, expected)
-    return _dense(packed, weight, dense_dtype(weight.dtype), marks_pruned)
+    with device.memory_named("packed_to_dense"):
+        return _dense(packed, weight, dense_dtype(weight.dtype), marks_pruned)
 
 
 def packed_to_dense(packed: Tensor, expected: resident.Expected) -> Tensor:
@@ -81,15 +83,16 @@ def linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, weig
 
 def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected) -> Tensor:
     """See `reference.linear.packed_grad_input`."""
-    reference.same_device(grad, packed)
+    require_one_device("the gradient", grad, weight=packed)
     weight = resident.check(packed, expected)
     if weight.isa != "cuda":
         return reference.packed_grad_input(grad, packed, expected)
-    dense = _dense(packed, weight, dense_dtype(weight.dtype), marks_pruned=True)
-    rows = grad.reshape(math.prod(grad.shape[:-1]), weight.shape[0]).to(dense.dtype)
-    out = rows @ dense
-    _repair(out, rows, dense.t(), None)
-    return out.to(grad.dtype).reshape(*grad.shape[:-1], weight.shape[1])
+    with device.memory_named("packed_grad_input"):
+        dense = _dense(packed, weight, dense_dtype(weight.dtype), marks_pruned=True)
+        rows = grad.reshape(math.prod(grad.shape[:-1]), weight.shape[0]).to(dense.dtype)
+        out = rows @ dense
+        _repair(out, rows, dense.t(), None)
+        return out.to(grad.dtype).reshape(*grad.shape[:-1], weight.shape[1])
 
 
 def _dense(packed: Tensor, weight: resident.Resident, dtype: torch.dtype, marks_pruned: bool) -> Tensor:
@@ -106,7 +109,7 @@ def _dense(packed: Tensor, weight: resident.Resident, dtype: torch.dtype, marks_
 
 def _expand(packed: Tensor, weight: resident.Resident, marks_pruned: bool) -> Tensor:
     """The dense weight in the type of its values; marks of int8 are -128, which no value is."""
-    with device.current(packed), device.memory_named("expand"):
+    with device.current(packed):
         out = packed.new_empty(weight.shape, dtype=weight.dtype)
         device.module().cuda_expand(
             weight.span,

@@ -17,6 +17,7 @@ from sparsecore.backends.cuda.expand import packed_grad_input, packed_to_dense
 from sparsecore.backends.cuda.routes import GATHERED, route
 from sparsecore.backends.reference import linear as reference
 from sparsecore.backends.reference.linear import require_dtype
+from sparsecore.devices import require_one_device
 from sparsecore.dtypes import is_quantised
 from sparsecore.native import DTYPE_NAMES, span, span_of_new
 
@@ -29,7 +30,7 @@ def packed_linear(
     x: Tensor, packed: Tensor, bias: Tensor | None, activation: str, expected: resident.Expected
 ) -> Tensor:
     """See `reference.linear.packed_linear`; x, bias and the result have the weight's dtype."""
-    reference.same_device(x, packed, bias)
+    require_one_device("the input", x, weight=packed, bias=bias)
     weight = resident.check(packed, expected)
     if weight.isa != "cuda":
         return reference.packed_linear(x, packed, bias, activation, expected)

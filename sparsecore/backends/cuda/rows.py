@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import rows as reference
+from sparsecore.devices import require_one_device
 from sparsecore.native import span, span_of_new
 
 __all__ = ["gather_rows", "scatter_rows_"]
@@ -17,7 +18,7 @@ __all__ = ["gather_rows", "scatter_rows_"]
 
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     """See `reference.rows.gather_rows`. A negative index counts from the end; one beyond the rows stops the kernel."""
-    device.require_one(x, index=index)
+    require_one_device("x", x, index=index)
     if not device.has_kernels(x):
         return reference.gather_rows(x, index)
     with device.current(x), device.memory_named("gather_rows"):
@@ -29,7 +30,7 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
 
 def scatter_rows_(out: Tensor, positions: Tensor, x: Tensor) -> None:
     """See `reference.rows.scatter_rows_`."""
-    device.require_one(out, positions=positions, x=x)
+    require_one_device("out", out, positions=positions, x=x)
     if not device.has_kernels(out):
         return reference.scatter_rows_(out, positions, x)
     if out.stride(-1) != 1 and out.shape[-1] > 1:

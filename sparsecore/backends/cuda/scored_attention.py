@@ -63,14 +63,14 @@ def launch(
     batch, heads, queries, _ = q.shape
     keys, rows = k.shape[2], batch * heads * queries
     module = device.module()
-    out = q.new_empty((batch, heads, queries, v.shape[3]))
-    lse = q.new_empty((batch, heads, queries), dtype=torch.float32)
-    tokens = q.new_zeros((batch, heads, keys if token_scores else 0), dtype=torch.int64)
-    sizes = q.new_zeros((batch, heads if head_scores else 0), dtype=torch.int64)
-    # Without a choice of keys or queries the last query sees every key.
-    all_used = mask is None and counted is None and blocks is None and value_keep >= 1
-    used = None if all_used else q.new_zeros((batch, heads, keys), dtype=torch.uint8)
     with device.current(q), device.memory_named("scored_attention"):
+        out = q.new_empty((batch, heads, queries, v.shape[3]))
+        lse = q.new_empty((batch, heads, queries), dtype=torch.float32)
+        tokens = q.new_zeros((batch, heads, keys if token_scores else 0), dtype=torch.int64)
+        sizes = q.new_zeros((batch, heads if head_scores else 0), dtype=torch.int64)
+        # Without a choice of keys or queries the last query sees every key.
+        all_used = mask is None and counted is None and blocks is None and value_keep >= 1
+        used = None if all_used else q.new_zeros((batch, heads, keys), dtype=torch.uint8)
         scratch = q.new_empty(module.cuda_scored_attention_scratch(rows, keys), dtype=torch.float32)
         odd_count, odd_queries = q.new_zeros(1, dtype=torch.int64), q.new_empty(rows, dtype=torch.int64)
         module.cuda_scored_attention(
@@ -93,6 +93,6 @@ def launch(
             span_of_new(odd_queries),
             device.stream(q),
         )
-    if used is not None:
-        return out, lse, tokens, sizes, used.sum(-1, dtype=torch.int32)
-    return out, lse, tokens, sizes, q.new_full((batch, heads), keys if queries else 0, dtype=torch.int32)
+        if used is not None:
+            return out, lse, tokens, sizes, used.sum(-1, dtype=torch.int32)
+        return out, lse, tokens, sizes, q.new_full((batch, heads), keys if queries else 0, dtype=torch.int32)

@@ -13,6 +13,7 @@ from torch import Tensor
 from sparsecore.backends.cuda import device
 from sparsecore.backends.reference import rows as reference_rows
 from sparsecore.backends.reference import topk as reference
+from sparsecore.devices import require_one_device
 from sparsecore.native import DTYPE_NAMES, span, span_of_new
 
 __all__ = ["ragged_topk", "topk_select", "topk_threshold"]
@@ -50,7 +51,7 @@ def topk_threshold(x: Tensor, k: int) -> Tensor:
 
 def ragged_topk(scores: Tensor, counts: Tensor, keep: Tensor, width: int) -> Tensor:
     """See `sparsecore.ops.ragged_topk`; values of counts and keep outside of their ranges are clamped."""
-    device.require_one(scores, counts=counts, keep=keep)
+    require_one_device("scores", scores, counts=counts, keep=keep)
     if not device.has_kernels(scores):
         return reference_rows.ragged_topk(scores, counts, keep, width)
     with device.current(scores), device.memory_named("ragged_topk"):

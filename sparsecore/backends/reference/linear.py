@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from sparsecore import resident
 from sparsecore.backends.reference import quantised
+from sparsecore.devices import require_one_device
 from sparsecore.dtypes import DTYPES, is_quantised
-from sparsecore.errors import DtypeError, UnsupportedError
+from sparsecore.errors import DtypeError
 from sparsecore.formats import StoredWeight
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "packed_grad_input",
     "packed_linear",
     "packed_to_dense",
-    "same_device",
 ]
 
 # Name -> function; the formulas are those of torch.nn.functional. gelu is written out because torch's vector code gives
@@ -49,7 +49,7 @@ def packed_linear(
 
     Raises ResidentError if the weight is not the `expected` one, UnsupportedError if it is on another device.
     """
-    same_device(x, packed, bias)
+    require_one_device("the input", x, weight=packed, bias=bias)
     stored = resident.stored_beside(packed, expected)
     require_dtype(x, bias, stored.dtype)
     if is_quantised(stored.dtype):
@@ -64,7 +64,7 @@ def packed_grad_input(grad: Tensor, packed: Tensor, expected: resident.Expected)
 
     With quantised values W is value * scale, and the rounding of x counts as its identity (straight-through).
     """
-    same_device(grad, packed)
+    require_one_device("the gradient", grad, weight=packed)
     return grad_input(grad, resident.stored_beside(packed, expected))
 
 
@@ -112,23 +112,6 @@ def masked_matmul(x: Tensor, dense: Tensor, mask: Callable[[], Tensor]) -> Tenso
             products = x[tokens, None, :].to(wide) * dense.to(wide)
             total[tokens] = torch.where(kept, products, 0).sum(-1).to(total.dtype)
     return total
-
-
-def same_device(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> None:
-    """Raise UnsupportedError where input, weight and bias are on different devices."""
-    if x.device != packed.device:
-        raise UnsupportedError(
-            f"the input is on {x.device} and the weight on {packed.device}",
-            expected="both on one device",
-            hint="move the module with .to(device)",
-        )
-    if bias is not None and bias.device != x.device:
-        raise UnsupportedError(
-            f"the bias is on {bias.device} and the input on {x.device}",
-            where="bias",
-            expected="both on one device",
-            hint="move the module with .to(device)",
-        )
 
 
 def require_dtype(x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
