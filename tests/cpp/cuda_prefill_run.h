@@ -3,6 +3,7 @@
 
 #include "cuda/attention/prefill/prefill.h"
 #include "cuda/emulator/device.h"
+#include "on_device.h"
 #include "prefill_problem.h"
 
 namespace prefill {

@@ -7,6 +7,7 @@
 #include "cuda/nm_linear/int8/layout.h"
 #include "cuda/resident.h"
 #include "linear_problem.h"
+#include "on_device.h"
 
 namespace weights {
 
@@ -34,6 +35,13 @@ inline Activations aligned_activations(int64_t tokens, int64_t cols, DType dtype
     x.span = make_span(data, dtype, {tokens, cols});
     x.span.strides[0] = stride;
     x.span.bytes = tokens * stride * itemsize(dtype);
+    return x;
+}
+
+// What no tensor map can describe: one token for all, or tokens that begin before the last one ends.
+inline Activations overlapping_activations(int64_t tokens, int64_t cols, DType dtype) {
+    Activations x = aligned_activations(tokens, cols, dtype);
+    x.span.strides[0] = harness::pick<int64_t>({0, 8});
     return x;
 }
 

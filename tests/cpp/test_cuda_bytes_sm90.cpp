@@ -147,6 +147,7 @@ TEST(cuda_hopper_multiplies_bytes_exactly) {
 }
 
 TEST(cuda_hopper_launches_what_bytes_need) {
+    const harness::OnDevice device(90);
     for (const int64_t rows : {harness::integer(1, 128), harness::integer(200, 256), harness::integer(400, 512)}) {
         ByteProblem integers = random_byte_problem<cuda::I8>(rows, harness::integer(1, 200), harness::integer(17, 140));
         cuda::int8_launch_sm90(integers.args, integers.dtype, 0);

@@ -2,6 +2,7 @@
 #include "cuda/ceiling/rate.h"
 #include "cuda/emulator/device.h"
 #include "harness.h"
+#include "on_device.h"
 
 using namespace sparsecore;
 
@@ -19,6 +20,7 @@ TEST(cuda_ceiling_kernels_multiply_every_tile) {
     const cuda::DeviceBytes operands(cuda::rate_operands(harness::random()()));
     const std::vector<cuda::RateKind> kinds = cuda::rate_kinds();
     const int64_t tiles = harness::integer(4, 6);  // the ring has four stages: refilled or read again
+    const harness::OnDevice device(90);
     cuda::Bytes before;
     for (size_t i = 0; i < kinds.size(); ++i) {
         cuda::emulator::device().schedule = cuda::emulator::kSchedules[i];

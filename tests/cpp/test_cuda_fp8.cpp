@@ -9,11 +9,6 @@ using namespace weights;
 
 namespace {
 
-struct Capability {
-    explicit Capability(int capability) { cuda::emulator::device().capability = capability; }
-    ~Capability() { cuda::emulator::device().capability = 80; }
-};
-
 // A token by the rule of docs/formats.md: the scale NaN and zeros where x is not finite.
 struct Token {
     std::vector<uint8_t> q;
@@ -91,7 +86,7 @@ struct Layer {
 };
 
 void check(int capability, int64_t rows, int64_t cols, int64_t tokens) {
-    const Capability device(capability);
+    const harness::OnDevice device(capability);
     Layer layer(rows, cols, tokens);
     const Resident resident = cuda_resident(layer.weight);
     Memory first;
@@ -115,7 +110,7 @@ TEST(cuda_fp8_linear_quantises_exactly_and_sums_in_fp32) {
 }
 
 TEST(cuda_fp8_linear_needs_sm89) {
-    const Capability device(80);
+    const harness::OnDevice device(80);
     Layer layer(16, 64, 2);
     const Resident resident = cuda_resident(layer.weight);
     CHECK_ERROR("UnsupportedError", layer.run(resident));

@@ -88,6 +88,7 @@ void launch_sm90(cuda::GatheredArgs args, DType dtype, int64_t column_tokens, Sc
     std::vector<uint16_t> memory(static_cast<size_t>(args.cols * column_tokens) + 8, 0xffff);
     args.columns = memory.data() + (16 - reinterpret_cast<uintptr_t>(memory.data()) % 16) % 16 / 2;
     args.column_tokens = column_tokens;
+    const harness::OnDevice device(90);
     cuda::emulator::device().schedule = schedule;
     dtype == DType::F16 ? cuda::gathered_launch_sm90_f16(args, 0) : cuda::gathered_launch_sm90_bf16(args, 0);
 }
@@ -107,6 +108,18 @@ TEST(cuda_gathered_gemm_equals_the_double_reference_in_the_emulator) {
 
 TEST(cuda_gathered_decode_equals_the_double_reference_in_the_emulator) {
     for (int round = 0; round < 3; ++round) check(harness::pick<int64_t>({1, 7, 8, 19}), false);
+}
+
+// On one multiprocessor every shape of blocks has enough to do.
+TEST(cuda_gathered_launches_fit_every_gpu) {
+    for (const int capability : {80, 86, 89, 120}) {
+        const harness::OnDevice device(capability, harness::pick<int>({1, 1, 4}));
+        const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
+        const int64_t m = capability == 86 ? 8 : harness::pick<int64_t>({8, 16}), block_rows = harness::pick<int64_t>({64, 128, 128});
+        LinearProblem p = random_problem(random_gathered(256, 16 * m, m, block_rows, dtype, true), harness::pick<int64_t>({5, 17, 97}));
+        Memory out = run_emulated<cuda::GatheredArgs>(p, [&](const auto& args) { cuda::nm_linear_launch(args, dtype, 0); });
+        compare_linear(p, out);
+    }
 }
 
 TEST(cuda_gathered_weights_are_found_and_round_trip) {

@@ -11,7 +11,7 @@ template <class T, int kTokenTiles>
 void launch_decode(const BitmaskArgs& a, std::uint64_t stream) {
     constexpr int kTokens = kTokenTiles * kTokenTile;
     const Grid grid{static_cast<unsigned>(a.row_tiles), at_most_grid_y((a.tokens + kTokens - 1) / kTokens)};
-    launch("cuda_bitmask_linear", sm80_decode<T, kTokenTiles>, grid, kFewThreads, sizeof(DecodeShared<kTokenTiles>), stream, a);
+    launch("cuda_bitmask_linear", sm80_decode<T, kTokenTiles>, grid, kFewThreads, shared_bytes<DecodeShared<kTokenTiles>>(), stream, a);
 }
 
 template <class T>

@@ -14,7 +14,7 @@ void launch_decode(const BlockArgs& a, std::uint64_t stream) {
     const std::int64_t block_rows = a.bands * (kBandRows / a.height), parts = a.height / decode_rows(a.height);
     const Grid grid{static_cast<unsigned>(block_rows * parts), at_most_grid_y((a.tokens + kTokens - 1) / kTokens)};
     launch("cuda_block_linear", sm80_decode<T, kTokenTiles>, grid, kFewThreads,
-           sizeof(DecodeSums<kDecodeRowTiles, kTokenTiles>), stream, a);
+           shared_bytes<DecodeSums<kDecodeRowTiles, kTokenTiles>>(), stream, a);
 }
 
 template <class T>
@@ -22,7 +22,7 @@ void launch_sm80(const BlockArgs& a, std::uint64_t stream) {
     if (a.tokens <= kTokenTile) return launch_decode<T, 1>(a, stream);
     if (a.tokens <= kMostDecodeTokens) return launch_decode<T, 2>(a, stream);
     const Grid grid{static_cast<unsigned>(a.bands), at_most_grid_y((a.tokens + kGemmTokens - 1) / kGemmTokens)};
-    launch("cuda_block_linear", sm80_gemm<T>, grid, kGemmThreads, sizeof(GemmShared), stream, a);
+    launch("cuda_block_linear", sm80_gemm<T>, grid, kGemmThreads, shared_bytes<GemmShared>(), stream, a);
 }
 
 }  // namespace sparsecore::cuda::block

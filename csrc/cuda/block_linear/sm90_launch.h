@@ -13,7 +13,7 @@ void launch_sm90_tokens(const BlockArgs& a, std::uint64_t stream) {
     const TensorMap map = matrix_map(a.x, a.tokens, a.cols, a.x_token_stride, kTokens);
     const std::int64_t items = item_count(a, kTokens), most = multiprocessors();
     launch("cuda_block_linear", sm90_gemm<T, kTokens>, Grid{static_cast<unsigned>(items < most ? items : most)}, kSm90Threads,
-           sizeof(Sm90Shared<kTokens>), stream, a, map);
+           hopper_shared_bytes<Sm90Shared<kTokens>>(), stream, a, map);
 }
 
 // As many tokens at a time as leave every multiprocessor something to do.

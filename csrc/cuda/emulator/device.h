@@ -14,7 +14,10 @@ struct Device {
 
 Device& device();
 
-// Counts a launch, or throws the named error of the status that was asked for.
-void begin_launch(const char* where);
+// What a block may have of shared memory, by CUDA's table of compute capabilities.
+std::size_t most_shared_bytes(int capability);
+
+// Counts a launch, or throws the named error of the status that was asked for, or of more shared memory than a block may have.
+void begin_launch(const char* where, std::size_t shared);
 
 }  // namespace sparsecore::cuda::emulator

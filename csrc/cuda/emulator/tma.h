@@ -17,6 +17,15 @@ namespace emulator {
 
 inline constexpr int kTileRowBytes = 128;
 
+// Whether the driver encodes such a map: rows lie 16-byte units apart, and do not overlap.
+inline bool is_encodable(const TensorMap& map) {
+    const auto is_stride = [](std::int64_t stride, std::int64_t least) { return stride % 8 == 0 && stride >= least && stride < std::int64_t{1} << 39; };
+    const auto is_size = [](std::int64_t size) { return size > 0 && size <= std::int64_t{1} << 32; };
+    return is_size(map.columns) && is_size(map.rows) && is_size(map.thirds) && is_size(map.fourths) && is_stride(map.row_stride, map.columns) &&
+           (map.thirds == 1 || is_stride(map.third_stride, 8)) && (map.fourths == 1 || is_stride(map.fourth_stride, 8)) &&
+           map.box_rows > 0 && map.box_rows <= 256;
+}
+
 // Where the 128-byte swizzle puts the byte at `address`: 16-byte units of a row are permuted by the row's number.
 inline std::uintptr_t swizzled(std::uintptr_t address) { return address ^ ((address >> 7 & 7) << 4); }
 
@@ -24,8 +33,7 @@ inline std::uintptr_t swizzled(std::uintptr_t address) { return address ^ ((addr
 inline void copy_box(void* to, const TensorMap* map, int column, int row, int third, int fourth, const void* barrier) {
     require_aligned(to, 1024, "a tile in shared memory");
     require_aligned(map->data, 16, "a matrix that tiles are copied from");
-    const bool in_units = map->row_stride % 8 == 0 && map->third_stride % 8 == 0 && map->fourth_stride % 8 == 0;
-    if (!in_units || map->box_rows > 256) fault("a tensor map that the hardware refuses");
+    if (!is_encodable(*map)) fault("a tensor map that the hardware refuses");
     PhaseBarrier* landed = &phase_barrier(barrier);
     land_later([=, map = *map] {
         constexpr int kColumns = kTileRowBytes / 2;

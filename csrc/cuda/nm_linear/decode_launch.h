@@ -12,7 +12,7 @@ void launch_decode_tokens(const typename Tiles::Args& a, std::uint64_t stream) {
     using Shape = DecodeShape<Tiles, kTokens>;
     const Grid grid{static_cast<unsigned>((a.row_tiles + Shape::kRowTiles - 1) / Shape::kRowTiles),
                     at_most_grid_y((a.tokens + kTokens - 1) / kTokens), static_cast<unsigned>(a.plan.splits)};
-    launch("cuda_nm_linear", nm_decode<Tiles, kTokens>, grid, kDecodeThreads, sizeof(typename Shape::Shared), stream, a);
+    launch("cuda_nm_linear", nm_decode<Tiles, kTokens>, grid, kDecodeThreads, shared_bytes<typename Shape::Shared>(), stream, a);
 }
 
 template <class Results>

@@ -30,6 +30,20 @@ inline unsigned at_most_grid_x(std::int64_t count) {
 int capability();
 int multiprocessors();
 
+// The shared memory of a block in a launch on any GPU from sm_80 on: those of 8.6, 8.9 and 12.x give a block 99 KB.
+template <class Shared>
+constexpr std::size_t shared_bytes() {
+    static_assert(sizeof(Shared) <= 99 << 10, "more shared memory than some GPUs have for a block");
+    return sizeof(Shared);
+}
+
+// The same on Hopper alone.
+template <class Shared>
+constexpr std::size_t hopper_shared_bytes() {
+    static_assert(sizeof(Shared) <= 227 << 10, "more shared memory than Hopper has for a block");
+    return sizeof(Shared);
+}
+
 }  // namespace sparsecore::cuda
 
 #if defined(__CUDACC__)
@@ -40,8 +54,8 @@ int multiprocessors();
 
 namespace sparsecore::cuda {
 
-static_assert(kSuccess == cudaSuccess && kMemoryAllocation == cudaErrorMemoryAllocation &&
-              kInsufficientDriver == cudaErrorInsufficientDriver && kInvalidDeviceFunction == cudaErrorInvalidDeviceFunction &&
+static_assert(kSuccess == cudaSuccess && kInvalidValue == cudaErrorInvalidValue &&
+              kMemoryAllocation == cudaErrorMemoryAllocation && kInsufficientDriver == cudaErrorInsufficientDriver && kInvalidDeviceFunction == cudaErrorInvalidDeviceFunction &&
               kNoDevice == cudaErrorNoDevice && kNoKernelImageForDevice == cudaErrorNoKernelImageForDevice &&
               kUnsupportedPtxVersion == cudaErrorUnsupportedPtxVersion && kIllegalAddress == cudaErrorIllegalAddress &&
               kMisalignedAddress == cudaErrorMisalignedAddress && kLaunchFailure == cudaErrorLaunchFailure &&
@@ -97,14 +111,14 @@ namespace sparsecore::cuda {
 template <class Kernel, class... Arguments>
 void launch(const char* where, Kernel kernel, Grid grid, unsigned threads, std::size_t shared, std::uint64_t,
             const Arguments&... arguments) {
-    emulator::begin_launch(where);
+    emulator::begin_launch(where, shared);
     emulator::launch({{grid.x, grid.y, grid.z}, threads, shared}, emulator::device().schedule, [&] { kernel(arguments...); });
 }
 
 template <class... Parameters>
 void launch_clusters(const char* where, void (*kernel)(Parameters...), unsigned cluster, Grid grid, unsigned threads,
                      std::size_t shared, std::uint64_t, const Parameters&... arguments) {
-    emulator::begin_launch(where);
+    emulator::begin_launch(where, shared);
     emulator::launch({{grid.x, grid.y, grid.z}, threads, shared, cluster}, emulator::device().schedule, [&] { kernel(arguments...); });
 }
 

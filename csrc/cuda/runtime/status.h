@@ -6,8 +6,8 @@
 namespace sparsecore::cuda {
 
 // The values of cudaError_t that have advice of their own; launch.h checks that they are CUDA's.
-inline constexpr int kSuccess = 0, kMemoryAllocation = 2, kInsufficientDriver = 35, kInvalidDeviceFunction = 98, kNoDevice = 100,
-                     kNoKernelImageForDevice = 209, kUnsupportedPtxVersion = 222, kIllegalAddress = 700, kMisalignedAddress = 716,
+inline constexpr int kSuccess = 0, kInvalidValue = 1, kMemoryAllocation = 2, kInsufficientDriver = 35,
+                     kInvalidDeviceFunction = 98, kNoDevice = 100, kNoKernelImageForDevice = 209, kUnsupportedPtxVersion = 222, kIllegalAddress = 700, kMisalignedAddress = 716,
                      kLaunchFailure = 719, kSystemDriverMismatch = 803, kStreamCaptureUnsupported = 900,
                      kStreamCaptureWrongThread = 908;
 

@@ -7,8 +7,8 @@
 
 namespace sparsecore::cuda {
 
-// A matrix of 16-bit elements in device memory: rows of `columns` consecutive elements, row_stride (a multiple of 8) apart,
-// from a multiple of 16 bytes on. Boxes of box_rows (at most 256) x 64 elements land in the 128-byte swizzle, zeros outside the matrix.
+// A matrix of 16-bit elements in device memory: rows of `columns` consecutive elements, row_stride apart (a multiple of 8,
+// at least `columns`), from a multiple of 16 bytes on. Boxes of box_rows (at most 256) x 64 elements land in the 128-byte swizzle, zeros outside the matrix.
 // The driver's encoder is fetched, not linked. DriverError without a driver that has it.
 TensorMap matrix_map(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, int box_rows);
 

@@ -22,7 +22,7 @@ void launch_pieces(const char* where, const TopkArgs& a, const TopkPlan& plan, v
     auto* keys = static_cast<KeyElement<T>*>(workspace);
     auto* positions = reinterpret_cast<std::uint32_t*>(keys + a.rows * plan.pieces * a.k);
     const Finds<T> finds{keys, positions, plan.pieces, plan.piece_length};
-    constexpr auto kShared = sizeof(Store<T, kTopkThreads>);
+    constexpr std::size_t kShared = shared_bytes<Store<T, kTopkThreads>>();
     const Grid grid{static_cast<unsigned>(plan.pieces), at_most_grid_y(a.rows)};
     launch(where, piece_topk<T, kTopkThreads>, grid, kTopkThreads, kShared, stream, a, finds);
     launch(where, merge_topk<T, kTopkThreads>, grid_of(a.rows), kTopkThreads, kShared, stream, a, finds);
@@ -58,11 +58,11 @@ void launch_radix(const char* where, const TopkArgs& a, const TopkPlan& plan, vo
         const Grid grid = grid_of(r.rows.rows * r.chunks);
         launch(where, radix_clear<T>, grid, kRadixThreads, 0, stream, r);
         for (int digit = 0; digit < kDigits; ++digit) {
-            launch(where, radix_count<T>, grid, kRadixThreads, sizeof(RadixShared), stream, r, digit);
+            launch(where, radix_count<T>, grid, kRadixThreads, shared_bytes<RadixShared>(), stream, r, digit);
         }
-        launch(where, radix_tally<T>, grid, kRadixThreads, sizeof(RadixShared), stream, r);
+        launch(where, radix_tally<T>, grid, kRadixThreads, shared_bytes<RadixShared>(), stream, r);
         if (a.threshold != nullptr) continue;
-        launch(where, radix_write<T>, grid, kRadixThreads, sizeof(RadixShared), stream, r);
+        launch(where, radix_write<T>, grid, kRadixThreads, shared_bytes<RadixShared>(), stream, r);
     }
 }
 
@@ -73,7 +73,8 @@ void launch_topk(const TopkArgs& a, const TopkPlan& plan, void* workspace, std::
         case TopkMethod::Warp:
             return launch(where, warp_topk<T>, grid_of((a.rows + kWarpBlock - 1) / kWarpBlock), kWarpBlock * kWarpSize, 0, stream, a);
         case TopkMethod::Block:
-            return launch(where, block_topk<T, kTopkThreads>, grid_of(a.rows), kTopkThreads, sizeof(Store<T, kTopkThreads>), stream, a);
+            return launch(where, block_topk<T, kTopkThreads>, grid_of(a.rows), kTopkThreads,
+                          shared_bytes<Store<T, kTopkThreads>>(), stream, a);
         case TopkMethod::Pieces:
             return launch_pieces<T>(where, a, plan, workspace, stream);
         case TopkMethod::Radix:

@@ -11,8 +11,8 @@ constexpr const char* kWhere = "cuda_decode_attention";
 
 void launch_choose(const Args& a, std::uint64_t stream) {
     const Grid grid{static_cast<unsigned>(a.batch * (a.group_values ? a.kv_heads : a.heads))};
-    if (a.group_values) return launch(kWhere, choose_kernel<true>, grid, kSelectThreads, sizeof(ChooseShared), stream, a);
-    launch(kWhere, choose_kernel<false>, grid, kSelectThreads, sizeof(ChooseShared), stream, a);
+    if (a.group_values) return launch(kWhere, choose_kernel<true>, grid, kSelectThreads, shared_bytes<ChooseShared>(), stream, a);
+    launch(kWhere, choose_kernel<false>, grid, kSelectThreads, shared_bytes<ChooseShared>(), stream, a);
 }
 
 }  // namespace
@@ -27,7 +27,7 @@ void decode_launch(const Args& a, std::uint64_t stream) {
     if (a.cuts != nullptr) launch_choose(a, stream);
     values_launch(a, stream);
     const Grid grid{static_cast<unsigned>(a.batch * a.heads)};
-    launch(kWhere, finish_kernel, grid, kThreads, sizeof(FinishShared), stream, a);
+    launch(kWhere, finish_kernel, grid, kThreads, shared_bytes<FinishShared>(), stream, a);
 }
 
 }  // namespace sparsecore::cuda::decode

@@ -12,7 +12,7 @@ inline Grid grid_of_items(const Args& a) { return {static_cast<unsigned>(a.batch
 template <Keys kKeys>
 void launch_scores(const Args& a, std::uint64_t stream) {
     constexpr const char* kWhere = "cuda_decode_attention";
-    constexpr std::size_t kShared = sizeof(ScoresShared<kKeys>);
+    constexpr std::size_t kShared = shared_bytes<ScoresShared<kKeys>>();
     if (a.group <= kTileQueries) {
         return launch(kWhere, scores_kernel<kKeys, 1>, grid_of_items(a), kThreads, kShared, stream, a);
     }

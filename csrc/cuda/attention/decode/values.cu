@@ -11,9 +11,9 @@ void launch_values(const Args& a, std::uint64_t stream) {
     constexpr const char* kWhere = "cuda_decode_attention";
     const Grid grid{static_cast<unsigned>(a.batch * a.kv_heads * a.chunks * a.splits)};
     if (a.group <= kQueries / 2) {
-        return launch(kWhere, values_kernel<T, kQueries / 2>, grid, kThreads, sizeof(ValuesShared), stream, a);
+        return launch(kWhere, values_kernel<T, kQueries / 2>, grid, kThreads, shared_bytes<ValuesShared>(), stream, a);
     }
-    launch(kWhere, values_kernel<T, kQueries>, grid, kThreads, sizeof(ValuesShared), stream, a);
+    launch(kWhere, values_kernel<T, kQueries>, grid, kThreads, shared_bytes<ValuesShared>(), stream, a);
 }
 
 }  // namespace

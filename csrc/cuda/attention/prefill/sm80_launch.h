@@ -11,7 +11,7 @@ template <class T, int kWidth>
 void launch_sm80_width(const PrefillArgs& a, std::uint64_t stream) {
     const std::int64_t blocks = (std::int64_t{a.queries} + kSm80PrefillQueries - 1) / kSm80PrefillQueries * a.heads * a.batch;
     launch("cuda_scored_attention", sm80_prefill<T, kWidth>, {at_most_grid_x(blocks)}, kSm80PrefillThreads,
-           sizeof(Sm80PrefillShared<kWidth>), stream, a);
+           shared_bytes<Sm80PrefillShared<kWidth>>(), stream, a);
 }
 
 template <class T>

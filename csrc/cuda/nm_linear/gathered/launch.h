@@ -13,7 +13,7 @@ void launch_gathered_gemm(const GatheredArgs& a, std::uint64_t stream) {
     using Shape = GatheredShape<kBlockRows, kGroup, kBlocks>;
     const Grid grid{static_cast<unsigned>((a.rows + Shape::kRows - 1) / Shape::kRows),
                     at_most_grid_y((a.tokens + Shape::kTokens - 1) / Shape::kTokens)};
-    launch("cuda_nm_linear", sm80_gathered_gemm<T, kBlockRows, kGroup, kBlocks>, grid, kGemmThreads, sizeof(typename Shape::Shared),
+    launch("cuda_nm_linear", sm80_gathered_gemm<T, kBlockRows, kGroup, kBlocks>, grid, kGemmThreads, shared_bytes<typename Shape::Shared>(),
            stream, a);
 }
 

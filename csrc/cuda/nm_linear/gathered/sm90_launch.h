@@ -23,7 +23,7 @@ void launch_gathered_sm90(const GatheredArgs& a, std::uint64_t stream) {
         const Grid grid{static_cast<unsigned>((a.rows + kSm90Rows - 1) / kSm90Rows),
                         static_cast<unsigned>((part.tokens + kSm90GatheredTokens - 1) / kSm90GatheredTokens)};
         transpose_launch(part, stream);
-        launch("cuda_nm_linear", sm90_gathered_gemm<T>, grid, kSm90Threads, sizeof(Sm90GatheredShared), stream, part);
+        launch("cuda_nm_linear", sm90_gathered_gemm<T>, grid, kSm90Threads, hopper_shared_bytes<Sm90GatheredShared>(), stream, part);
     }
 }
 

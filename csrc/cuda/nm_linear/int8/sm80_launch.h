@@ -9,14 +9,16 @@ namespace sparsecore::cuda {
 
 template <class T, class E>
 void launch_quantise(const Int8Args& a, std::uint64_t stream) {
-    launch("cuda_int8_linear", quantise_tokens<T, E>, Grid{at_most_grid_y(a.call.tokens)}, kQuantiseThreads, sizeof(QuantiseShared), stream, a);
+    launch("cuda_int8_linear", quantise_tokens<T, E>, Grid{at_most_grid_y(a.call.tokens)}, kQuantiseThreads,
+           shared_bytes<QuantiseShared>(), stream, a);
 }
 
 template <class T, int kTokens, class E>
 void launch_gemm(const Int8Args& a, std::uint64_t stream) {
     const Grid grid{static_cast<unsigned>((a.call.rows + kInt8Rows - 1) / kInt8Rows),
                     at_most_grid_y((a.call.tokens + kTokens - 1) / kTokens)};
-    launch("cuda_int8_linear", sm80_int8_gemm<T, kTokens, E>, grid, kGemmThreads, sizeof(typename Int8Shape<kTokens, E>::Shared), stream, a);
+    launch("cuda_int8_linear", sm80_int8_gemm<T, kTokens, E>, grid, kGemmThreads,
+           shared_bytes<typename Int8Shape<kTokens, E>::Shared>(), stream, a);
 }
 
 // Blocks of 32 tokens for so few, of 128 for more.

@@ -13,7 +13,7 @@ void launch_sm90_bytes(const Int8Args& a, core::DType type, std::uint64_t stream
     const unsigned cluster = sm90_cluster(sm90_row_blocks(a.call.rows));
     const TensorMap map = matrix_map(a.q, a.call.tokens, a.q_stride / 2, a.q_stride / 2, kTokens / static_cast<int>(cluster));
     launch_clusters("cuda_int8_linear", sm90_byte_gemm<T, kTokens>, cluster, sm90_grid(a.call, kTokens, cluster), kSm90Threads,
-                    sizeof(Sm90ByteShared<T, kTokens>), stream, a, type, map);
+                    hopper_shared_bytes<Sm90ByteShared<T, kTokens>>(), stream, a, type, map);
 }
 
 template <class T>

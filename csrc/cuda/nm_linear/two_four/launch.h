@@ -13,7 +13,7 @@ void launch_two_four(const TwoFourArgs& a, std::uint64_t stream) {
     if (a.tokens <= kMostDecodeTokens) return launch_decode<TwoFourTiles<T>>(a, stream);
     const Grid grid{static_cast<unsigned>((a.rows + kGemmRows - 1) / kGemmRows),
                     at_most_grid_y((a.tokens + kGemmTokens - 1) / kGemmTokens)};
-    launch("cuda_nm_linear", sm80_two_four_gemm<T>, grid, kGemmThreads, sizeof(GemmShared), stream, a);
+    launch("cuda_nm_linear", sm80_two_four_gemm<T>, grid, kGemmThreads, shared_bytes<GemmShared>(), stream, a);
 }
 
 }  // namespace sparsecore::cuda

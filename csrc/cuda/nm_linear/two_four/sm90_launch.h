@@ -14,7 +14,7 @@ void launch_sm90_tokens(const TwoFourArgs& a, std::uint64_t stream) {
     const unsigned cluster = sm90_cluster(sm90_row_blocks(a.rows));
     const TensorMap map = matrix_map(a.x, a.tokens, a.cols, a.x_token_stride, kTokens / static_cast<int>(cluster));
     launch_clusters("cuda_nm_linear", sm90_two_four_gemm<T, kTokens>, cluster, sm90_grid(a, kTokens, cluster), kSm90Threads,
-                    sizeof(Sm90Shared<kTokens>), stream, a, map);
+                    hopper_shared_bytes<Sm90Shared<kTokens>>(), stream, a, map);
 }
 
 template <class T>
