@@ -5,6 +5,7 @@
 #include "cuda/nm_linear/two_four/layout.h"
 #include "cuda/nm_linear/two_four/sm80_gemm.h"
 #include "cuda/nm_linear/two_four/sm90_gemm.h"
+#include "cuda_problem.h"
 #include "emulated_linear.h"
 
 using namespace sparsecore;
@@ -122,6 +123,19 @@ TEST(cuda_two_four_hopper_gemm_equals_the_double_reference_in_the_emulator) {
             CHECK(first.bytes.empty() || first.bytes == out.bytes);
             first = out;
         }
+    }
+}
+
+TEST(cuda_two_four_on_hopper_takes_tokens_that_overlap) {
+    const harness::OnDevice device(90);
+    for (int round = 0; round < 2; ++round) {
+        const DType dtype = harness::pick<DType>({DType::BF16, DType::F16});
+        LinearProblem p = random_problem(random_nm(128, 256, 2, 4, dtype, true), harness::integer(17, 70));
+        p.x = overlapping_activations(p.tokens, 256, dtype);
+        check_in_all_schedules<cuda::TwoFourArgs>(p, [&](const auto& args, Schedule schedule) {
+            cuda::emulator::device().schedule = schedule;
+            cuda::nm_linear_launch(args, dtype, 0);
+        });
     }
 }
 

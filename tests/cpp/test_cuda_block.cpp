@@ -17,8 +17,7 @@ Weight random_weight(int64_t rows, int64_t cols, int64_t height, int64_t width) 
 
 void check_on(int capability, int multiprocessors, LinearProblem& p) {
     const Geometry g = p.weight.geometry;
-    cuda::emulator::device().capability = capability;
-    cuda::emulator::device().multiprocessors = multiprocessors;
+    const harness::OnDevice device(capability, multiprocessors);
     Memory out = run_in_all_schedules(p, [&](const Span& x, const Span& resident, const Span* bias, const Span& y, auto activation) {
         cuda::block_linear_launch(cuda::block_linear_call(x, resident, g.p0, g.p1, g.kept, bias, y, activation), g.dtype, 0);
     });
@@ -73,6 +72,14 @@ TEST(cuda_block_hopper_gemm_goes_on_where_one_block_row_is_pruned) {
     check_on(90, 4, p);
 }
 
+TEST(cuda_block_linear_on_hopper_takes_tokens_that_overlap) {
+    for (int round = 0; round < 2; ++round) {
+        LinearProblem p = random_problem(random_blocks(70, 200, 64, 64, DType::BF16, 0.4), harness::integer(17, 70));
+        p.x = overlapping_activations(p.tokens, 200, DType::BF16);
+        check_on(90, 4, p);
+    }
+}
+
 TEST(cuda_block_linear_takes_weights_without_blocks) {
     for (const int capability : {80, 90}) {
         for (const int64_t tokens : {0, 1, 20}) {
@@ -98,7 +105,7 @@ TEST(cuda_block_linear_ignores_inf_and_nan_where_pruned) {
             for (int64_t t = 0; t < tokens; ++t) {
                 set_value(poisoned.x.span.data, t * stride + column, DType::BF16, harness::pick<float>({INFINITY, NAN}));
             }
-            cuda::emulator::device().capability = capability;
+            const harness::OnDevice device(capability);
             const auto run = [](const Span& x, const Span& resident, const Span* bias, const Span& y, auto activation) {
                 const int64_t kept = formats::open_resident(resident).geometry.kept;
                 cuda::block_linear_launch(cuda::block_linear_call(x, resident, 64, 64, kept, bias, y, activation), DType::BF16, 0);

@@ -91,6 +91,17 @@ TEST(cuda_prefill_on_hopper_equals_the_double_reference) {
     }
 }
 
+// Keys that one token stands for, or that begin before the last one ends: no tensor map describes them.
+TEST(cuda_prefill_on_hopper_takes_keys_that_overlap) {
+    const harness::OnDevice device(90);
+    for (const int64_t stride : {0, 8}) {
+        Problem p = random_problem_of(random_half(), {1, 1, 1, harness::integer(65, 70), harness::pick<int64_t>({1, 70}), 16, 64});
+        p.scale = 0.125f;
+        harness::pick<Tensor*>({&p.k, &p.v})->span.strides[2] = stride;
+        check_in_all_schedules(p);
+    }
+}
+
 TEST(cuda_prefill_follows_block_lists) {
     for (int round = 0; round < 3; ++round) {
         cuda::emulator::device().capability = round == 0 ? 90 : 80;

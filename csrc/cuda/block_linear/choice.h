@@ -14,7 +14,7 @@ void launch_f16(const BlockArgs& args, std::uint64_t stream);
 
 // The kernel for many tokens on sm_90a, and what it needs: rows of 128 bytes in whole 64x64 tiles, activations that a tensor map can describe.
 inline bool fits_sm90(const BlockArgs& a) {
-    return a.tokens > kMostDecodeTokens && a.tokens <= INT32_MAX && a.cols > 0 && a.cols <= INT32_MAX && a.x_in_units &&
+    return a.tokens > kMostDecodeTokens && a.tokens <= INT32_MAX && a.cols > 0 && a.cols <= INT32_MAX && has_tensor_map(a) &&
            a.height >= 64 && a.width >= 64;
 }
 void launch_sm90_bf16(const BlockArgs& args, std::uint64_t stream);

@@ -21,4 +21,7 @@ struct LinearArgs {
     cpu::Activation activation;
 };
 
+// Whether a tensor map can describe x: strides of one are at least its columns, so no rows that overlap or are one row, repeated.
+inline bool has_tensor_map(const LinearArgs& a) { return a.x_in_units && a.x_token_stride >= a.cols; }
+
 }  // namespace sparsecore::cuda

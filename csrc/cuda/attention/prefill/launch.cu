@@ -16,17 +16,17 @@ void launch_plain(const PrefillArgs& a, std::uint64_t stream) {
     const std::int64_t groups = (std::int64_t{a.queries} + kPlainQueries - 1) / kPlainQueries * a.heads * a.batch;
     const std::int64_t at_once = smaller(a.scratch_blocks, std::int64_t{multiprocessors()} * kPlainBlocksAtOnce);
     launch("cuda_scored_attention", plain_prefill<T>, {static_cast<unsigned>(smaller(groups, at_once))}, kPlainThreads,
-           sizeof(PlainShared), stream, a);
+           shared_bytes<PlainShared>(), stream, a);
 }
 
 bool takes_tiles(const PrefillArgs& a, core::DType dtype) {
     return dtype != core::DType::F32 && a.width <= kMostTileWidth && a.value_width <= kMostTileWidth && a.value_keep >= 1.0;
 }
 
-// What a tensor map can describe.
-bool fits_map(const PrefillTensor& t, const PrefillArgs& a, int heads, int tokens) {
-    const bool steps = (t.batch_stride > 0 || a.batch == 1) && (t.head_stride > 0 || heads == 1) && (t.token_stride > 0 || tokens == 1);
-    return t.in_units && steps;
+// What a tensor map can describe: no tokens that overlap.
+bool fits_map(const PrefillTensor& t, const PrefillArgs& a, int heads, int tokens, int width) {
+    const bool apart = t.token_stride >= width || tokens == 1;
+    return t.in_units && apart && (t.batch_stride > 0 || a.batch == 1) && (t.head_stride > 0 || heads == 1);
 }
 
 // The Hopper kernel has blocks of 128 queries, heads up to 128 wide, and queries in shared memory as they are, without a sign.
@@ -34,8 +34,8 @@ bool fits_sm90(const PrefillArgs& a) {
     const std::int64_t blocks = ((std::int64_t{a.queries} + 127) / 128) * a.heads * a.batch;
     const bool sizes = a.queries > 64 && a.keys > 0 && a.width > 0 && a.value_width > 0 && a.width <= 128 && a.value_width <= 128;
     const bool lists = a.lists.offsets == nullptr || a.lists.query_block == 128;
-    return sizes && lists && !a.negative && blocks <= INT32_MAX && fits_map(a.q, a, a.heads, a.queries) &&
-           fits_map(a.k, a, a.key_heads, a.keys) && fits_map(a.v, a, a.key_heads, a.keys);
+    return sizes && lists && !a.negative && blocks <= INT32_MAX && fits_map(a.q, a, a.heads, a.queries, a.width) &&
+           fits_map(a.k, a, a.key_heads, a.keys, a.width) && fits_map(a.v, a, a.key_heads, a.keys, a.value_width);
 }
 
 void launch_tiles(const PrefillArgs& a, core::DType dtype, std::uint64_t stream) {

@@ -16,7 +16,7 @@ void two_four_launch_f16(const TwoFourArgs& args, std::uint64_t stream);
 // The kernel for many tokens on sm_90a, and what it needs: activations that a tensor map can describe, and a grid that they fit in.
 constexpr std::int64_t kSm90MostTokens = std::int64_t{65535} * 256;
 inline bool fits_sm90(const TwoFourArgs& a) {
-    return a.tokens > kMostDecodeTokens && a.tokens <= kSm90MostTokens && a.x_in_units && a.column_tiles > 0;
+    return a.tokens > kMostDecodeTokens && a.tokens <= kSm90MostTokens && has_tensor_map(a) && a.column_tiles > 0;
 }
 void two_four_launch_sm90_bf16(const TwoFourArgs& args, std::uint64_t stream);
 void two_four_launch_sm90_f16(const TwoFourArgs& args, std::uint64_t stream);
