@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from case import Bar, Case, Work
+from errors import Bound
 from peers import attention_backends
 from place import Place
 from torch import Tensor
@@ -24,13 +25,16 @@ _APPENDED = 2048
 
 
 def cases() -> list[Case]:
-    """32 query heads over 8, head size 128, 32768 tokens."""
+    """32 query heads over 8, head size 128, 32768 tokens.
+
+    Bounds are three times what the reference is off: 7.5e-3 in the norm, 1.9e-2 with keys of 4 + 4 bits.
+    """
     bar = Bar("SDPA", 1.5, 2.2, most_error=1e-2)
     forms = (
-        ("K 8+4, V int8, top 25 %", 8, 8, 0.25, bar),
-        ("K 8+4, V int8", 8, 8, 1.0, None),
-        ("K 4+4, V int8, top 25 %", 4, 8, 0.25, None),
-        ("dense bf16", None, None, 1.0, None),
+        ("K 8+4, V int8, top 25 %", 8, 8, 0.25, Bound(2e-2, 8e-2, by_row=False), bar),
+        ("K 8+4, V int8", 8, 8, 1.0, Bound(2e-2, 8e-2), None),
+        ("K 4+4, V int8, top 25 %", 4, 8, 0.25, Bound(5e-2, 0.25, by_row=False), None),
+        ("dense bf16", None, None, 1.0, Bound(6e-3, 2e-2, times=3), None),
     )
     return [
         Case("Decode attention", f"{name}, batch {batch}, 32 heads over 8 x 128, context 32768", _maker(batch, *form),
@@ -40,11 +44,11 @@ def cases() -> list[Case]:
     ]  # fmt: skip
 
 
-def _maker(batch: int, key_bits: int | None, value_bits: int | None, value_keep: float) -> Any:
-    return lambda place: _work(place, batch, KVFormat(key_bits, value_bits), value_keep)
+def _maker(batch: int, key_bits: int | None, value_bits: int | None, value_keep: float, bound: Bound) -> Any:
+    return lambda place: _work(place, batch, KVFormat(key_bits, value_bits), value_keep, bound)
 
 
-def _work(place: Place, batch: int, form: KVFormat, value_keep: float) -> Work:
+def _work(place: Place, batch: int, form: KVFormat, value_keep: float, bound: Bound) -> Work:
     inputs = _inputs(place.device, place.timed, place.size(batch, 2))
     q, k, v, exact = inputs
     store = _store(k, v, form)
@@ -54,7 +58,7 @@ def _work(place: Place, batch: int, form: KVFormat, value_keep: float) -> Work:
         return decode_attention(store, q, **rule).out
 
     low = float(decode_attention(store, q, **rule).low.float().mean()) if form.key_bits else 0.0
-    work = Work(calls={"ours": ours}, exact=exact, moved=_bytes(store, low, value_keep))
+    work = Work(calls={"ours": ours}, exact=exact, bound=bound, moved=_bytes(store, low, value_keep))
     grouped = q.view(q.shape[0], k.shape[1], -1, q.shape[-1])  # the queries of a group as rows of one head
     for name, call in attention_backends(grouped, k, v).items():
         work.compare(name, lambda call=call: call)

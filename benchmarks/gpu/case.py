@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from errors import Bound, Error
 from place import Call, Place, middle
 from torch import Tensor
 
@@ -16,8 +17,6 @@ from sparsecore.timing import median_ratio
 __all__ = ["Bar", "Case", "Work", "measure"]
 
 BUDGET_S = 2.0
-MOST_ERROR = 0.1
-"""A result further from the exact one than this is wrong, whatever was left out on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +46,16 @@ class Work:
     """Calls of one case on their operands.
 
     calls: "ours" and what it is compared with, by name. exact: the result in float64 (or fp32), to which errors are
-    relative. moved: bytes that have to be read and written. products: multiplications of kept places, two operations
-    each. dense_products: those of the dense form, from which TFLOP/s are counted; 0: none are told.
-    absent: comparisons that this machine cannot run, and why. arranged: brings a result into the order of `exact`.
+    relative. bound: what our error may be; more is wrong, whatever was left out on purpose. moved: bytes that have to
+    be read and written. products: multiplications of kept places, two operations each. dense_products: those of the
+    dense form, from which TFLOP/s are counted; 0: none are told. absent: comparisons that this machine cannot run, and
+    why. arranged: brings a result into the order of `exact`.
     comparable: whether the others compute the same, so that their errors mean something.
     """
 
     calls: dict[str, Call]
     exact: Tensor
+    bound: Bound
     moved: float
     products: float = 0.0
     dense_products: float = 0.0
@@ -102,11 +103,14 @@ def measure(case: Case, place: Place, limits: dict[str, float]) -> dict[str, Any
     with torch.inference_mode(), place.running():
         work = case.make(place)
         checked = work.calls if work.comparable else {"ours": work.calls["ours"]}
-        errors = {name: _error(work.arranged(call()), work.exact) for name, call in checked.items()}
+        found = {name: Error.of(work.arranged(call()), work.exact, work.bound.by_row) for name, call in checked.items()}
         times = place.interleaved(work.calls, BUDGET_S)
+    errors = {name: error.norm for name, error in found.items()}
     result: dict[str, Any] = {"group": case.group, "name": case.name, "errors": errors, "absent": work.absent}
-    if not errors["ours"] <= MOST_ERROR:
-        return {**result, "failed": f"its error is {errors['ours']:.1e}"}
+    result["worst"] = {name: error.worst for name, error in found.items()}
+    ours = found.pop("ours")
+    if broken := work.bound.broken(ours, found.values()):
+        result["failed"] = broken
     if not times:
         return result
     result["seconds"] = {name: middle(own) for name, own in times.items()}
@@ -116,7 +120,7 @@ def measure(case: Case, place: Place, limits: dict[str, float]) -> dict[str, Any
     result["gb_s"] = work.moved / seconds / 1e9
     result["tflops"] = 2 * work.dense_products / seconds / 1e12
     result |= {"floor_us": floor * 1e6, "of_floor": floor / seconds}
-    result["bars"] = [_judged(bar, result["ratios"], seconds, errors["ours"]) for bar in case.bars]
+    result["bars"] = [_judged(bar, result["ratios"], seconds, ours.norm) for bar in case.bars]
     return result
 
 
@@ -125,9 +129,3 @@ def _judged(bar: Bar, ratios: dict[str, float], seconds: float, error: float) ->
     ratio = min((own for name, own in ratios.items() if name.startswith(bar.against)), default=None)
     verdict = "not run" if ratio is None else bar.verdict(ratio, seconds, error)
     return {**asdict(bar), "ratio": ratio, "verdict": verdict}
-
-
-def _error(got: Tensor, exact: Tensor) -> float:
-    """Relative error of a result in the Euclidean norm."""
-    wide = got.double().reshape(exact.shape)
-    return float((wide - exact.double()).norm() / exact.double().norm().clamp_min(1e-300))

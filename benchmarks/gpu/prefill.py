@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from case import Bar, Case, Work
+from errors import Bound
 from peers import attention_backends
 from place import Call, Place
 from torch import Tensor
@@ -18,6 +19,8 @@ __all__ = ["cases"]
 _BF16 = torch.bfloat16
 _HEADS, _KEY_HEADS, _WIDTH = 32, 8, 128
 _BLOCK = (128, 64)
+_BOUND = Bound(norm=6e-3, worst=2e-2, times=3)
+"""Probabilities are rounded to bf16 before they weight the values, and the result once more."""
 
 
 def cases() -> list[Case]:
@@ -79,6 +82,7 @@ def _against_sdpa(
     work = Work(
         calls={"ours": ours},
         exact=result,
+        bound=_BOUND,
         moved=2.0 * (2 * q.numel() + k.numel() + v.numel()),
         products=each * pairs,
         dense_products=each * tokens * (tokens + 1) / 2,

@@ -138,9 +138,29 @@ def test_bars_and_the_table() -> None:
         assert "bf16 2:4: FAILED: it broke" in table.markdown(_result(failed="it broke"))
 
 
+def test_a_result_that_lacks_a_tile_is_wrong(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    with _modules("benchmarks/gpu", "errors") as (errors,):
+        exact = torch.randn(640, 640, generator=torch.Generator().manual_seed(seed))
+        rounded = errors.Error.of(exact.bfloat16(), exact)
+        assert not errors.BF16.broken(rounded, [rounded])
+        lacking = exact.bfloat16()
+        lacking[64:128, 512:576] = 0
+        found = errors.Error.of(lacking, exact)
+        assert found.worst > 0.5 and errors.BF16.broken(found)
+        small = errors.Bound(0.5, 0.5, times=3).broken(errors.Error(6e-3, 1e-3), [rounded, found])
+        assert small.startswith("its error is 6.0e-03, 3 times the 1.7e-03 of others")
+        rough = errors.Bound(norm=0.2, worst=0.35)  # wide in the norm: the tile is found by its elements
+        assert found.norm < 0.2 and rough.broken(found).startswith("an element is")
+        lacking[0, 0] = float("nan")
+        assert rough.broken(errors.Error.of(lacking, exact))
+        zeros = torch.zeros(3)
+        assert not errors.Bound(0, 0).broken(errors.Error.of(zeros, zeros))
+
+
 def test_a_case_that_fails_is_noted_and_not_repeated(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    with _modules("benchmarks/gpu", "case", "place", "runner") as (case, place, runner):
+    with _modules("benchmarks/gpu", "case", "errors", "place", "runner") as (case, errors, place, runner):
         asked: list[str] = []
 
         def make(name: str, wrong: float) -> Any:
@@ -148,7 +168,7 @@ def test_a_case_that_fails_is_noted_and_not_repeated(tmp_path: Path) -> None:
                 asked.append(name)
                 if wrong < 0:
                     raise RuntimeError("an illegal memory access\nand more")
-                return case.Work({"ours": lambda: torch.ones(3) + wrong}, torch.ones(3), 1.0)
+                return case.Work({"ours": lambda: torch.ones(3) + wrong}, torch.ones(3), errors.BF16, 1.0)
 
             return case.Case("group", name, work)
 
