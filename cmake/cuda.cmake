@@ -1,6 +1,9 @@
 # Decides whether the CUDA kernels are built and sets SPARSECORE_WITH_CUDA.
 # ON without a usable compiler is an error that names what is missing; AUTO falls back and says so.
 
+set(SPARSECORE_CUDA_ARCHITECTURES "80;89;90;100;120" CACHE STRING
+    "Compute capabilities times ten to have machine code for; those that nvcc does not know are left out. Newer GPUs run PTX")
+
 set(SPARSECORE_WITH_CUDA OFF)
 set(_sparsecore_cuda_choices AUTO ON OFF)
 if(NOT SPARSECORE_CUDA IN_LIST _sparsecore_cuda_choices)
@@ -8,10 +11,10 @@ if(NOT SPARSECORE_CUDA IN_LIST _sparsecore_cuda_choices)
 endif()
 
 if(NOT SPARSECORE_CUDA STREQUAL "OFF")
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    # Newer GPUs run the PTX of sm_80; the Hopper kernels are compiled for sm_90a apart.
-    set(CMAKE_CUDA_ARCHITECTURES "80-real;80-virtual;89-real;90-real")
+  if(CMAKE_CUDA_ARCHITECTURES)
+    message(WARNING "sparsecore: CMAKE_CUDA_ARCHITECTURES has no say; set SPARSECORE_CUDA_ARCHITECTURES")
   endif()
+  set(CMAKE_CUDA_ARCHITECTURES OFF)  # sparsecore_compile_for() and properties of targets say them
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # one wheel imports with or without a CUDA installation
   set(_sparsecore_missing "")
   find_package(CUDAToolkit QUIET)
@@ -34,7 +37,19 @@ if(NOT SPARSECORE_CUDA STREQUAL "OFF")
     set(CMAKE_CUDA_STANDARD 17)
     set(CMAKE_CUDA_STANDARD_REQUIRED ON)
     set(SPARSECORE_WITH_CUDA ON)
-    message(STATUS "sparsecore: CUDA kernels on (nvcc ${CMAKE_CUDA_COMPILER_VERSION}, ${CMAKE_CUDA_ARCHITECTURES})")
+    execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-code OUTPUT_VARIABLE _sparsecore_codes COMMAND_ERROR_IS_FATAL ANY)
+    set(SPARSECORE_ASSEMBLED ${SPARSECORE_CUDA_ARCHITECTURES})
+    foreach(_architecture IN LISTS SPARSECORE_CUDA_ARCHITECTURES)
+      if(NOT _sparsecore_codes MATCHES "sm_${_architecture}[^0-9a-z]")
+        list(REMOVE_ITEM SPARSECORE_ASSEMBLED ${_architecture})
+        message(STATUS "sparsecore: no machine code for sm_${_architecture}, which this nvcc does not know")
+      endif()
+    endforeach()
+    message(STATUS "sparsecore: CUDA kernels on (nvcc ${CMAKE_CUDA_COMPILER_VERSION}, ${SPARSECORE_ASSEMBLED})")
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0)
+      # A quarter off the wheel. Drivers before CUDA 12.4 cannot read it; they do not run programs of this toolkit anyway.
+      add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>)
+    endif()
   elseif(SPARSECORE_CUDA STREQUAL "ON")
     message(FATAL_ERROR "SPARSECORE_CUDA=ON, but this is missing: ${_sparsecore_missing}")
   else()
@@ -43,3 +58,23 @@ if(NOT SPARSECORE_CUDA STREQUAL "OFF")
 else()
   message(STATUS "sparsecore: CUDA kernels off (SPARSECORE_CUDA=OFF)")
 endif()
+
+# Compiles the CUDA sources of a target for each VIRTUAL architecture once, in ascending order, and assembles for every real one what the
+# greatest VIRTUAL up to it gave; PTX of the last for GPUs that are newer than all.
+function(sparsecore_compile_for target)
+  set(options "")
+  foreach(real IN LISTS SPARSECORE_ASSEMBLED)
+    set(best "")
+    foreach(virtual IN LISTS ARGN)
+      if(virtual LESS_EQUAL real)
+        set(best ${virtual})
+      endif()
+    endforeach()
+    if(best)
+      list(APPEND options "-gencode=arch=compute_${best},code=sm_${real}")
+    endif()
+  endforeach()
+  list(GET ARGN -1 last)
+  list(APPEND options "-gencode=arch=compute_${last},code=compute_${last}")
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
+endfunction()

@@ -19,7 +19,6 @@ set(SPARSECORE_CUDA_SOURCES
   nm_linear/gathered/bf16.cu
   nm_linear/gathered/f16.cu
   nm_linear/int8/decode.cu
-  nm_linear/int8/e4m3.cu
   nm_linear/int8/launch.cu
   nm_linear/launch.cu
   nm_linear/octets/bf16.cu
@@ -32,6 +31,10 @@ set(SPARSECORE_CUDA_SOURCES
   topk/f32.cu
   topk/i64.cu
   topk/launch.cu)
+
+# With instructions that sm_89 and later have and sm_80 has not: compiled for both.
+set(SPARSECORE_CUDA_E4M3_SOURCES
+  nm_linear/int8/e4m3.cu)
 
 # With instructions of sm_90a, which exist on Hopper alone.
 set(SPARSECORE_CUDA_SM90_SOURCES

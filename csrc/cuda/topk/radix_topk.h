@@ -124,23 +124,22 @@ SC_GLOBAL void SC_BOUNDS(kRadixThreads, 4) radix_tally(RadixArgs r) {
 // The elements in front of the warp's segment. Ends with a barrier.
 SC_DEVICE Tally<std::uint64_t> tally_before(const RadixArgs& r, std::int64_t row, std::int64_t chunk, RadixShared& shared) {
     const Tally<std::uint32_t>* tallies = r.tallies + row * r.chunks * kRadixWarps;
-    const int warp = static_cast<int>(thread_x() / kWarpSize);
+    const int warp = static_cast<int>(thread_x() / kWarpSize), lane = static_cast<int>(thread_x() % kWarpSize);
     Tally<std::uint64_t> sum{0, 0};
+SC_ROLLED
     for (std::int64_t i = thread_x(); i < chunk * kRadixWarps; i += kRadixThreads) {
         sum.greater += tallies[i].greater;
         sum.equal += tallies[i].equal;
     }
     sum = {sum_of_lanes(sum.greater), sum_of_lanes(sum.equal)};
-    if (thread_x() % kWarpSize == 0) shared.warp_tallies[warp] = sum;
+    if (lane == 0) shared.warp_tallies[warp] = sum;
     block_barrier();
-    sum = {0, 0};
-    for (int w = 0; w < kRadixWarps; ++w) {
-        sum.greater += shared.warp_tallies[w].greater;
-        sum.equal += shared.warp_tallies[w].equal;
-        if (w >= warp) continue;
-        sum.greater += tallies[chunk * kRadixWarps + w].greater;
-        sum.equal += tallies[chunk * kRadixWarps + w].equal;
+    sum = lane < kRadixWarps ? shared.warp_tallies[lane] : Tally<std::uint64_t>{0, 0};
+    if (lane < warp) {
+        sum.greater += tallies[chunk * kRadixWarps + lane].greater;
+        sum.equal += tallies[chunk * kRadixWarps + lane].equal;
     }
+    sum = {sum_of_lanes(sum.greater), sum_of_lanes(sum.equal)};
     block_barrier();
     return sum;
 }

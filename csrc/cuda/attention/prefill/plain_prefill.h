@@ -86,6 +86,7 @@ struct PlainPrefill {
 
     template <class Body>
     SC_DEVICE void for_own_positions(Body&& body) const {
+SC_ROLLED
         for (int p = static_cast<int>(thread_x()); p < positions(); p += kPlainThreads) body(p);
     }
 

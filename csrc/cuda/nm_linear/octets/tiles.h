@@ -128,6 +128,7 @@ SC_UNROLL
     static SC_DEVICE float add_unusual(const Args& a, std::int64_t row, std::int64_t token, std::int64_t first, std::int64_t end,
                                        float sum) {
         const std::int64_t end_slot = end * kOctetKept < a.kept ? end * kOctetKept : a.kept;
+SC_ROLLED
         for (std::int64_t slot = first * kOctetKept; slot < end_slot; ++slot) {
             const OctetPlace place = octet_place(row, slot, a.column_tiles, kN, kM);
             std::uint32_t codes = a.codes[place.lane];
