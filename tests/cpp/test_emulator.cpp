@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "cuda/emulator/device.h"
 #include "cuda/ptx/async_copy.h"
 #include "cuda/ptx/bits.h"
 #include "cuda/ptx/matrix.h"
@@ -320,4 +321,15 @@ TEST(emulator_reduces_over_a_warp_and_votes_at_barriers) {
         CHECK(bits == 0xf9u && most == 47);
     }
     check_fault("an index outside", 32, [] { if (thread_x() == 7) trap("an index outside"); });
+}
+
+TEST(emulator_gives_a_block_the_shared_memory_of_its_gpu) {
+    const emulator::Device before = emulator::device();
+    const std::pair<int, std::size_t> kilobytes[] = {{80, 163}, {86, 99}, {89, 99}, {90, 227}, {100, 227}, {120, 99}};
+    for (const auto& [capability, most] : kilobytes) {
+        emulator::device().capability = capability;
+        emulator::begin_launch("kernel", most * 1024);
+        CHECK_ERROR("LaunchError", emulator::begin_launch("kernel", most * 1024 + 1));
+    }
+    emulator::device() = before;
 }

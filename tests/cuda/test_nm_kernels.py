@@ -16,7 +16,7 @@ from sparsecore.native import core
 from sparsecore.patterns import NM
 
 # Without products of fp8, with them as Ada has them, and as Hopper does.
-FP8_DEVICES = ["gpu"] if torch.cuda.is_available() and core.cuda_info()["available"] else [80, 89, 90]
+FP8_DEVICES = ["gpu"] if torch.cuda.is_available() and core.cuda_info()["available"] else [(80,), (89,), (90,)]
 
 
 def _close(got: torch.Tensor, expected: torch.Tensor) -> None:

@@ -54,8 +54,8 @@ constexpr std::size_t hopper_shared_bytes() {
 
 namespace sparsecore::cuda {
 
-static_assert(kSuccess == cudaSuccess && kInvalidValue == cudaErrorInvalidValue &&
-              kMemoryAllocation == cudaErrorMemoryAllocation && kInsufficientDriver == cudaErrorInsufficientDriver && kInvalidDeviceFunction == cudaErrorInvalidDeviceFunction &&
+static_assert(kSuccess == cudaSuccess && kInvalidValue == cudaErrorInvalidValue && kMemoryAllocation == cudaErrorMemoryAllocation &&
+              kInsufficientDriver == cudaErrorInsufficientDriver && kInvalidDeviceFunction == cudaErrorInvalidDeviceFunction &&
               kNoDevice == cudaErrorNoDevice && kNoKernelImageForDevice == cudaErrorNoKernelImageForDevice &&
               kUnsupportedPtxVersion == cudaErrorUnsupportedPtxVersion && kIllegalAddress == cudaErrorIllegalAddress &&
               kMisalignedAddress == cudaErrorMisalignedAddress && kLaunchFailure == cudaErrorLaunchFailure &&

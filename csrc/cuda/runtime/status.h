@@ -5,10 +5,10 @@
 
 namespace sparsecore::cuda {
 
-// The values of cudaError_t that have advice of their own; launch.h checks that they are CUDA's.
-inline constexpr int kSuccess = 0, kInvalidValue = 1, kMemoryAllocation = 2, kInsufficientDriver = 35,
-                     kInvalidDeviceFunction = 98, kNoDevice = 100, kNoKernelImageForDevice = 209, kUnsupportedPtxVersion = 222, kIllegalAddress = 700, kMisalignedAddress = 716,
-                     kLaunchFailure = 719, kSystemDriverMismatch = 803, kStreamCaptureUnsupported = 900,
+// The values of cudaError_t that are named here; launch.h checks that they are CUDA's.
+inline constexpr int kSuccess = 0, kInvalidValue = 1, kMemoryAllocation = 2, kInsufficientDriver = 35, kInvalidDeviceFunction = 98,
+                     kNoDevice = 100, kNoKernelImageForDevice = 209, kUnsupportedPtxVersion = 222, kIllegalAddress = 700,
+                     kMisalignedAddress = 716, kLaunchFailure = 719, kSystemDriverMismatch = 803, kStreamCaptureUnsupported = 900,
                      kStreamCaptureWrongThread = 908;
 
 // Throws the named error of a status that is not kSuccess: CUDA's own words, where it happened, what to do. DriverError,
