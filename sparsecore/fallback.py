@@ -15,7 +15,16 @@ from contextvars import ContextVar
 from sparsecore.errors import ArchitectureError, CudaError, DriverError
 from sparsecore.native import core
 
-__all__ = ["OLDEST", "VARIABLE", "allow_torch_fallback", "allowed", "cuda_trouble", "no_kernels", "require_allowed"]
+__all__ = [
+    "OLDEST",
+    "VARIABLE",
+    "allow_torch_fallback",
+    "allowed",
+    "cuda_trouble",
+    "is_assembled",
+    "no_kernels",
+    "require_allowed",
+]
 
 VARIABLE = "SPARSECORE_TORCH_FALLBACK"
 OLDEST = (8, 0)
@@ -54,6 +63,12 @@ def no_kernels() -> CudaError:
         expected="a build with SPARSECORE_CUDA=ON",
         hint="install nvcc and build again, or keep tensors on the CPU",
     )
+
+
+def is_assembled(capability: tuple[int, int]) -> bool:
+    """Whether this build has machine code for a GPU; for others the driver makes it from PTX at their first use."""
+    major, minor = capability
+    return any(major * 10 <= known <= major * 10 + minor for known in core.cuda_info()["architectures"])
 
 
 def cuda_trouble(index: int | None = None) -> CudaError | None:

@@ -4,6 +4,10 @@
 #include "bindings/bind.h"
 #include "cuda/runtime/runtime.h"
 
+#ifndef SPARSECORE_ASSEMBLED
+#define SPARSECORE_ASSEMBLED  // no machine code
+#endif
+
 namespace sparsecore::bindings {
 
 namespace py = pybind11;
@@ -19,14 +23,15 @@ py::dict info() {
                                 "multiprocessors"_a = device.multiprocessors,
                                 "memory_bytes"_a = device.memory_bytes));
     }
-    return py::dict("compiled"_a = info.compiled, "available"_a = info.available, "reason"_a = info.reason,
-                    "devices"_a = devices);
+    return py::dict("compiled"_a = info.compiled, "architectures"_a = std::vector<int>{SPARSECORE_ASSEMBLED},
+                    "available"_a = info.available, "reason"_a = info.reason, "devices"_a = devices);
 }
 
 }  // namespace
 
 void bind_cuda(py::module_& m) {
-    m.def("cuda_info", &info, "What this build and machine can do with CUDA: compiled, available, reason, devices.");
+    m.def("cuda_info", &info, "What this build and machine can do with CUDA: compiled, architectures that it has machine code for (compute "
+          "capability times ten), available, reason, devices.");
 }
 
 }  // namespace sparsecore::bindings

@@ -100,7 +100,7 @@ def _gpus() -> dict[str, Any]:
     import torch
 
     from sparsecore.dispatch import speeds
-    from sparsecore.fallback import VARIABLE, allowed, cuda_trouble
+    from sparsecore.fallback import VARIABLE, allowed, cuda_trouble, is_assembled
 
     trouble = cuda_trouble()
     if trouble is not None:
@@ -111,7 +111,8 @@ def _gpus() -> dict[str, Any]:
         trouble = cuda_trouble(index)
         known = speeds(torch.device("cuda", index))
         source = "nothing" if known is None else f"{known.source}, trusted to {known.trust:g}"
-        state = trouble.what if trouble else f"layers judged by {source}"
+        code = "" if is_assembled(torch.cuda.get_device_capability(index)) else "kernels compiled by the driver; "
+        state = trouble.what if trouble else f"{code}layers judged by {source}"
         found[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}: {state}"
     return found | {"without kernel": "torch on the same device"}
 

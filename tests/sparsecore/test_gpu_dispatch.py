@@ -239,6 +239,13 @@ def test_why_kernels_cannot_run(
     assert not fallback.allowed()
 
 
+def test_machine_code_runs_on_later_gpus_of_its_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = SimpleNamespace(cuda_info=lambda: cuda_info(architectures=[80, 89, 120]))
+    monkeypatch.setattr(fallback, "core", known)
+    runs = {c for c in ((8, 0), (8, 6), (8, 9), (9, 0), (10, 3), (12, 0), (12, 1)) if fallback.is_assembled(c)}
+    assert runs == {(8, 0), (8, 6), (8, 9), (12, 0), (12, 1)}
+
+
 def test_a_weight_goes_to_no_gpu_whose_kernels_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = torch.zeros(8, 8)
     gone = SimpleNamespace(cuda_info=lambda: cuda_info(available=False, reason="no CUDA driver"))

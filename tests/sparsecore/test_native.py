@@ -155,3 +155,4 @@ def test_facts_about_the_machine():
     assert all(isinstance(value, bool) for value in core.cpu_features().values())
     info = core.cuda_info()
     assert info["available"] or info["reason"]
+    assert bool(info["architectures"]) == info["compiled"] and min(info["architectures"], default=80) >= 80
