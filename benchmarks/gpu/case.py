@@ -111,10 +111,12 @@ def measure(case: Case, place: Place, limits: dict[str, float]) -> dict[str, Any
     ours = found.pop("ours")
     if broken := work.bound.broken(ours, found.values()):
         result["failed"] = broken
-    if not times:
+    if not times.seconds:
         return result
-    result["seconds"] = {name: middle(own) for name, own in times.items()}
-    result["ratios"] = {name: median_ratio(own, times["ours"]) for name, own in times.items() if name != "ours"}
+    ours_s = times.seconds["ours"]
+    result["seconds"] = {name: middle(own) for name, own in times.seconds.items()}
+    result["ratios"] = {name: median_ratio(own, ours_s) for name, own in times.seconds.items() if name != "ours"}
+    result["exposed"] = {name: count / len(ours_s) for name, count in times.exposed.items() if count}
     seconds = result["seconds"]["ours"][0]
     floor = max(work.moved / limits["copy"], 2 * work.products / limits["dense"])
     result["gb_s"] = work.moved / seconds / 1e9

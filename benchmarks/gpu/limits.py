@@ -16,6 +16,8 @@ __all__ = ["ceiling", "limits"]
 _COPIED = 2**30
 """Bytes: far more than a cache holds."""
 _PRODUCT = 8192
+_CEILING_S = 30
+"""For the program that measures the tensor cores."""
 
 
 def limits(place: Place) -> dict[str, float]:
@@ -26,7 +28,8 @@ def limits(place: Place) -> dict[str, float]:
     target = torch.empty_like(source)
     a, b = (place.random(_PRODUCT, _PRODUCT, dtype=torch.bfloat16) for _ in range(2))
     out = torch.empty_like(a)
-    times = place.interleaved({"copy": lambda: target.copy_(source), "dense": lambda: torch.mm(a, b, out=out)}, 2.0)
+    calls = {"copy": lambda: target.copy_(source), "dense": lambda: torch.mm(a, b, out=out)}
+    times = place.interleaved(calls, 2.0).seconds
     middles = {name: statistics.median(own) for name, own in times.items()}
     return {"copy": 2 * _COPIED / middles["copy"], "dense": 2 * _PRODUCT**3 / middles["dense"]}
 
@@ -35,7 +38,10 @@ def ceiling(program: Path | None) -> list[dict[str, Any]]:
     """Rates of the tensor cores by the program of csrc/cuda/ceiling: fed from shared memory, tiles arriving or not."""
     if program is None or not program.exists():
         return []
-    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=_CEILING_S)
+    except subprocess.TimeoutExpired:
+        return [{"name": f"not run: no end after {_CEILING_S} s", "tflops": []}]
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode != 0:
         return [*rows, {"name": f"not run: {done.stderr.strip()}", "tflops": []}]

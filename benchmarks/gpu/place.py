@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from turns import Queued, Times, take_turns
 
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.errors import NamedError
@@ -33,8 +34,6 @@ Call = Callable[[], Any]
 ROOT = Path(__file__).resolve().parents[2]
 _FLUSH_BYTES = 256 * 2**20
 """Read before every call: several times the L2 of any GPU. Not written: dirty lines would cost the call."""
-_SLEEP_CYCLES = 400_000
-"""The GPU waits so long before every call, some 200 us, that the host has queued it all by then."""
 
 
 @dataclass(slots=True)
@@ -78,32 +77,23 @@ class Place:
         except RuntimeError:
             return True
 
-    def interleaved(self, calls: Mapping[str, Call], budget_s: float, most: int = 100) -> dict[str, list[float]]:
-        """Seconds on the device of each call, one a round, taking turns forwards and backwards; caches are cold.
+    def interleaved(self, calls: Mapping[str, Call], budget_s: float) -> Times:
+        """Seconds on the device of each call, one a round, in turns; caches are cold. None where times mean nothing."""
+        return take_turns(calls, self, budget_s) if self.timed else Times()
 
-        What the host takes to queue a call is hidden. Nothing is returned where times mean nothing.
-        """
-        if not self.timed:
-            return {}
-        seconds: dict[str, list[float]] = {name: [] for name in calls}
-        order, stop = list(calls.items()), time.perf_counter() + budget_s
-        for turn in range(-1, most):
-            turns = [(name, self._queue(call)) for name, call in (order if turn % 2 else reversed(order))]
-            torch.cuda.synchronize()
-            for name, (start, end) in turns if turn >= 0 else ():  # the first round is the warm-up
-                seconds[name].append(start.elapsed_time(end) / 1e3)
-            if time.perf_counter() > stop and turn >= 2:
-                break
-        return seconds
-
-    def _queue(self, call: Call) -> tuple[torch.cuda.Event, torch.cuda.Event]:
+    def queue(self, call: Call, cycles: int) -> Queued:
+        """Queue a call behind a wait of so many cycles and what empties the caches."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda._sleep(_SLEEP_CYCLES)
+        torch.cuda._sleep(cycles)
         torch.sum(self._flush, 0, out=self._sink)
         start.record()
         call()
         end.record()
-        return start, end
+        return Queued(not start.query(), lambda: start.elapsed_time(end) / 1e3)
+
+    def finish(self) -> None:
+        """Return when the device has done all that was queued."""
+        torch.cuda.synchronize()
 
 
 def gpu() -> Place:

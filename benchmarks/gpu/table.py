@@ -45,21 +45,27 @@ def _group(group: str, cases: Cases) -> str:
     lines = [f"## {group}", "", "| case | " + " | ".join(_HEAD) + " |", "| --- |" + " ---: |" * len(_HEAD)]
     for case in cases:
         median, low, high = (seconds * 1e6 for seconds in case["seconds"]["ours"])
-        over = "; ".join(_over(name, ratio, case["errors"]) for name, ratio in case["ratios"].items())
+        over = "; ".join(_over(name, ratio, case) for name, ratio in case["ratios"].items())
         rate = f"{case['tflops']:.0f}" if case["tflops"] else "-"
         musts = "; ".join(f"{bar['against']} {bar['must']:g} *{bar['verdict']}*" for bar in case["bars"])
         aims = "; ".join(_aim(bar) for bar in case["bars"])
         figures = (
-            f"{median:.1f}", f"{low:.1f}-{high:.1f}", rate, f"{case['gb_s']:.0f}", f"{case['of_floor']:.0%}",
-            over, musts or "-", aims or "-", f"{case['errors']['ours']:.1e}",
+            f"{median:.1f}{_exposed('ours', case)}", f"{low:.1f}-{high:.1f}", rate, f"{case['gb_s']:.0f}",
+            f"{case['of_floor']:.0%}", over, musts or "-", aims or "-", f"{case['errors']['ours']:.1e}",
         )  # fmt: skip
         lines.append(f"| {case['name']} | " + " | ".join(figures) + " |")
     return "\n".join(lines)
 
 
-def _over(name: str, ratio: float, errors: dict[str, float]) -> str:
+def _over(name: str, ratio: float, case: dict[str, Any]) -> str:
     """A ratio, with the error of the other where it computes the same."""
-    return f"{name} {ratio:.2f}" + (f" (error {errors[name]:.0e})" if name in errors else "")
+    errors = case["errors"]
+    return f"{name} {ratio:.2f}{_exposed(name, case)}" + (f" (error {errors[name]:.0e})" if name in errors else "")
+
+
+def _exposed(name: str, case: dict[str, Any]) -> str:
+    """A mark on times that the host's is in, more often than not."""
+    return " (host)" if case["exposed"].get(name, 0) > 0.5 else ""
 
 
 def _aim(bar: dict[str, Any]) -> str:

@@ -96,7 +96,7 @@ def _result(**of_case: Any) -> dict[str, Any]:
     case = {
         "group": "Linear", "name": "bf16 2:4", "errors": {"ours": 2e-3, "dense": 1e-3}, "absent": {"torch BSR": "none"},
         "seconds": {"ours": [1e-3, 9e-4, 1.1e-3], "dense": [1.3e-3, 1.2e-3, 1.4e-3]}, "ratios": {"dense": 1.3},
-        "gb_s": 10.0, "tflops": 1000.0, "floor_us": 700.0, "of_floor": 0.7, "bars": [],
+        "gb_s": 10.0, "tflops": 1000.0, "floor_us": 700.0, "exposed": {"dense": 0.6}, "of_floor": 0.7, "bars": [],
     } | of_case  # fmt: skip
     return {
         "machine": {"name": "a GPU", "driver": "1", "torch": "2"}, "date": "2000-01-01", "seconds": 1.0,
@@ -132,10 +132,46 @@ def test_bars_and_the_table() -> None:
         result = _result(bars=[judged[0]])
         result["cases"].append({**result["cases"][0], "name": "int8 2:4", "tflops": 1900.0})  # another ceiling
         text = table.markdown(result)
-        parts = ("1000.0 | 900.0-1100.0 | 1000", "dense 1.30", "*missed*", "80% of the highest", "torch BSR: none")
-        for expected in (*parts, "top-k: no time was left", "Bars: 2 missed"):
+        parts = (
+            "1000.0 | 900.0-1100.0 | 1000",
+            "dense 1.30 (host) (error",
+            "*missed*",
+            "80% of the highest",
+            "torch BSR: none",
+        )
+        for expected in (*parts, "dense 1.30 (host) (error", "top-k: no time was left", "Bars: 2 missed"):
             assert expected in text, text
         assert "bf16 2:4: FAILED: it broke" in table.markdown(_result(failed="it broke"))
+
+
+class _Device:
+    """A device that is ready for a call when its wait is over; the host takes `host` cycles to queue a call by name."""
+
+    def __init__(self, turns: ModuleType, host: dict[str, float]) -> None:
+        self.turns, self.host, self.waits = turns, host, dict[str, list[int]]()
+
+    def queue(self, call: Any, cycles: int) -> Any:
+        name = call()
+        self.waits.setdefault(name, []).append(cycles)
+        late = max(0.0, self.host[name] - cycles)
+        return self.turns.Queued(late == 0, lambda: 1.0 + late)
+
+    def finish(self) -> None:
+        pass
+
+
+def test_what_the_host_takes_is_hidden_or_told() -> None:
+    with _modules("benchmarks/gpu", "turns") as (turns,):
+        host = {"quick": 1e5, "slow": 4e6, "waits itself": 1e9}
+        device = _Device(turns, host)
+        calls = {name: lambda name=name: name for name in host}
+        found = turns.take_turns(calls, device, 100.0, most=20)
+        assert [len(times) for times in found.seconds.values()] == [20, 20, 20]
+        assert set(found.seconds["quick"] + found.seconds["slow"]) == {1.0}
+        assert found.exposed == {"quick": 0, "slow": 0, "waits itself": 20}
+        assert set(device.waits["quick"]) == {turns.FIRST_WAIT} and max(device.waits["slow"]) < turns.MOST_WAIT
+        assert device.waits["waits itself"][-1] == turns.MOST_WAIT
+        assert [len(times) for times in turns.take_turns(calls, device, 0.0).seconds.values()] == [3, 3, 3]
 
 
 def test_a_result_that_lacks_a_tile_is_wrong(seed: int) -> None:
