@@ -60,7 +60,7 @@ TEST(emulator_brings_a_tile_to_all_blocks_of_a_cluster) {
                 CHECK(shared.rows[row][unit * 8 + column % 8] == matrix[static_cast<std::size_t>((first + row) * kElements + column)]);
             }
             if (thread_x() < kBlocks) arrive_in_block(&shared.seen, thread_x());
-            wait_phase(&shared.seen, 0);
+            wait_phase_of_cluster(&shared.seen, 0);
             cluster_barrier();
         });
         CHECK(blocks == 2 * kBlocks);
@@ -86,6 +86,13 @@ TEST(emulator_refuses_what_clusters_must_not_do) {
                     if (cluster_rank() == 1) block_barrier();
                 }),
                 "has ended"));
+    CHECK(holds(fault_of(2, 2, [&] {
+                    auto& shared = shared_memory<Shared>();
+                    init(shared);
+                    if (thread_x() == 0) arrive_in_block(&shared.seen, 1 - cluster_rank());
+                    wait_phase(&shared.seen, 0);
+                }),
+                "threads of other blocks"));
     CHECK(holds(fault_of(2, 2, [] {
                     if (cluster_rank() == 0) cluster_barrier();
                 }),

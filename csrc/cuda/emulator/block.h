@@ -34,6 +34,7 @@ private:
 struct PhaseBarrier {
     int arrivals = 0, missing = 0, bytes = 0;
     std::uint64_t phases = 0;
+    bool of_cluster = false;  // threads of other blocks have arrived
 
     void advance(int arrived, int announced_bytes);
 };

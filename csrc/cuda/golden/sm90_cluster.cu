@@ -44,7 +44,7 @@ SC_GLOBAL void SC_BOUNDS(kThreads, 1) cluster_kernel(ClusterOutput* out, SC_TENS
     out->rank[block] = rank;
     out->size[block] = size;
     for (unsigned other = 0; other < size; ++other) arrive_in_block(&shared.seen, other);
-    wait_phase(&shared.seen, 0);  // neither block ends before all have read
+    wait_phase_of_cluster(&shared.seen, 0);  // neither block ends before all have read
     cluster_barrier();
 }
 

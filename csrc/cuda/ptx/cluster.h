@@ -34,6 +34,14 @@ SC_DEVICE void arrive_in_block(MBarrier* barrier, unsigned rank) {
         : "memory");
 }
 
+// wait_phase where other blocks arrive: what these did before is done for the caller. It empties the L1 cache, so few threads should wait so.
+SC_DEVICE void wait_phase_of_cluster(MBarrier* barrier, int parity) {
+    asm volatile(
+        "{\n.reg .pred done;\nagain_%=:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+        "@!done bra again_%=;\n}" ::"r"(shared_address(barrier)), "r"(parity)
+        : "memory");
+}
+
 // copy_tile for all blocks of the cluster at once: in each the box lands in the place of `to` and arrives in the place of `barrier`.
 SC_DEVICE void copy_tile_to_cluster(void* to, const TensorMap* map, int column, int row, MBarrier* barrier) {
     const auto blocks = static_cast<std::uint16_t>((1u << cluster_size()) - 1u);

@@ -27,7 +27,7 @@ SC_DEVICE void arrive_expecting(MBarrier* barrier, int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                  : "memory");
 }
-// Waits for the end of the phase with this parity.
+// Waits for the end of the phase with this parity; threads of this block alone arrive, and asynchronous copies.
 SC_DEVICE void wait_phase(MBarrier* barrier, int parity) {
     asm volatile(
         "{\n.reg .pred done;\nagain_%=:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"

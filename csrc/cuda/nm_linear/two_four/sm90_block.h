@@ -61,7 +61,7 @@ SC_DEVICE void produce(const TwoFourArgs& a, const TensorMap* map, Shared& share
     const int token = static_cast<int>(block_y()) * Shared::kTokens + first;
     RingPlace<Shared::kStages> place;
     for (std::int64_t tile = 0; tile < a.column_tiles; ++tile) {
-        wait_phase(&shared.empty[place.stage], place.parity ^ 1);  // at once in the first round
+        wait_phase_of_cluster(&shared.empty[place.stage], place.parity ^ 1);  // at once in the first round
         arrive_expecting(&shared.full[place.stage], sizeof shared.x[0]);
         copy_tile_to_cluster(&shared.x[place.stage][first], map, static_cast<int>(tile * kTileColumns), token, &shared.full[place.stage]);
         place.step();
