@@ -15,6 +15,7 @@
 
 #include "cuda/block_linear/args.h"
 #include "cuda/common/linear_io.h"
+#include "cuda/common/ring_place.h"
 #include "cuda/ptx/tma.h"
 #include "cuda/ptx/wgmma.h"
 
@@ -32,17 +33,6 @@ struct Sm90Shared {
     std::uint16_t out[kGroups][kTokens][kGroupRows + kUnit];  // the padding keeps the lanes' stores in different banks
     std::uint32_t tiles[kStages];  // of the step that a stage belongs to
     MBarrier full[kStages], empty[kStages];
-};
-
-// A place in the ring; both roles go through the same ones, over all of a block's items.
-template <int kStages>
-struct RingPlace {
-    int stage = 0, parity = 0;
-    SC_DEVICE void advance() {
-        if (++stage < kStages) return;
-        stage = 0;
-        parity ^= 1;
-    }
 };
 
 // One band and block of tokens. All bands of a block of tokens follow each other: its activations stay in L2, however sparse.

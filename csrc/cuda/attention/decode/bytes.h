@@ -3,18 +3,16 @@
 
 #include "cuda/attention/decode/args.h"
 #include "cuda/common/element.h"
+#include "cuda/common/words.h"
 #include "cuda/ptx/prefetch.h"
 
 namespace sparsecore::cuda::decode {
 
-struct alignas(16) Words {
-    std::uint32_t word[4];
-};
-constexpr int kPiece = sizeof(Words);
+constexpr int kPiece = sizeof(Words4);
 
 // Bytes first ... first + 15 of a row, zeros beyond its end.
-SC_DEVICE Words load_piece(const std::uint8_t* row, int first, int bytes, bool aligned) {
-    if (aligned && first + kPiece <= bytes) return *reinterpret_cast<const Words*>(row + first);
+SC_DEVICE Words4 load_piece(const std::uint8_t* row, int first, int bytes, bool aligned) {
+    if (aligned && first + kPiece <= bytes) return *reinterpret_cast<const Words4*>(row + first);
     // Rare: a loop that is short in code and registers, as this is inlined wherever rows are read.
     std::uint64_t low = 0, high = 0;
     const int count = bytes - first < kPiece ? bytes - first : kPiece;

@@ -43,7 +43,7 @@ static SC_GLOBAL void SC_BOUNDS(kThreads, 2) compact_kernel(CompactArgs a) {
     std::uint8_t* data = moved.part.data + batch * moved.part.owner_stride + head * moved.part.head_stride;
     const std::int64_t count = clamp(a.counts[batch * a.count_stride], 0, a.most_rows);
     switch (moved.unit) {
-        case 16: return move_rows<Words>(a, data, moved.part, batch, count);
+        case 16: return move_rows<Words4>(a, data, moved.part, batch, count);
         case 4: return move_rows<std::uint32_t>(a, data, moved.part, batch, count);
         default: return move_rows<std::uint8_t>(a, data, moved.part, batch, count);
     }

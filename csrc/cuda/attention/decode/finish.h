@@ -3,6 +3,7 @@
 
 #include "cuda/attention/decode/bytes.h"
 #include "cuda/attention/decode/sums.h"
+#include "cuda/attention/head_units.h"
 
 namespace sparsecore::cuda::decode {
 
@@ -10,12 +11,6 @@ struct FinishShared {
     Settled query;
     std::int64_t scores[kWarps];
 };
-
-// round(|x| * 2^20), half to even, at most 2^31 - 1; NaN: 0.
-SC_DEVICE std::int64_t output_score(float x) {
-    const float units = rintf(fabsf(x) * 1048576.0f);
-    return units >= 2147483648.0f ? 2147483647 : units == units ? static_cast<std::int64_t>(units) : 0;
-}
 
 template <class T>
 SC_DEVICE T& at(const Tensor& tensor, std::int64_t batch, std::int64_t head) {
@@ -40,7 +35,7 @@ static SC_GLOBAL void SC_BOUNDS(kThreads, 2) finish_kernel(Args a) {
         for (int split = 0; split < used; ++split) sum += a.sums[((batch * a.splits + split) * a.heads + head) * a.value_width + d];
         const std::int64_t place = batch * a.out.batch_stride + head * a.out.head_stride + d * a.out.last_stride;
         store_element(a.out.data, place, a.type, query.alive ? sum * query.inverse : 0.0f);
-        score = output_score(load_element(a.out.data, place, a.type));
+        score = head_units(load_element(a.out.data, place, a.type));
     }
 SC_UNROLL
     for (int step = 1; step < kWarpSize; step *= 2) score += shuffle_xor(score, step);

@@ -25,12 +25,12 @@ SC_DEVICE void for_each_piece(const Part& part, const RowPair& rows, Body&& body
     constexpr int kStep = kLanesOfRow * kPiece;
     const int own = lane_index() % kLanesOfRow * kPiece;
     for (int first = 0; first < part.bytes; first += kPiecesAtOnce * kStep) {
-        Words piece[kPiecesAtOnce][2];
+        Words4 piece[kPiecesAtOnce][2];
 SC_UNROLL
         for (int p = 0; p < kPiecesAtOnce; ++p) {
 SC_UNROLL
             for (int r = 0; r < 2; ++r) {
-                piece[p][r] = Words{};
+                piece[p][r] = Words4{};
                 const int at = first + p * kStep + own;
                 if (rows.row[r] != nullptr && at < part.bytes) piece[p][r] = load_piece(rows.row[r], at, part.bytes, part.aligned);
             }
@@ -43,7 +43,7 @@ SC_UNROLL
 }
 
 // Words 2 `pair` and 2 `pair` + 1 of both rows as operand A, and of a query's piece as operand B.
-SC_DEVICE void take_pair(const Words& upper, const Words& lower, const Words& query, int pair, std::uint32_t (&a)[4],
+SC_DEVICE void take_pair(const Words4& upper, const Words4& lower, const Words4& query, int pair, std::uint32_t (&a)[4],
                          std::uint32_t (&b)[2]) {
     a[0] = upper.word[2 * pair], a[1] = lower.word[2 * pair];
     a[2] = upper.word[2 * pair + 1], a[3] = lower.word[2 * pair + 1];
@@ -55,12 +55,12 @@ template <bool kNibbles, int kTiles>
 SC_DEVICE void multiply_plane(const Part& plane, const RowPair& rows, const IntegerColumns& queries,
                               std::int32_t (&product)[kTiles][2]) {
     std::int32_t d[kTiles][4] = {};
-    for_each_piece(plane, rows, [&](const Words& upper, const Words& lower, int place) {
+    for_each_piece(plane, rows, [&](const Words4& upper, const Words4& lower, int place) {
 SC_UNROLL
         for (int half = 0; half < (kNibbles ? 2 : 1); ++half) {
 SC_UNROLL
             for (int tile = 0; tile < kTiles; ++tile) {
-                const Words& query = queries.piece(tile * 2 * kTileQueries + lane_index() / kLanesOfRow, place + half * kWidth / 2);
+                const Words4& query = queries.piece(tile * 2 * kTileQueries + lane_index() / kLanesOfRow, place + half * kWidth / 2);
 SC_UNROLL
                 for (int pair = 0; pair < 2; ++pair) {
                     std::uint32_t a[4], b[2];
@@ -83,10 +83,10 @@ SC_UNROLL
 template <class T, int kTiles, class Operand>
 SC_DEVICE void multiply_dense(T, const Part& keys, const RowPair& rows, const Operand& queries, float (&product)[kTiles][2]) {
     float d[kTiles][4] = {};
-    for_each_piece(keys, rows, [&](const Words& upper, const Words& lower, int place) {
+    for_each_piece(keys, rows, [&](const Words4& upper, const Words4& lower, int place) {
 SC_UNROLL
         for (int tile = 0; tile < kTiles; ++tile) {
-            const Words& query = queries.piece(tile * kTileQueries + lane_index() / kLanesOfRow / 2, place);
+            const Words4& query = queries.piece(tile * kTileQueries + lane_index() / kLanesOfRow / 2, place);
 SC_UNROLL
             for (int pair = 0; pair < 2; ++pair) {
                 std::uint32_t a[4], b[2];
@@ -104,10 +104,10 @@ template <int kTiles, class Operand>
 SC_DEVICE void multiply_dense(F32, const Part& keys, const RowPair& rows, const Operand& queries, float (&product)[kTiles][2]) {
     constexpr int kCount = kTiles * kTileQueries;
     float sum[kCount][2] = {};
-    for_each_piece(keys, rows, [&](const Words& upper, const Words& lower, int place) {
+    for_each_piece(keys, rows, [&](const Words4& upper, const Words4& lower, int place) {
 SC_UNROLL
         for (int q = 0; q < kCount; ++q) {
-            const Words& query = queries.piece(q, place);
+            const Words4& query = queries.piece(q, place);
 SC_UNROLL
             for (int w = 0; w < 4; ++w) {
                 const float factor = bits_to_float(query.word[w]);

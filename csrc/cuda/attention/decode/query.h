@@ -19,8 +19,8 @@ struct alignas(16) Columns {
     static constexpr int kStride = (kBytes + 127) / 128 * 128 + 64;
     std::uint8_t byte[kColumns][kStride];
 
-    SC_DEVICE const Words& piece(int column, int first) const {
-        return *reinterpret_cast<const Words*>(&byte[column][first]);
+    SC_DEVICE const Words4& piece(int column, int first) const {
+        return *reinterpret_cast<const Words4*>(&byte[column][first]);
     }
 };
 

@@ -16,14 +16,6 @@ namespace sparsecore::cuda::decode {
 constexpr int kLaneValues = 8;
 constexpr int kTileRounds = 2, kTileRows = kTileRounds * kThreads;
 
-struct I8 {
-    std::int8_t value;
-};
-// Bytes are converted by hand, as the instruction for it runs at an eighth of the rate: u + 2^23 has u in its low bits.
-SC_DEVICE float to_float(I8 element) {
-    return bits_to_float(0x4b000000u | (static_cast<std::uint8_t>(element.value) ^ 0x80u)) - 8388736.0f;
-}
-
 struct ValuesShared {
     Settled query[kQueries];
     Cut cut[kQueries];

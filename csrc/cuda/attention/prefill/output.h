@@ -5,12 +5,6 @@
 
 namespace sparsecore::cuda {
 
-// What an element of the output counts in the score of its head; NaN nothing.
-SC_DEVICE std::uint32_t head_units(float stored) {
-    const float units = rintf(fabsf(stored) * kScoreUnits);
-    return units >= 2147483648.0f ? 2147483647u : units == units ? static_cast<std::uint32_t>(units) : 0u;
-}
-
 SC_DEVICE float log_sum(float largest, float total, float scale) { return total == 0.0f ? -INFINITY : largest * scale + logf(total); }
 
 SC_DEVICE void add_to_head(const PrefillArgs& a, const HeadPlace& at, std::uint64_t units) {

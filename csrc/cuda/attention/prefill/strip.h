@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "cuda/attention/head_units.h"
 #include "cuda/attention/prefill/place.h"
 #include "cuda/ptx/arithmetic.h"
 #include "cuda/ptx/warp.h"
@@ -11,7 +12,6 @@
 namespace sparsecore::cuda {
 
 constexpr int kStripTiles = kStripKeys / 8;
-constexpr float kScoreUnits = 1 << 20;  // a probability of 1 in a token's score
 
 using StripScores = float[kStripTiles][4];
 

@@ -14,6 +14,7 @@
 //   L2, at 24 to 30 B   1370 to 1750 without clusters (32 KB of x, 9 or 10 KB of weights), 850 to 1100 in pairs, 570 to 770 in fours
 #pragma once
 
+#include "cuda/common/ring_place.h"
 #include "cuda/nm_linear/two_four/args.h"
 #include "cuda/ptx/cluster.h"
 #include "cuda/ptx/wgmma.h"
@@ -27,17 +28,6 @@ constexpr int kConsumerBarrier = 1;
 
 // Below, a Shared is a block's shared memory: x[kStages], each a tile of kTokens rows of 128 bytes (or what multiply() takes for it), the
 // barriers full[kStages] and empty[kStages], and multiply<T>(stage, weights, sums), which queues the products of the tile in a stage.
-
-// Stages are filled in turn; each round turns the parity of their barriers.
-template <int kStages>
-struct RingPlace {
-    int stage = 0, parity = 0;
-
-    SC_DEVICE void step() {
-        stage = stage + 1 == kStages ? 0 : stage + 1;
-        parity ^= stage == 0;
-    }
-};
 
 // `producers`: arrivals that fill a stage.
 template <class Shared>
@@ -64,7 +54,7 @@ SC_DEVICE void produce(const TwoFourArgs& a, const TensorMap* map, Shared& share
         wait_phase_of_cluster(&shared.empty[place.stage], place.parity ^ 1);  // at once in the first round
         arrive_expecting(&shared.full[place.stage], sizeof shared.x[0]);
         copy_tile_to_cluster(&shared.x[place.stage][first], map, static_cast<int>(tile * kTileColumns), token, &shared.full[place.stage]);
-        place.step();
+        place.advance();
     }
 }
 
@@ -102,7 +92,7 @@ SC_UNROLL
             const std::int64_t tile = first + i;
             if (tile == a.column_tiles) break;
             multiply_tile<typename Tiles::Element>(shared, place, tile == 0, weights[i], sums);
-            place.step();
+            place.advance();
             // The products of the tile before are done: its registers take the one that is multiplied last from now.
             weights[(i + kSm90WeightTiles - 1) % kSm90WeightTiles] = load(tile + kSm90WeightTiles - 1);
         }
