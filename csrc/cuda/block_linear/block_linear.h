@@ -16,8 +16,8 @@ namespace sparsecore::cuda {
 BlockArgs block_linear_call(const core::Span& x, const core::Span& resident, int64_t height, int64_t width, int64_t kept,
                             const core::Span* bias, const core::Span& out, cpu::Activation activation);
 
-// Queues the kernel on a CUDA stream (0: the default one) and returns at once. UnsupportedError where the machine has no device
-// or the launch fails (with CUDA's own words).
+// Queues the kernel on a CUDA stream (0: the default one) and returns at once. What throw_status has, with CUDA's own
+// words, for a machine without a device or a launch that fails (runtime/status.h).
 void block_linear_launch(const BlockArgs& args, core::DType dtype, uint64_t stream);
 
 }  // namespace sparsecore::cuda

@@ -66,8 +66,8 @@ int nm_linear_splits(core::DType dtype, int64_t tokens, int64_t rows, int64_t co
 int64_t nm_transposed_tokens(int64_t tokens, int64_t rows, int64_t cols, uint32_t layout, int capability, int multiprocessors);
 int64_t nm_transposed_tokens(int64_t tokens, int64_t rows, int64_t cols, uint32_t layout);
 
-// Queues the kernel on a CUDA stream (0: the default one) and returns at once. UnsupportedError where the build has no
-// CUDA, the machine no device, or the launch fails (with CUDA's own words).
+// Queues the kernel on a CUDA stream (0: the default one) and returns at once. What throw_status has, with CUDA's own
+// words, for a machine without a device or a launch that fails (runtime/status.h).
 void nm_linear_launch(const NmLinearCall& call, core::DType dtype, uint64_t stream);
 
 }  // namespace sparsecore::cuda

@@ -67,20 +67,22 @@ SC_UNROLL
 #define SC_SUMS_64(i) SC_SUMS_32(i), SC_SUMS_32(i + 32)
 #define SC_SUMS_128(i) SC_SUMS_64(i), SC_SUMS_64(i + 64)
 
-#define SC_WGMMA_SPARSE(count, shape, types, a_at, b_at, m_at)                                                     \
-    asm volatile("wgmma.mma_async.sp.sync.aligned." shape types " {" SC_REGISTERS_##count "}, " a_at ", " b_at     \
-                 ", " m_at ", %" SC_SELECTOR_##count ", 1, 1, 1, 0, 0;"                                              \
-                 : SC_SUMS_##count(0)                                                                              \
+#define SC_WGMMA_SPARSE(count, shape, types, a_at, b_at, m_at)                                                \
+    asm volatile("wgmma.mma_async.sp.sync.aligned." shape types " {" SC_REGISTERS_##count "}, " a_at ", " b_at \
+                 ", " m_at ", %" SC_SELECTOR_##count ", 1, 1, 1, 0, 0;"                                        \
+                 : SC_SUMS_##count(0)                                                                          \
                  : "l"(a), "l"(b), "r"(metadata), "n"(kSelector))
-#define SC_WGMMA(count, shape, types, a_at, b_at, m_at)                                                                  \
-    asm volatile("wgmma.mma_async.sync.aligned." shape types " {" SC_REGISTERS_##count "}, " a_at ", " b_at        \
-                 ", 1, 1, 1, 0, 0;" /* no metadata: m_at is not used */                                                                                \
-                 : SC_SUMS_##count(0)                                                                              \
+// Dense products have no metadata.
+#define SC_WGMMA(count, shape, types, a_at, b_at, unused_m_at)                                              \
+    asm volatile("wgmma.mma_async.sync.aligned." shape types " {" SC_REGISTERS_##count "}, " a_at ", " b_at \
+                 ", 1, 1, 1, 0, 0;"                                                                         \
+                 : SC_SUMS_##count(0)                                                                       \
                  : "l"(a), "l"(b))
-#define SC_WGMMA_SPARSE_REGISTERS(count, shape, types, a_at, b_at, m_at)                                           \
-    asm volatile("wgmma.mma_async.sp.sync.aligned." shape types " {" SC_REGISTERS_##count "}, " SC_A_##count       \
-                 ", 1, 1, 1, 0;"                                                                                   \
-                 : SC_SUMS_##count(0)                                                                              \
+// A lies in registers: SC_A_* has its operands and those behind it.
+#define SC_WGMMA_SPARSE_REGISTERS(count, shape, types, unused_a_at, unused_b_at, unused_m_at)                \
+    asm volatile("wgmma.mma_async.sp.sync.aligned." shape types " {" SC_REGISTERS_##count "}, " SC_A_##count \
+                 ", 1, 1, 1, 0;"                                                                             \
+                 : SC_SUMS_##count(0)                                                                        \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(metadata), "n"(kSelector))
 #define SC_BY_WIDTH(instruction, k, types)                                                             \
     if constexpr (kColumns == 64) {                                                                   \

@@ -15,8 +15,8 @@ RowsArgs gather_rows_call(const core::Span& x, const core::Span& index, const co
 // [B, L, bytes], positions i64 [B, m], x u8 [B, m, bytes]; sources i32 [B, L] without gaps is scratch; m < 2^31.
 RowsArgs scatter_rows_call(const core::Span& out, const core::Span& positions, const core::Span& x, const core::Span& sources);
 
-// Queue the kernels on a CUDA stream (0: the default one) and return at once. UnsupportedError where a launch fails. An index that
-// gather_rows has no row for stops the kernel, which CUDA tells at a later call.
+// Queue the kernels on a CUDA stream (0: the default one) and return at once. What throw_status has for a launch that fails
+// (runtime/status.h). An index that gather_rows has no row for stops the kernel, which CUDA tells at a later call.
 void gather_rows_launch(const RowsArgs& args, uint64_t stream);
 void scatter_rows_launch(const RowsArgs& args, uint64_t stream);
 

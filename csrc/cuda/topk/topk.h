@@ -28,7 +28,7 @@ TopkArgs ragged_topk_call(const core::Span& scores, const core::Span& counts, co
 int64_t topk_workspace(core::DType dtype, int64_t rows, int64_t n, int64_t k);
 
 // Queues the kernels on a CUDA stream (0: the default one) and returns at once. SpanError where the workspace is too small or
-// misaligned; UnsupportedError where a launch fails.
+// misaligned; what throw_status has for a launch that fails (runtime/status.h).
 void topk_launch(const TopkArgs& args, core::DType dtype, const core::Span& workspace, uint64_t stream);
 
 // The same for one element type, by a plan of topk_plan.
