@@ -45,6 +45,7 @@ class _Class:
     half, single: operations/s in fp16 or bf16 on tensor cores, in fp32 on ordinary ones. read: bytes/s. sparse_gain:
         how much faster 2:4 products may be than dense ones. gathered: time of V:N:M products of 2:8 over that of
         dense ones, by the counts in csrc/cuda/nm_linear/gathered: sm90_gemm.h for sm_90, sm80_gemm.h for the others.
+    dense_share: rate of the dense products of our kernels over that of torch's.
     """
 
     half: float
@@ -52,17 +53,19 @@ class _Class:
     read: float
     sparse_gain: float
     gathered: float
+    dense_share: float = 1.0
 
 
 # Data sheets: A100 40 GB (108 multiprocessors: 312 and 19.5 TFLOP/s, 1.555 TB/s), A40 (84: 149.7, 37.4, 0.696), L40S
 # (142: 362, 91.6, 0.864), H100 SXM (132: 989, 67, 3.35), B200 (148: 2250, 75, 8.0), RTX 5090 (170: 209.5, 104.8,
-# 1.792). On sm_90 shared memory cannot feed sparse wgmma at twice the rate (docs/cuda.md).
+# 1.792). On sm_90 shared memory cannot feed sparse wgmma at twice the rate (docs/cuda.md). On 10.0 torch's products are
+# those of tcgen05, 4096 multiplications a clock and SM, and ours still those of sm_80: 1024, and twice that for 2:4.
 _CLASSES = {
     (8, 0): _Class(2.89e12, 0.181e12, 14.4e9, 2.0, 0.37),
     (8, 6): _Class(1.78e12, 0.445e12, 8.3e9, 2.0, 0.37),
     (8, 9): _Class(2.55e12, 0.645e12, 6.1e9, 2.0, 0.37),
     (9, 0): _Class(7.49e12, 0.508e12, 25.4e9, 1.4, 0.7),
-    (10, 0): _Class(15.2e12, 0.507e12, 54.0e9, 1.4, 1.0),
+    (10, 0): _Class(15.2e12, 0.507e12, 54.0e9, 0.5, 1.5, 0.25),
     (12, 0): _Class(1.23e12, 0.616e12, 10.5e9, 2.0, 0.37),
 }
 
@@ -111,7 +114,8 @@ class GpuModel:
             return 2 * density / (_ORDINARY * self._class().single * self.gpu.multiprocessors)
         # As many kept values as a 2:4 weight of the same width has are two of every four.
         sparse, gathered = 2 * density / self._class().sparse_gain, self._class().gathered
-        shares = {"sparse": sparse, "gathered": gathered, "kept": density, "spread": 1.0}
+        share = self._class().dense_share
+        shares = {"sparse": sparse, "gathered": gathered, "kept": density / share, "spread": 1.0 / share}
         return shares[products] * dense
 
     def _dense_cost(self, dtype: torch.dtype) -> float:

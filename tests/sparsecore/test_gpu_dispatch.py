@@ -74,6 +74,13 @@ def test_unstructured_weights_stay_dense_at_many_tokens(monkeypatch: pytest.Monk
             assert ratio.expansion_s > 0
 
 
+def test_kernels_of_sm80_are_not_taken_for_those_of_blackwell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "describe_gpu", lambda index: replace(H200, capability=(10, 3)))
+    for pattern, density in ((NM(2, 4), 0.5), (Block(64, 64), 0.5)):
+        few, many = predict(layer(pattern, density, 16384), (1, 4096))
+        assert few.ratio > 1 and many.ratio < ACCEPTED
+
+
 def test_both_forms_are_kept_by_the_number_of_tokens() -> None:
     ratios = predict(layer(NM(1, 8), 0.125), token_grid((1, 4096), 2))
     ranges = _dense_ranges(ratios)
