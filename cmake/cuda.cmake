@@ -60,7 +60,7 @@ else()
 endif()
 
 # Compiles the CUDA sources of a target for each VIRTUAL architecture once, in ascending order, and assembles for every real one what the
-# greatest VIRTUAL up to it gave; PTX of the last for GPUs that are newer than all.
+# greatest VIRTUAL up to it gave; PTX for all other GPUs.
 function(sparsecore_compile_for target)
   set(options "")
   foreach(real IN LISTS SPARSECORE_ASSEMBLED)
@@ -74,7 +74,8 @@ function(sparsecore_compile_for target)
       list(APPEND options "-gencode=arch=compute_${best},code=sm_${real}")
     endif()
   endforeach()
-  list(GET ARGN -1 last)
-  list(APPEND options "-gencode=arch=compute_${last},code=compute_${last}")
+  foreach(virtual IN LISTS ARGN)
+    list(APPEND options "-gencode=arch=compute_${virtual},code=compute_${virtual}")
+  endforeach()
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
 endfunction()

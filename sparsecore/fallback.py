@@ -68,6 +68,8 @@ def no_kernels() -> CudaError:
 def is_assembled(capability: tuple[int, int]) -> bool:
     """Whether this build has machine code for a GPU; for others the driver makes it from PTX at their first use."""
     major, minor = capability
+    if (major, minor) == (8, 7):  # Jetson Orin: integrated GPUs take no machine code of other ones
+        return False
     return any(major * 10 <= known <= major * 10 + minor for known in core.cuda_info()["architectures"])
 
 

@@ -249,7 +249,7 @@ def test_why_kernels_cannot_run(
 def test_machine_code_runs_on_later_gpus_of_its_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     known = SimpleNamespace(cuda_info=lambda: cuda_info(architectures=[80, 89, 120]))
     monkeypatch.setattr(fallback, "core", known)
-    runs = {c for c in ((8, 0), (8, 6), (8, 9), (9, 0), (10, 3), (12, 0), (12, 1)) if fallback.is_assembled(c)}
+    runs = {c for c in ((8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 3), (12, 0), (12, 1)) if fallback.is_assembled(c)}
     assert runs == {(8, 0), (8, 6), (8, 9), (12, 0), (12, 1)}
 
 
