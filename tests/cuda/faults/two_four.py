@@ -52,7 +52,11 @@ FAULTS = (
     _hopper("wrong step within a tile", "&x[stage][0][32]", "&x[stage][0][16]"),
     _ring("products not waited for", "    wait_products<1>(sums);\n"),
     _hopper("metadata of the other half", "<T, kTokens, 1>(sums, weights", "<T, kTokens, 0>(sums, weights"),
-    _hopper("accumulator of another row", "lower * 2 + i % 2", "(1 - lower) * 2 + i % 2"),
+    _ring("accumulator of another row", "i / 2 % 2 * 8", "(1 - i / 2 % 2) * 8"),
+    _ring("sums over a ring in use", "named_barrier(kConsumerBarrier, kSm90Consumers);  // the ring", "// the ring"),
+    _ring("rows beyond the last", "if (in_units && count >= 4)", "if (in_units)"),
+    _hopper("tokens beyond the last", "t < kTokens && first_token + t < a.tokens", "t < kTokens"),
+    _hopper("the bias of another row", "load_bias<T>(a, row + i)", "load_bias<T>(a, row)"),
     _ring("weights replaced while they are multiplied", "% kSm90WeightTiles] = load",
           "% kSm90WeightTiles] = weights[i] = load"),
 )  # fmt: skip

@@ -34,7 +34,7 @@ struct Sm90GatheredShared {
     using Stage = std::uint16_t[kTokens / kBlockTokens][kTileColumns][kBlockTokens];
     union {
         Stage x[kGatheredStages];
-        std::uint16_t out[kTokens][kSm90Rows + 8];
+        StagedSums<float> sums[kTokens];
     };
     MBarrier full[kGatheredStages], empty[kGatheredStages];
 

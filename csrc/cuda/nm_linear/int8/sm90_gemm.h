@@ -8,11 +8,9 @@
 #pragma once
 
 #include "core/dtype.h"
-#include "cuda/common/activation.h"
 #include "cuda/nm_linear/int8/args.h"
 #include "cuda/nm_linear/int8/weight_tiles.h"
 #include "cuda/nm_linear/two_four/sm90_block.h"
-#include "cuda/ptx/arithmetic.h"
 #include "cuda/ptx/wgmma_bytes.h"
 
 namespace sparsecore::cuda {
@@ -53,7 +51,7 @@ struct Sm90ByteShared {
 
     union {
         unsigned char x[kStages][kTokens][kColumns];  // a stage is a multiple of 1024 bytes
-        Sum sums[kTokens][kSm90Rows + 4];             // the padding keeps the lanes' stores in different banks
+        StagedSums<Sum> sums[kTokens];
     };
     float x_scales[kTokens];
     MBarrier full[kStages], empty[kStages];
@@ -75,30 +73,13 @@ SC_DEVICE float load_as(core::DType type, const void* data, std::int64_t index) 
     return type == core::DType::F16 ? to_float(F16{bits}) : to_float(BF16{bits});
 }
 
-// Results of four rows of a token, or of the first `count` of them, whose places are `step` apart.
-template <class T>
-SC_DEVICE void store_rows(T* out, std::int64_t step, bool in_units, int count, const float (&results)[4]) {
-    if (in_units && count >= 4) {
-        if constexpr (sizeof(T) == 4) {
-            *reinterpret_cast<Words4*>(out) = {{float_bits(results[0]), float_bits(results[1]), float_bits(results[2]), float_bits(results[3])}};
-        } else {
-            *reinterpret_cast<Words2*>(out) = {{pack_pair<T>(results[0], results[1]), pack_pair<T>(results[2], results[3])}};
-        }
-        return;
-    }
-SC_UNROLL
-    for (int i = 0; i < 4; ++i) {
-        if (i < count) store(out + i * step, results[i]);
-    }
-}
-
 // `type`: of x and out. A thread has four rows, a warp one token at a time.
 template <class T, int kTokens>
 SC_DEVICE void write_scaled_tile(const Int8Args& a, core::DType type, const Sm90ByteShared<T, kTokens>& shared) {
     const TwoFourArgs& call = a.call;
-    const int thread = static_cast<int>(thread_x()) - 128, own = thread % kWarpSize * 4;
-    const std::int64_t row = static_cast<std::int64_t>(block_x()) * kSm90Rows + own, first_token = static_cast<std::int64_t>(block_y()) * kTokens;
-    const int count = call.rows - row < 4 ? static_cast<int>(call.rows - row) : 4;
+    const int warp = (static_cast<int>(thread_x()) - 128) / kWarpSize;
+    const std::int64_t first_token = static_cast<std::int64_t>(block_y()) * kTokens;
+    const auto [row, count] = rows_of_lane(call);
     if (count <= 0) return;
     float scale[4], bias[4];
 SC_UNROLL
@@ -107,11 +88,12 @@ SC_UNROLL
         const bool biased = call.bias != nullptr && i < count;
         bias[i] = biased ? load_as(a.bias_is_float ? core::DType::F32 : type, call.bias, (row + i) * call.bias_stride) : 0.0f;
     }
-    for (int t = thread / kWarpSize; t < kTokens && first_token + t < call.tokens; t += kSm90ConsumerWarps) {
+    for (int t = warp; t < kTokens && first_token + t < call.tokens; t += kSm90ConsumerWarps) {
+        const auto sums = shared.sums[t].of_lane();
         float results[4];
 SC_UNROLL
         for (int i = 0; i < 4; ++i) {
-            const float sum = static_cast<float>(shared.sums[t][own + i]) * (shared.x_scales[t] * scale[i]);
+            const float sum = static_cast<float>(sums.row[i]) * (shared.x_scales[t] * scale[i]);
             results[i] = cuda::activate(sum + bias[i], call.activation);
         }
         const std::int64_t at = (first_token + t) * call.out_token_stride + row * call.out_row_stride;
@@ -128,18 +110,12 @@ SC_UNROLL
 template <class T, int kTokens>
 SC_DEVICE void consume_bytes(const Int8Args& a, core::DType type, Sm90ByteShared<T, kTokens>& shared) {
     take_registers<232>();
-    const int thread = static_cast<int>(thread_x()) - 128, lane = thread % kWarpSize;
+    const int thread = static_cast<int>(thread_x()) - 128;
     const std::int64_t token = static_cast<std::int64_t>(block_y()) * kTokens + thread;
     if (thread < kTokens && token < a.call.tokens) shared.x_scales[thread] = a.x_scales[token];
     typename Sm90Element<T>::Sum sums[kTokens / 2] = {};
     multiply_tiles<Sm90ByteTiles<T>>(a.call, shared, sums);
-    named_barrier(kConsumerBarrier, kSm90Consumers);  // the ring is not read any more
-SC_UNROLL
-    for (int i = 0; i < kTokens / 2; ++i) {
-        const int row = thread / kWarpSize * kTileRows + i / 2 % 2 * 8 + lane / 4;
-        shared.sums[i / 4 * 8 + lane % 4 * 2 + i % 2][row] = sums[i];
-    }
-    named_barrier(kConsumerBarrier, kSm90Consumers);
+    stage_sums(shared.sums, sums);
     write_scaled_tile<T, kTokens>(a, type, shared);
 }
 

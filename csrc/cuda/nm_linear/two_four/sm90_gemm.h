@@ -5,8 +5,7 @@
 // share of the peak that dense layers reach (788 TFLOP/s), and this one 770, what shared memory needs, where clusters of four save L2.
 #pragma once
 
-#include "cuda/common/activation.h"
-#include "cuda/common/element.h"
+#include "cuda/common/linear_io.h"
 #include "cuda/nm_linear/two_four/sm90_block.h"
 #include "cuda/nm_linear/two_four/tiles.h"
 
@@ -17,7 +16,7 @@ struct Sm90Shared {
     static constexpr int kTokens = kBlockTokens, kStages = kSm90Stages;
     union {
         std::uint16_t x[kSm90Stages][kTokens][kTileColumns];  // a stage is a multiple of 1024 bytes
-        std::uint16_t out[kTokens][kSm90Rows + 8];
+        StagedSums<float> sums[kTokens];
     };
     MBarrier full[kSm90Stages], empty[kSm90Stages];
 
@@ -29,37 +28,34 @@ struct Sm90Shared {
     }
 };
 
-// Bias and activation in fp32, one rounding; through shared memory, so that results of a token are written together.
-template <class T, class Shared>
-SC_DEVICE void write_tile(const TwoFourArgs& a, Shared& shared, const float (&sums)[Shared::kTokens / 2]) {
-    constexpr int kTokens = Shared::kTokens;
-    const int thread = static_cast<int>(thread_x()) - 128, lane = thread % kWarpSize;
-    const std::int64_t first_row = static_cast<std::int64_t>(block_x()) * kSm90Rows;
-    named_barrier(kConsumerBarrier, kSm90Consumers);  // the ring is not read any more
+// Bias and activation in fp32, and one rounding. A warp has one token at a time.
+template <class T, int kTokens>
+SC_DEVICE void write_tile(const TwoFourArgs& a, const StagedSums<float> (&staged)[kTokens]) {
+    const int warp = (static_cast<int>(thread_x()) - 128) / kWarpSize;
+    const std::int64_t first_token = static_cast<std::int64_t>(block_y()) * kTokens;
+    const auto [row, count] = rows_of_lane(a);
+    if (count <= 0) return;
+    float bias[4];
 SC_UNROLL
-    for (int lower = 0; lower < 2; ++lower) {
-        const int own = thread / kWarpSize * kTileRows + lower * 8 + lane / 4;
-        const bool biased = a.bias != nullptr && first_row + own < a.rows;
-        const float bias = biased ? to_float(static_cast<const T*>(a.bias)[(first_row + own) * a.bias_stride]) : 0.0f;
+    for (int i = 0; i < 4; ++i) bias[i] = load_bias<T>(a, row + i);
+    for (int t = warp; t < kTokens && first_token + t < a.tokens; t += kSm90ConsumerWarps) {
+        const auto sums = staged[t].of_lane();
+        float results[4];
 SC_UNROLL
-        for (int i = 0; i < kTokens / 4; ++i) {
-            const int token = i / 2 * 8 + lane % 4 * 2 + i % 2;
-            const float sum = sums[i / 2 * 4 + lower * 2 + i % 2] + bias;
-            store(reinterpret_cast<T*>(&shared.out[token][own]), cuda::activate(sum, a.activation));
-        }
+        for (int i = 0; i < 4; ++i) results[i] = cuda::activate(sums.row[i] + bias[i], a.activation);
+        T* out = static_cast<T*>(a.out) + (first_token + t) * a.out_token_stride + row * a.out_row_stride;
+        store_rows(out, a.out_row_stride, a.out_in_units, count, results);
     }
-    named_barrier(kConsumerBarrier, kSm90Consumers);
-    write_pairs<kTokens, kSm90Rows, kSm90Consumers>(a, &shared.out[0][0], thread, first_row,
-                                                    static_cast<std::int64_t>(block_y()) * kTokens);
 }
 
-// For any shared memory that has a ring of tiles, their products and a place for results, as Sm90Shared.
+// For any shared memory that has a ring of tiles, their products and a place for sums, as Sm90Shared.
 template <class T, class Shared>
 SC_DEVICE void consume(const TwoFourArgs& a, Shared& shared) {
     take_registers<232>();
     float sums[Shared::kTokens / 2] = {};
     multiply_tiles<TwoFourTiles<T>>(a, shared, sums);
-    write_tile<T>(a, shared, sums);
+    stage_sums(shared.sums, sums);
+    write_tile<T>(a, shared.sums);
 }
 
 // Grid: x = blocks of 128 rows up to a multiple of the cluster's size, y = blocks of kTokens tokens. Block: kSm90Threads. `map`: x as a
