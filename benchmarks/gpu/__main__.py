@@ -62,15 +62,15 @@ def main() -> int:
         "left": left,
         "seconds": time.monotonic() - start,
     }
+    whole = options.results is not None and not options.only
+    if whole:  # before the text: what was measured is kept, come what may
+        write_json(options.results / f"{describe_gpu(0).key}.json", result)
     text = markdown(result)
     print(text)
-    if options.only:
-        print(
-            f"the results of {describe_gpu(0).key} stay as they are: {len(chosen)} of {len(every)} cases were asked for"
-        )
-    elif options.results is not None:
-        write_json(options.results / f"{describe_gpu(0).key}.json", result)
+    if whole:
         (options.results / f"{describe_gpu(0).key}.md").write_text(text)
+    elif options.only:
+        print(f"no results are written: {len(chosen)} of {len(every)} cases were asked for")
     return int(bool(left) or any("failed" in case for case in done))
 
 

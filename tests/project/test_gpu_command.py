@@ -92,6 +92,35 @@ def test_what_hangs_is_killed_with_all_it_started(tmp_path: Path, capfd: pytest.
         assert process.run((sys.executable, "-c", "raise SystemExit(3)"), cwd=tmp_path, limit_s=20).code == 3
 
 
+def test_no_part_runs_after_the_deadline_of_all(tmp_path: Path) -> None:
+    with _modules("tools/gpu", "outcome", "parts", "process") as (outcome, parts, process):
+        whole = process.Deadline.within(100.0)
+        assert (
+            whole.sooner(1000.0) == whole and 9 < whole.sooner(10.0).left <= 10 and 89 < whole.before(10.0).left <= 90
+        )
+        assert process.Deadline.within(-1.0).left == 0
+        limits: list[float] = []
+
+        def run(setting: Any, key: str, deadline: Any) -> bool:
+            limits.append(deadline.left)
+            return True
+
+        setting = parts.Setting(None, tmp_path, 2)
+        part = parts.Part("test", 10.0, ("tools/gpu",), run)
+        lefts = (0.5, 30.0, 0.5)
+        outcomes = [outcome.outcome(part, setting, process.Deadline.within(left))[0] for left in lefts]
+        assert outcomes == ["no time was left", "passed", "done before"]
+        assert 25 < limits[0] <= 30
+
+
+def test_a_case_whose_process_died_is_not_run_again(tmp_path: Path) -> None:
+    with _modules("tools/gpu", "parts") as (parts,):
+        assert not parts._note_dead(tmp_path, "exit status -11")
+        (tmp_path / "under-way").write_text(json.dumps({"key": "a-case", "group": "group", "name": "case"}))
+        assert parts._note_dead(tmp_path, "exit status -11") and not (tmp_path / "under-way").exists()
+        assert json.loads((tmp_path / "a-case.json").read_text())["failed"] == "its process: exit status -11"
+
+
 def _result(**of_case: Any) -> dict[str, Any]:
     case = {
         "group": "Linear", "name": "bf16 2:4", "errors": {"ours": 2e-3, "dense": 1e-3}, "absent": {"torch BSR": "none"},

@@ -14,15 +14,15 @@ import argparse
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import torch
+from outcome import outcome
 from parts import PARTS, ROOT, Part, Setting
-from state import State, digest
+from process import Deadline
 
-SLOWER = 6
-"""How much longer parts may take by the emulator, on any machine."""
+TOTAL_S = 570.0
+"""Of all parts together; the limits of the parts add up to more, so that time which one does not need is others'."""
 
 
 def main() -> int:
@@ -46,27 +46,8 @@ def main() -> int:
         flush=True,
     )
     chosen = [part for part in PARTS if options.part in (None, part.name) or part.name == "build"]
-    return report(setting, [(part, *outcome(part, setting)) for part in chosen])
-
-
-def outcome(part: Part, setting: Setting) -> tuple[str, float]:
-    """Run a part unless it was done: (how it went, seconds)."""
-    state = State(setting.folder / "state.json")
-    key = digest(ROOT, part.sources, f"{setting.gpu} {torch.__version__} {setting.short}")
-    some = part.name == "bench" and bool(setting.only)  # neither done by a run of all cases nor in its place
-    if state.done(part.name, key) and not some:
-        return "done before", float(state.parts[part.name]["seconds"])
-    if part.gpu_only and setting.gpu is None:
-        return "needs a GPU", 0.0
-    if part.name != "build" and state.parts.get("build", {}).get("passed") is False:
-        return "not run: no build", 0.0
-    print(f"\n== {part.name}", flush=True)
-    start = time.monotonic()
-    passed = part.run(setting, key, part.limit_s * (1 if setting.gpu else SLOWER))
-    seconds = time.monotonic() - start
-    if not some:
-        state.note(part.name, key, passed, seconds)
-    return "passed" if passed else "FAILED", seconds
+    deadline = Deadline.within(TOTAL_S * setting.slower)
+    return report(setting, [(part, *outcome(part, setting, deadline)) for part in chosen])
 
 
 def report(setting: Setting, results: list[tuple[Part, str, float]]) -> int:
