@@ -79,10 +79,10 @@ def calibrate(
     place = describe_gpu(device.index or 0) if on_gpu else describe()
     source = f"measured on {place.name}" if isinstance(place, Gpu) else "measured on this machine"
     entries: list[Entry] = []
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
         for dtype in dtypes or (GPU_DTYPES if on_gpu else DTYPES):
-            reference = _Reference(dtype, generator, device, _LAYERS[device.type])
+            reference = _Reference(dtype, generator, _LAYERS[device.type])
             entries.extend(reference.measure(_weights(cases, on_gpu), progress))
     versions = (place.torch, sparsecore.__version__)
     return Calibration(place.kind, place.isa, place.threads, *versions, tuple(entries), source)
@@ -108,9 +108,9 @@ def _weights(cases: Cases | None, on_gpu: bool) -> list[_Weight]:
 class _Reference:
     """The dense layer of one type, its inputs, and all times of it: the packed layers are measured against it."""
 
-    def __init__(self, dtype: torch.dtype, generator: torch.Generator, device: torch.device, layer: _Layer) -> None:
-        self.values, self.generator, self.device, self.layer = dtype, generator, device, layer
-        self.clock, self.overlaps = clock_of(device), device.type == "cuda"
+    def __init__(self, dtype: torch.dtype, generator: torch.Generator, layer: _Layer) -> None:
+        self.values, self.generator, self.device, self.layer = dtype, generator, generator.device, layer
+        self.clock, self.overlaps = clock_of(self.device), self.device.type == "cuda"
         self.dtype = dense_dtype(dtype)
         self.dense = dense_layer(self._random(layer.shape, Unstructured(), 1.0))
         self.call = self._call_seconds(dense_layer(self._random((16, 16), Unstructured(), 1.0)))
@@ -142,11 +142,11 @@ class _Reference:
 
     def _random(self, shape: tuple[int, int], pattern: Pattern, density: float) -> Tensor:
         # A GPU multiplies equal numbers faster than it ever would others: less switches, and it clocks higher.
-        return random_weight(shape, pattern, density, self.dtype, self.generator).to(self.device)
+        return random_weight(shape, pattern, density, self.dtype, self.generator)
 
     def _packed(self, weight: _Weight, shape: tuple[int, int]) -> SparseLinear:
         dense = random_weight(shape, weight.pattern, weight.density, self.dtype, self.generator, weight.shared_rows)
-        return SparseLinear.from_dense(dense_layer(dense), weight.pattern, self.values).to(self.device)
+        return SparseLinear.from_dense(dense_layer(dense), weight.pattern, self.values)
 
     def _speed(self, seconds: dict[int, float], call_s: float, stream: float) -> FormSpeed:
         positions = self.layer.shape[0] * self.layer.shape[1]

@@ -26,34 +26,37 @@ def random_weight(
     generator: torch.Generator,
     shared_rows: int = 0,
 ) -> Tensor:
-    """Random weight [out_features, in_features] that satisfies `pattern`.
+    """Random weight [out_features, in_features] that satisfies `pattern`, on the device of the generator.
 
     Its density is that of the pattern or, where that is free, about `density`. Kept values lie in 0.5 to 1.5, so that
     no type rounds one to zero. shared_rows: so many rows of an N:M weight use the same four columns of every group
     (V:N:M); 0: rows share nothing.
     """
     rows, cols = shape
+
+    def draw(*sizes: int) -> Tensor:
+        return torch.rand(sizes, generator=generator, device=generator.device)
+
     if isinstance(pattern, NM):
-        groups = torch.rand(rows, -(-cols // pattern.m), pattern.m, generator=generator)
+        groups = draw(rows, -(-cols // pattern.m), pattern.m)
         if shared_rows > 0:
-            of_blocks = torch.rand(-(-rows // shared_rows), *groups.shape[1:], generator=generator)
+            of_blocks = draw(-(-rows // shared_rows), *groups.shape[1:])
             others = of_blocks.argsort(-1).argsort(-1) >= _SHARED_COLUMNS
             groups += others.repeat_interleave(shared_rows, 0)[:rows]  # behind all that are shared
         keep = (groups.argsort(-1).argsort(-1) < pattern.n).reshape(rows, -1)[:, :cols]
     elif isinstance(pattern, Block):
-        kept = torch.rand(-(-rows // pattern.rows), -(-cols // pattern.cols), generator=generator) < density
-        row, col = torch.arange(rows) // pattern.rows, torch.arange(cols) // pattern.cols
-        keep = kept[row[:, None], col[None, :]]
+        kept = draw(-(-rows // pattern.rows), -(-cols // pattern.cols)) < density
+        keep = kept.repeat_interleave(pattern.rows, 0)[:rows].repeat_interleave(pattern.cols, 1)[:, :cols]
     else:
-        keep = torch.rand(rows, cols, generator=generator) < density
-    return ((torch.rand(rows, cols, generator=generator) + 0.5) * keep).to(dtype)
+        keep = draw(rows, cols) < density
+    return ((draw(rows, cols) + 0.5) * keep).to(dtype)
 
 
 def dense_layer(weight: Tensor) -> nn.Linear:
     """nn.Linear with `weight` and a bias of zeros; made without random numbers, so the caller's generator stays."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta", dtype=weight.dtype)
     layer.weight = nn.Parameter(weight, requires_grad=False)
-    layer.bias = nn.Parameter(torch.zeros(weight.shape[0], dtype=weight.dtype), requires_grad=False)
+    layer.bias = nn.Parameter(weight.new_zeros(weight.shape[0]), requires_grad=False)
     return layer
 
 

@@ -223,6 +223,29 @@ def test_a_result_that_lacks_a_tile_is_wrong(seed: int) -> None:
         assert not errors.Bound(0, 0).broken(errors.Error.of(zeros, zeros))
 
 
+def test_a_dispatch_table_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from sparsecore.calibrate import calibrate
+    from sparsecore.patterns import NM
+
+    with _modules("benchmarks/gpu", "dispatch_table") as (dispatch_table,):
+        asked: list[Any] = []
+
+        def measure(dtype: Any) -> Any:
+            asked.append(dtype)
+            if asked.count(torch.float32) == 1 and dtype is torch.float32:
+                raise RuntimeError("cut short")
+            return calibrate(cases=[(NM(2, 4), (0.5,))], dtypes=[dtype])
+
+        dtypes = (torch.bfloat16, torch.float32)
+        with pytest.raises(RuntimeError, match="cut short"):
+            dispatch_table.table(tmp_path, dtypes, measure)
+        found = dispatch_table.table(tmp_path, dtypes, measure)
+        assert asked == [torch.bfloat16, torch.float32, torch.float32]
+        named = [(entry.form, entry.dtype) for entry in found.entries]
+        assert named == [(form, dtype) for dtype in ("bfloat16", "float32") for form in ("dense", "2:4")]
+
+
 def test_a_case_that_fails_is_noted_and_not_repeated(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     with _modules("benchmarks/gpu", "case", "errors", "place", "runner") as (case, errors, place, runner):

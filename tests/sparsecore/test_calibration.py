@@ -27,7 +27,7 @@ from sparsecore.calibration import (
 )
 from sparsecore.errors import CorruptFileError, FileMissingError
 from sparsecore.patterns import NM, Block, Unstructured
-from sparsecore.samples import random_weight
+from sparsecore.samples import dense_layer, random_weight
 
 SPEED = FormSpeed(1e-6, 10e9, ((1, 80e-12), (8, 20e-12), (64, 10e-12)))
 
@@ -108,6 +108,12 @@ def test_weights_that_share_columns_have_a_form_of_their_own() -> None:
     path = path_of(machine.describe())
     write(replace(here(), entries=(shared,)), path)
     assert read(path).entries == (shared,)
+
+
+def test_layers_to_measure_lie_where_their_weight_does() -> None:
+    layer = dense_layer(torch.ones(3, 5, device="meta", dtype=torch.bfloat16))
+    assert layer(torch.ones(2, 5, device="meta", dtype=torch.bfloat16)).is_meta
+    assert layer.bias.is_meta and layer.bias.dtype is torch.bfloat16
 
 
 def test_random_weights_share_columns(seed: int) -> None:

@@ -240,7 +240,8 @@ def _note_dead(kept: Path, why: str) -> bool:
 
 def table(setting: Setting, key: str, deadline: Deadline) -> bool:
     """The dispatch table of this GPU, into sparsecore/data."""
-    return _python(setting, "benchmarks/gpu/dispatch_table.py", by=deadline).passed
+    words = ("benchmarks/gpu/dispatch_table.py", "--kept", setting.folder / "table" / key)
+    return _python(setting, *words, by=deadline, silent_s=_SILENT_S).passed
 
 
 _KERNELS = ("csrc", "cmake", "CMakeLists.txt", "tools/gpu")
