@@ -142,6 +142,23 @@ TEST(emulator_rounds_to_the_nearest_fp8_number) {
     CHECK((pack_e4m3(NAN, 1.0f) & 0x7f) == 0x7f && pack_e4m3(NAN, 1.0f) >> 8 == 0x38);
 }
 
+TEST(emulator_turns_every_fp8_number_into_the_same_half) {
+    for (unsigned code = 0; code < 256; ++code) {
+        if (std::isnan(e4m3(code))) continue;
+        unsigned codes[4], bytes = 0;
+        for (unsigned i = 0; i < 4; ++i) {
+            codes[i] = i == code % 4 ? code : static_cast<unsigned>(harness::integer(0, 0x7e));
+            bytes |= codes[i] << (8 * i);
+        }
+        std::uint32_t pairs[2];
+        unpack_e4m3(pairs, bytes);
+        for (unsigned i = 0; i < 4; ++i) {
+            const float got = to_float(F16{static_cast<std::uint16_t>(pairs[i / 2] >> (16 * (i % 2)))});
+            CHECK(got == e4m3(codes[i]) && std::signbit(got) == std::signbit(e4m3(codes[i])));
+        }
+    }
+}
+
 TEST(emulator_multiplies_fp8_by_the_layout_of_the_isa) {
     const Bytes bytes(16, 8, small_e4m3);
     for (const auto schedule : emulator::kSchedules) {

@@ -52,6 +52,10 @@ SC_DEVICE void store(BF16* where, float value) {
     where->bits = static_cast<std::uint16_t>(rounded >> 16);
 }
 
+// Two E4M3 numbers in the upper bytes of half words, over zeros: their bits in the places of f16's, whose bias is 8 more. So these are the
+// numbers times 2^-8, subnormal ones too. Not for NaN.
+SC_DEVICE std::uint32_t e4m3_in_places_of_halves(std::uint32_t pair) { return (pair & 0x80008000u) | (pair >> 1 & 0x3f803f80u); }
+
 // Rounds to nearest even; beyond 448 it is 448.
 SC_DEVICE void store(E4M3* where, float value) {
     constexpr std::uint32_t kLargest = 0x43e00000u, kNormal = 0x3c800000u;  // 448 and 2^-6 as fp32

@@ -98,13 +98,35 @@ private:
     }
 };
 
+struct Float8Halves : Plain<Float8Halves> {
+    static constexpr int kThreads = 256;
+    struct Input {
+        std::uint32_t bytes[kThreads];
+    };
+    struct Output {
+        std::uint32_t pairs[kThreads][2];
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) { unpack_e4m3(out.pairs[thread_x()], in.bytes[thread_x()]); }
+    // Every number once as the lowest one.
+    static void draw(Random& random, Input& in) {
+        for (std::uint32_t i = 0; i < kThreads; ++i) {
+            in.bytes[i] = number(i);
+            for (int shift = 8; shift < 32; shift += 8) in.bytes[i] |= number(random.bits()) << shift;
+        }
+    }
+
+private:
+    static std::uint32_t number(std::uint32_t bits) { return (bits & 0x7fu) == 0x7fu ? 0 : bits & 0xffu; }
+};
+
 }  // namespace
 
 std::vector<Case> arithmetic_cases() {
     return {make_case<Powers>("powers", "ex2.approx.ftz.f32"),
             make_case<Pairs<BF16>>("pairs_bf16", "cvt.rn.bf16x2.f32"),
             make_case<Pairs<F16>>("pairs_f16", "cvt.rn.f16x2.f32"),
-            make_case<Float8Pairs>("pairs_e4m3", "cvt.rn.satfinite.e4m3x2.f32")};
+            make_case<Float8Pairs>("pairs_e4m3", "cvt.rn.satfinite.e4m3x2.f32"),
+            make_case<Float8Halves>("halves_e4m3", "cvt.rn.f16x2.e4m3x2")};
 }
 
 }  // namespace sparsecore::cuda::golden

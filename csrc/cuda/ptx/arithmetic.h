@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/common/element.h"
+#include "cuda/ptx/bits.h"
 #include "cuda/ptx/thread.h"
 
 #if defined(__CUDACC__)
@@ -38,6 +39,22 @@ SC_DEVICE std::uint32_t pack_e4m3(float low, float high) {
     store(&pair[0], low);
     store(&pair[1], high);
     return pair[0].bits | static_cast<std::uint32_t>(pair[1].bits) << 8;
+#endif
+}
+
+// Four E4M3 numbers, none NaN, as two pairs of f16, which has all of them. An instruction a pair on sm_89 and later.
+SC_DEVICE void unpack_e4m3(std::uint32_t (&pairs)[2], std::uint32_t bytes) {
+#if __CUDA_ARCH__ >= 890
+    asm("{ .reg .b16 low, high;"
+        " mov.b32 {low, high}, %2; cvt.rn.f16x2.e4m3x2 %0, low; cvt.rn.f16x2.e4m3x2 %1, high; }"
+        : "=r"(pairs[0]), "=r"(pairs[1])
+        : "r"(bytes));
+#else
+    constexpr std::uint32_t k256 = 0x5c005c00u;
+    const std::uint32_t low = e4m3_in_places_of_halves(choose_bytes(bytes, 0, 0x1404u));
+    const std::uint32_t high = e4m3_in_places_of_halves(choose_bytes(bytes, 0, 0x3424u));
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(pairs[0]) : "r"(low), "r"(k256));
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(pairs[1]) : "r"(high), "r"(k256));
 #endif
 }
 
