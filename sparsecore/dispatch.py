@@ -123,7 +123,7 @@ def expansion_seconds(cost: LayerCost, tokens: int) -> float:
     """Seconds of a call that go into writing the weight out on a GPU: its packed and its dense bytes over bandwidth."""
     if cost.device.type != "cuda":
         return 0.0
-    if route(cost.pattern, cost.values, tokens, cost.layout) != "expand":
+    if route(cost.pattern, cost.values, tokens, cost.layout, _gpu(cost.device).capability) != "expand":
         return 0.0
     found = speeds(cost.device)
     dense = None if found is None else found.dense(cost.dtype)

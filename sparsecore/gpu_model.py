@@ -6,12 +6,12 @@ depend on their balance more than on their size. What a kernel reaches of them i
 by a table of measurements.
 
     sparse      2:4 on sparse tensor cores: kept products at up to the dense rate, twice as many positions; of int8 and
-                fp8 at twice the rate of 16 bits
+                fp8 at twice the rate of 16 bits, of fp8 for few tokens at that rate
     kept        blocks on tensor cores: kept products at the dense rate
     spread      N:M or unstructured on tensor cores: all products at the dense rate
     ordinary    kept products at a quarter of the fp32 peak
     expanded    one reading of the packed weight, one writing and one reading of the dense one, and all products at the
-                dense rate
+                dense rate; of fp8 several passes over the dense weight, which gets 16 bits
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _ORDINARY = 0.25  # share of the fp32 peak that a kernel reaches which gathers i
 # Seconds of a call as the host queues it: torch's F.linear, and an operator that Python carries out.
 _DENSE_CALL_S, _PACKED_CALL_S = 6e-6, 15e-6
 _QUANTISED_CALL_S = 20e-6  # with a launch more, and memory for what it writes
+_EXPANDED_FP8_BYTES = 33  # an element: what the steps in backends/cuda/expand.py read and write, and the product reads
 _TOKENS = tuple(2**i for i in range(18))
 
 
@@ -93,7 +94,7 @@ class GpuModel:
     def packed(self, pattern: Pattern, density: float, dtype: torch.dtype, layout: int = 0) -> FormSpeed | None:
         """Speed of the packed form at `density` along the routes that calls take.
 
-        None for quantised values but where tensor cores multiply them: 2:4, int8 octets, fp8 on some GPUs only.
+        None for quantised values but where kernels multiply them: 2:4, 1:4, 1:8 and 2:8.
         """
         kernel = kernel_of(pattern, dtype, layout, self.gpu.capability)
         if is_quantised(dtype) and kernel is None:
@@ -102,8 +103,10 @@ class GpuModel:
         turns = set() if most in (0, NO_END) else {most, most + 1}
         # Bytes a position of the packed weight, its index among them at one bit a position.
         packed_bytes = density * dtype.itemsize + 1 / 8
-        expanding = (packed_bytes + 2 * dtype.itemsize) / self._read()
-        dense = self._dense_cost(dtype)
+        is_fp8 = dtype is torch.float8_e4m3fn
+        expanding = (packed_bytes + (_EXPANDED_FP8_BYTES if is_fp8 else 2 * dtype.itemsize)) / self._read()
+        # Products of fp8 are of 16 bits in the kernel for few tokens, as they are once the weight is written out.
+        dense = self._dense_cost(torch.float16 if is_fp8 and most != NO_END else dtype)
         packed = dense if kernel is None else self._kernel_cost(kernel.products, density, dense)
         costs = ((t, packed if t <= most else dense + expanding / t) for t in sorted({*_TOKENS, *turns}))
         call = _QUANTISED_CALL_S if is_quantised(dtype) else _PACKED_CALL_S

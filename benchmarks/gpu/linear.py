@@ -80,7 +80,13 @@ def cases() -> list[Case]:
         _case(int8, 8192),
         _case(fp8, 8192, Bar("torch fp8", 1.20, 1.38)),
         _case(fp8, 64, Bar("torch fp8", 1.20, 1.38)),
+        _case(fp8, 1, Bar(dense, 2.4, 2.9)),
+        _case(fp8, 16, Bar(dense, 2.4, 2.9)),
         *(_case(Form(NM(n, m), n / m, values=torch.int8), 1) for n, m in ((1, 4), (2, 8), (1, 8))),
+        *(
+            _case(Form(NM(n, m), n / m, values=_FP8), 1, Bar(dense, must, aim))
+            for n, m, must, aim in ((1, 4, 3.2, 3.8), (2, 8, 2.9, 3.4), (1, 8, 4.7, 5.6))
+        ),
         _case(two_four, 4096, Bar(dense, 1.20, 1.35), features=(4096, 14336)),
     ]
     return found

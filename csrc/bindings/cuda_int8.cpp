@@ -28,7 +28,7 @@ void bind_cuda_int8(py::module_& m) {
     m.def("cuda_int8_linear", &linear, "x"_a, "resident"_a, "n"_a, "m"_a, "bias"_a.none(true), "out"_a, "activation"_a, "stream"_a, "q"_a,
           "x_scales"_a, "workspace"_a.none(true) = py::none(), ReleaseGil(),
           "Queue the quantisation of x [tokens, cols] into q, int8 or fp8 [tokens, cols rounded up to 16], and x_scales, fp32 [tokens], and out = "
-          "activation(x W^T + bias) with a weight of q's type, 2:4 or int8 of 1:4, 1:8 or 2:8; all spans hold device pointers. workspace: as in "
+          "activation(x W^T + bias) with a 2:4, 1:4, 1:8 or 2:8 weight of q's type; all spans hold device pointers. workspace: as in "
           "cuda_nm_linear.");
 }
 

@@ -12,6 +12,6 @@ constexpr uint32_t kCudaOctetLayout = 1003;      // 1:4, 1:8, 2:8 of 16 bits (nm
 constexpr uint32_t kCudaBitmaskLayout = 1004;    // (bitmask_linear/layout.h)
 constexpr uint32_t kCudaGathered64Layout = 1011, kCudaGathered128Layout = 1012;  // V:N:M (nm_linear/gathered/layout.h)
 constexpr uint32_t kCudaInt8Layout = 1013;       // int8 and fp8 2:4 (nm_linear/int8/layout.h)
-constexpr uint32_t kCudaByteOctetLayout = 1014;  // int8 1:4, 1:8, 2:8 (nm_linear/byte_octets/layout.h)
+constexpr uint32_t kCudaByteOctetLayout = 1014;  // int8 and fp8 1:4, 1:8, 2:8 (nm_linear/byte_octets/layout.h)
 
 }  // namespace sparsecore::cuda

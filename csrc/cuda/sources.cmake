@@ -34,7 +34,9 @@ set(SPARSECORE_CUDA_SOURCES
 
 # With instructions that sm_89 and later have and sm_80 has not: compiled for both.
 set(SPARSECORE_CUDA_E4M3_SOURCES
-  nm_linear/int8/e4m3.cu)
+  nm_linear/byte_octets/e4m3_decode.cu
+  nm_linear/int8/e4m3.cu
+  nm_linear/int8/e4m3_decode.cu)
 
 # With instructions of sm_90a, which exist on Hopper alone.
 set(SPARSECORE_CUDA_SM90_SOURCES

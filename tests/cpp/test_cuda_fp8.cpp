@@ -1,4 +1,4 @@
-// fp8 2:4 weights: quantised tokens bit for bit, the layer by its launch on an emulated Ada GPU against exact sums, and what is expanded.
+// fp8 weights: quantised tokens bit for bit, the layer by its launches on emulated GPUs against exact sums, and what is expanded.
 #include "cuda/expand/expand.h"
 #include "cuda/nm_linear/int8/int8_linear.h"
 #include "cuda/nm_linear/nm_linear.h"
@@ -27,17 +27,20 @@ Token quantise(const Span& x, int64_t token) {
     return out;
 }
 
+const std::vector<std::pair<int64_t, int64_t>> kPatterns{{2, 4}, {1, 4}, {1, 8}, {2, 8}};
+
 struct Layer {
     Weight weight;
     Activations x;
     DType dtype, bias_dtype;
-    int64_t tokens;
+    int64_t tokens, splits = 1;
     Memory bias, out;
     core::AlignedBuffer q;
     std::vector<float> x_scales;
 
-    Layer(int64_t about_rows, int64_t cols, int64_t token_count)
-        : weight(random_nm(byte_rows(about_rows, cols), cols, 2, 4, DType::F8, harness::integer(0, 1) == 1)),
+    Layer(std::pair<int64_t, int64_t> pattern, int64_t about_rows, int64_t cols, int64_t token_count)
+        : weight(random_nm(byte_rows(about_rows, cols, pattern.first, pattern.second), cols, pattern.first, pattern.second, DType::F8,
+                           harness::integer(0, 1) == 1)),
           dtype(random_float_type()),
           tokens(token_count),
           q(token_count * cuda::quantised_stride(cols) + 64),
@@ -54,10 +57,13 @@ struct Layer {
     void run(const Resident& resident) {
         const int64_t rows = weight.geometry.rows, stride = cuda::quantised_stride(weight.geometry.cols);
         out = Memory(tokens * rows * itemsize(dtype));
+        Memory sums(splits * tokens * rows * 4);
+        const Span workspace = make_span(sums.data(), DType::F32, {splits, tokens, rows});
         const Span bias_span = make_span(bias.data(), bias_dtype, {rows});
         const cuda::Int8Args args = cuda::int8_linear_call(
-            x.span, resident.span, 2, 4, &bias_span, make_span(out.data(), dtype, {tokens, rows}), cpu::Activation::None,
-            make_span(q.as<void>(), DType::F8, {tokens, stride}), make_span(x_scales.data(), DType::F32, {tokens}));
+            x.span, resident.span, weight.geometry.p0, weight.geometry.p1, &bias_span, make_span(out.data(), dtype, {tokens, rows}), cpu::Activation::None,
+            make_span(q.as<void>(), DType::F8, {tokens, stride}), make_span(x_scales.data(), DType::F32, {tokens}),
+            splits > 1 ? &workspace : nullptr);
         cuda::int8_linear_launch(args, dtype, 0);
     }
 
@@ -85,9 +91,10 @@ struct Layer {
     }
 };
 
-void check(int capability, int64_t rows, int64_t cols, int64_t tokens) {
+void check(int capability, std::pair<int64_t, int64_t> pattern, int64_t rows, int64_t cols, int64_t tokens, int64_t splits = 1) {
     const harness::OnDevice device(capability);
-    Layer layer(rows, cols, tokens);
+    Layer layer(pattern, rows, cols, tokens);
+    layer.splits = splits;
     const Resident resident = cuda_resident(layer.weight);
     Memory first;
     for (const auto schedule : cuda::emulator::kSchedules) {
@@ -104,22 +111,36 @@ void check(int capability, int64_t rows, int64_t cols, int64_t tokens) {
 TEST(cuda_fp8_linear_quantises_exactly_and_sums_in_fp32) {
     for (int round = 0; round < 3; ++round) {
         const int64_t rows = harness::pick<int64_t>({1, 65, 128, 130}), cols = harness::pick<int64_t>({0, 3, 100, 128, 515});
-        check(89, rows, cols, harness::pick<int64_t>({1, 7, 32}));
+        check(89, {2, 4}, rows, cols, harness::pick<int64_t>({17, 32}));
     }
-    check(89, harness::pick<int64_t>({1, 65}), harness::pick<int64_t>({100, 400}), harness::pick<int64_t>({33, 130}));
+    check(89, {2, 4}, harness::pick<int64_t>({1, 65}), harness::pick<int64_t>({100, 400}), harness::pick<int64_t>({33, 130}));
 }
 
-TEST(cuda_fp8_linear_needs_sm89) {
-    const harness::OnDevice device(80);
-    Layer layer(16, 64, 2);
-    const Resident resident = cuda_resident(layer.weight);
-    CHECK_ERROR("UnsupportedError", layer.run(resident));
+TEST(cuda_fp8_decode_sums_in_fp32) {
+    for (const auto& pattern : kPatterns) {
+        for (int round = 0; round < 3; ++round) {
+            check(harness::pick<int>({80, 89, 90, 120}), pattern, harness::pick<int64_t>({1, 7, 16, 33, 65}),
+                  harness::pick<int64_t>({0, 1, 3, 33, 64, 130, 515, 600}), harness::pick<int64_t>({1, 2, 8, 9, 16}), harness::integer(1, 3));
+        }
+    }
+}
+
+// Several chunks for a block, so that the ring of activations and the tiles ahead go round.
+TEST(cuda_fp8_decode_goes_round_its_ring) {
+    const auto pattern = harness::pick(kPatterns);
+    check(80, pattern, harness::integer(14, 16), harness::integer(9 * 64, 12 * 64) * 8 * pattern.second / pattern.first / 2, 3);
+}
+
+// Where no kernel is for many tokens, blocks of 16 of them follow each other.
+TEST(cuda_fp8_decode_takes_any_number_of_tokens) {
+    check(80, harness::pick(kPatterns), harness::integer(1, 40), harness::integer(1, 300), harness::integer(17, 50));
 }
 
 TEST(cuda_fp8_weights_come_back) {
     for (int round = 0; round < 10; ++round) {
         const int64_t cols = random_size();
-        Weight weight = random_nm(byte_rows(random_size(), cols), cols, 2, 4, DType::F8, harness::integer(0, 1) == 1);
+        const auto [n, m] = harness::pick(kPatterns);
+        Weight weight = random_nm(byte_rows(random_size(), cols, n, m), cols, n, m, DType::F8, harness::integer(0, 1) == 1);
         Weight back = with_storage(weight.geometry, Memory());
         const Resident resident = cuda_resident(weight);
         cuda::resident_to_stored(resident.span, back.stored());
@@ -131,8 +152,7 @@ TEST(cuda_fp8_weights_come_back) {
 TEST(cuda_expand_writes_bytes_and_marks_what_is_pruned) {
     for (int round = 0; round < 20; ++round) {
         const DType dtype = harness::pick<DType>({DType::F8, DType::I8});
-        const std::pair<int64_t, int64_t> two_four{2, 4};
-        const auto [n, m] = dtype == DType::F8 ? two_four : harness::pick<std::pair<int64_t, int64_t>>({two_four, {1, 4}, {1, 8}, {2, 8}});
+        const auto [n, m] = harness::pick(kPatterns);
         const int64_t cols = harness::pick<int64_t>({1, 3, 128, 129, 300}), rows = byte_rows(harness::pick<int64_t>({1, 16, 33, 70}), cols, n, m);
         Weight weight = random_nm(rows, cols, n, m, dtype, harness::integer(0, 1) == 1);
         const Geometry& g = weight.geometry;

@@ -21,7 +21,7 @@ void decode(const cuda::Int8Args& args, DType dtype, Schedule schedule, int spli
         sizeof(typename Shape::Shared)};
     cuda::emulator::launch(shape, schedule, [&] { cuda::nm_decode<Tiles, kTokens>(a); });
     if (splits == 1) return;
-    cuda::emulator::launch({{2}, cuda::kDecodeThreads}, schedule, [&] { cuda::sum_splits<cuda::ScaledResults>(a, a.plan); });
+    cuda::emulator::launch({{2}, cuda::kDecodeThreads}, schedule, [&] { cuda::sum_splits<cuda::ScaledResults<cuda::I8>>(a, a.plan); });
 }
 
 template <class Tiles>
@@ -32,10 +32,10 @@ void decode(int64_t n, int64_t m, int64_t rows, int64_t cols, int64_t tokens) {
 }
 
 void decode(int64_t n, int64_t m, int64_t rows, int64_t cols, int64_t tokens) {
-    if (n == 2 && m == 4) return decode<cuda::Int8Tiles>(n, m, rows, cols, tokens);
-    if (m == 4) return decode<cuda::ByteOctetTiles<1, 4>>(n, m, rows, cols, tokens);
-    if (n == 1) return decode<cuda::ByteOctetTiles<1, 8>>(n, m, rows, cols, tokens);
-    decode<cuda::ByteOctetTiles<2, 8>>(n, m, rows, cols, tokens);
+    if (n == 2 && m == 4) return decode<cuda::ByteTiles<cuda::I8>>(n, m, rows, cols, tokens);
+    if (m == 4) return decode<cuda::ByteOctetTiles<cuda::I8, 1, 4>>(n, m, rows, cols, tokens);
+    if (n == 1) return decode<cuda::ByteOctetTiles<cuda::I8, 1, 8>>(n, m, rows, cols, tokens);
+    decode<cuda::ByteOctetTiles<cuda::I8, 2, 8>>(n, m, rows, cols, tokens);
 }
 
 const std::vector<std::pair<int64_t, int64_t>> kPatterns{{2, 4}, {1, 4}, {1, 8}, {2, 8}};

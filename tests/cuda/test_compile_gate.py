@@ -52,6 +52,7 @@ _TOPK = (("redux.sync", "REDUX"), ("atom.shared.add", "ATOMS.POPC.INC"), ("ld.gl
 _BYTES = ("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8", "IMMA.16832.U8.S8")
 _SIGNED_BYTES = ("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8", "IMMA.16832.S8.S8")
 _SPARSE_BYTES = ("mma.sp", "IMMA.SP.16864.S8.S8")
+_FROM_89, _PAIRS = ("89", "90", "100", "120"), ("cvt.rn.f16x2.e4m3x2", "F2FP.F16.E4M3.UNPACK_B")
 _PREFETCH = ("prefetch.global.L2", "CCTL")
 _WIDE = ("ld.global.v4", "LDG.E.128")
 GATES = (
@@ -67,6 +68,10 @@ GATES = (
     *(Gate(f"nm_linear/octets/{t}.cu", _ALL, 128, (("mma.sync", "HMMA"), _COPY)) for t in ("bf16", "f16")),
     # 9.0 and 10.0 have products of fp8 in this form as those of fp16: no layer takes them there.
     Gate("nm_linear/int8/e4m3.cu", ("89", "120"), 200, (("mma.sp", "QMMA.SP.16864.F32.E4M3.E4M3"), _COPY)),
+    *(
+        Gate(f"nm_linear/{family}/e4m3_decode.cu", _FROM_89, 128, (*products, _PAIRS, _COPY))
+        for family, products in (("int8", (_SPARSE,)), ("byte_octets", (_DENSE, _SPARSE)))
+    ),
     Gate("nm_linear/int8/decode.cu", _ALL, 128, (_SPARSE_BYTES, _COPY)),
     Gate("nm_linear/byte_octets/decode.cu", _ALL, 128, (_SIGNED_BYTES, ("shf.l.wrap", "SHF.L.W"), _COPY)),
     Gate("nm_linear/int8/launch.cu", _ALL, 200, (_SPARSE_BYTES, _COPY)),

@@ -115,6 +115,12 @@ def test_the_way_of_a_call_is_known_from_sizes() -> None:
             assert route(pattern, dtype, 65) == "expand"
     assert route(NM(1, 4), torch.float32, 17) == "expand"
     assert route(NM(1, 4), torch.int8, 17) == "kernel"
+    fp8 = torch.float8_e4m3fn
+    for pattern in (NM(2, 4), NM(1, 4), NM(1, 8), NM(2, 8)):
+        assert [route(pattern, fp8, tokens, capability=(8, 0)) for tokens in (512, 513)] == ["kernel", "expand"]
+    assert route(NM(2, 4), fp8, 513) == "kernel"
+    assert route(NM(2, 8), fp8, 513) == "expand"
+    assert kernel_of(NM(2, 16), fp8) is None
     assert kernel_of(NM(2, 4), torch.float16, layout=1000).products == "ordinary"
     assert kernel_of(NM(1, 8), torch.float16).products == "spread"
     assert kernel_of(NM(1, 8), torch.float32).products == kernel_of(NM(3, 7), torch.float16).products == "ordinary"
@@ -135,23 +141,27 @@ def test_weights_that_share_columns_gain_where_the_kernel_pays(monkeypatch: pyte
 def test_quantised_weights_are_judged_where_tensor_cores_multiply_them(monkeypatch: pytest.MonkeyPatch) -> None:
     int8, fp8 = (replace(layer(NM(2, 4), 0.5), packed_dtype=dtype) for dtype in (torch.int8, torch.float8_e4m3fn))
     assert predict(int8, (8192,))[0].ratio == pytest.approx(GpuModel(A100).trust * 4)
-    assert predict(fp8, (8192,))[0].kind == "unknown"  # no products of fp8 there
+    few, many = predict(fp8, (1, 8192))  # no products of fp8 there for many tokens
+    assert few == predict(int8, (1,))[0]
+    assert many.ratio < ACCEPTED
+    assert many.expansion_s > 0 == few.expansion_s
     monkeypatch.setattr(dispatch, "describe_gpu", lambda index: H200)
     assert predict(fp8, (8192,))[0] == predict(int8, (8192,))[0]
-    for pattern in (NM(1, 8), Unstructured(), Block(64, 64)):
+    for pattern in (NM(2, 16), Unstructured(), Block(64, 64)):
         assert predict(replace(fp8, pattern=pattern), (1,))[0].kind == "unknown"
 
 
 @pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), NM(2, 8), NM(1, 8)], ids=str)
-def test_bytes_decide_for_few_tokens_of_int8(pattern: NM) -> None:
+@pytest.mark.parametrize("values", [torch.int8, torch.float8_e4m3fn], ids=str)
+def test_bytes_decide_for_few_tokens_of_bytes(pattern: NM, values: torch.dtype) -> None:
     model, density = GpuModel(A100), pattern.n / pattern.m
-    dense, packed = model.dense(torch.bfloat16), model.packed(pattern, density, torch.int8)
+    dense, packed = model.dense(torch.bfloat16), model.packed(pattern, density, values)
     assert dense is not None
     assert packed is not None
     positions = 8192 * 28672
     gain = dense.seconds(1, positions, positions * 2) / packed.seconds(1, positions, positions * (density + 1 / 8))
     assert gain == pytest.approx(2 / (density + 1 / 8), rel=0.1)
-    assert model.packed(NM(3, 4), 0.75, torch.int8) is None
+    assert model.packed(NM(3, 4), 0.75, values) is None
 
 
 @pytest.mark.parametrize("density", [0.5, 0.1])

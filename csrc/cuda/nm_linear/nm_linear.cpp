@@ -67,7 +67,7 @@ Sizes sizes_of(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t
     }
     if (!core::is_float(dtype)) {
         throw Error("UnsupportedError", "no CUDA layout for " + std::string(core::dtype_name(dtype)) + " weights of this pattern or shape",
-                    "nm", "a float type, int8 or fp8 and 2:4, or int8 and 1:4, 1:8 or 2:8", "use the portable layout");
+                    "nm", "a float type, or 2:4, 1:4, 1:8 or 2:8", "use the portable layout");
     }
     if (is_two_four(dtype, rows, cols, n, m)) {
         sizes.layout = kCudaTwoFourLayout;

@@ -3,7 +3,7 @@
 // A resident is a buffer of csrc/formats/resident.h with two sections, made on the host and then copied to the device as it
 // is. Weights of 16 bits have the layout kCudaTwoFourLayout (2:4; two_four/layout.h) or kCudaOctetLayout (1:4, 1:8, 2:8;
 // octets/layout.h); V:N:M weights, which their positions tell, kCudaGathered*Layout (gathered/layout.h); int8 and
-// fp8 weights kCudaInt8Layout (2:4; int8/layout.h), int8 ones kCudaByteOctetLayout (1:4, 1:8, 2:8; byte_octets/layout.h), multiplied by
+// fp8 weights kCudaInt8Layout (2:4; int8/layout.h) or kCudaByteOctetLayout (1:4, 1:8, 2:8; byte_octets/layout.h), multiplied by
 // int8/int8_linear.h; other float weights, and those that would not fill their tiles, kCudaLayout:
 //   values  [rows, padded] of the element type, padded = ceil(kept_per_row / 8) * 8; the padding is zero
 //   codes   [rows, padded] positions within the group, code_bits = 1, 2, 4 or 8 (the least that holds m - 1) each,

@@ -1,9 +1,9 @@
 """Which way a packed linear layer takes on a GPU: known from sizes and types alone, so that a CUDA graph may hold it.
 
 "kernel": one that reads the packed weight. "expand": the weight is written out into a workspace, in stream order, and
-torch multiplies densely (int8 as bytes, exactly); from some number of tokens on that is faster than a kernel which
-reads the weight for every few of them. fp8 has products on compute capability 8.9 and 9.0; elsewhere the weight is
-written out as the type of x.
+torch multiplies densely (int8 as bytes, exactly; fp8 as the type of x); from some number of tokens on that is faster
+than a kernel which reads the weight for every few of them. For many tokens fp8 has a kernel for 2:4 weights on compute
+capability 8.9 and 9.0 alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _OCTETS = (NM(1, 4), NM(1, 8), NM(2, 8))
 _GENERAL = 1000  # layout of weights that do not fill tiles (csrc/cuda/layouts.h)
 # Up to so many tokens the bytes of the weight decide, beyond it the products. int8 octets are a third of a byte a dense
 # element at most: they are read for every 16 tokens before the bytes of the dense weight were written and read again.
-_FEW_TOKENS, _FEW_INT8_TOKENS = 16, 64
+# fp8 takes some 33 bytes an element to become a dense weight of 16 bits (backends/cuda/expand.py): a kernel that reads
+# it for every 16 tokens takes as long at about a thousand of them, by the count in nm_linear/byte_octets/tiles.h.
+_FEW_TOKENS, _FEW_INT8_TOKENS, _FEW_FP8_TOKENS = 16, 64, 512
 # Compute capabilities for which products of fp8 are compiled; later ones run what was compiled for 8.0.
 _FP8 = ((8, 9), (9, 0))
 
@@ -60,9 +62,10 @@ def kernel_of(
     fp8 depends on it.
     """
     if is_quantised(dtype):
+        few = _FEW_INT8_TOKENS if dtype is torch.int8 else _FEW_FP8_TOKENS
         if pattern == NM(2, 4):
-            return Kernel(NO_END, "sparse") if dtype is torch.int8 or capability in _FP8 else None
-        return Kernel(_FEW_INT8_TOKENS, "spread") if dtype is torch.int8 and pattern in _OCTETS else None
+            return Kernel(NO_END if dtype is torch.int8 or capability in _FP8 else few, "sparse")
+        return Kernel(few, "spread") if pattern in _OCTETS else None
     halves = dtype in _HALVES
     if isinstance(pattern, Block):
         return Kernel(NO_END, "kept") if halves and set(pattern.sizes) <= set(_BLOCK_SIZES) else None

@@ -44,7 +44,7 @@ FAULTS = (
     _hopper("the bias of another row", "(row + i) * call.bias_stride", "row * call.bias_stride"),
     _hopper("tokens beyond the last", "t < kTokens && first_token + t < call.tokens", "t < kTokens"),
     _decode("metadata of the other half", "tiles.h", "tiles[i].metadata[half]", "tiles[i].metadata[1 - half]"),
-    _decode("activations of the first half", "tiles.h", "own + half * (kColumns / 2)", "own"),
+    _decode("activations of the first half", "tiles.h", "kStride + half * (kColumns / 2)", "kStride"),
     _decode("one half loaded twice", "weight_tiles.h", "second = first + kWarpSize", "second = first"),
     _decode("columns counted as bytes", "decode_args.h", "a.q_stride / 2", "a.q_stride"),
     _decode("results of another type", "decode_args.h", "store_scaled<F16>", "store_scaled<BF16>"),
@@ -58,6 +58,6 @@ FAULTS = (
     _octets("codes of another word", "tiles.h", "moved(tile.codes, to - 2 * word)", "moved(tile.codes, to - word)"),
     _octets("places of the other column", "tiles.h", "kPlacesOfBit = 0x55u", "kPlacesOfBit = 0u"),
     _octets("metadata of the other pair", "tiles.h", "third_bits(tile, pair, 0)", "third_bits(tile, pair ^ 1, 0)"),
-    _octets("activations of another step", "tiles.h", "pair * 32 + lane / 8 * kUnit", "lane / 8 * kUnit"),
+    _octets("activations of another step", "tiles.h", "kStride + pair * 32", "kStride"),
     _octets("two values at one code", "layout.cpp", "kept % 2 == 1", "false"),
 )  # fmt: skip

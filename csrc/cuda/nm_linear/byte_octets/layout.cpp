@@ -61,7 +61,7 @@ private:
 
 bool is_byte_octets(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m) {
     const bool has_kernel = (n == 1 && (m == 4 || m == 8)) || (n == 2 && m == 8);
-    return dtype == core::DType::I8 && has_kernel &&
+    return core::is_quantised(dtype) && has_kernel &&
            adds_little({formats::Kind::NM, dtype, rows, cols, n, m}, byte_octet_sections(rows, cols, n, m));
 }
 

@@ -1,9 +1,9 @@
-// int8 weights of 1:4, 1:8 and 2:8 for few tokens: one or two kept values in every octet, 8 consecutive columns.
+// int8 and fp8 weights of 1:4, 1:8 and 2:8 for few tokens: one or two kept values in every octet, 8 consecutive columns.
 //
 // A tile is 16 rows x byte_octet_columns() columns with 32 kept values a row, in steps of 32 columns. With g = lane / 4, t = lane % 4, a lane
 // holds octet t of every step, of the rows g and g + 8: 16 values by step, row g before g + 8, column. Sections of a resident buffer:
 //
-//   values      [row tiles, column tiles, 32 lanes, 16] int8
+//   values      [row tiles, column tiles, 32 lanes, 16] bytes
 //   codes       [row tiles, column tiles, 32 lanes] u32: two bits of the codes (positions in a group) of the lane's values. Those of the values
 //               that are byte b of their words stand in byte b, by word: one mask serves four
 //   high codes  [row tiles, column tiles, 32 lanes] u16; none for 1:4. 2:8: the highest bits of the codes, in an order that a shift makes that
@@ -22,7 +22,7 @@
 
 namespace sparsecore::cuda {
 
-// Whether a weight is laid out so: one of the three patterns, int8, and so large that what fills up the last tiles adds little
+// Whether a weight is laid out so: one of the three patterns, int8 or fp8, and so large that what fills up the last tiles adds little
 // (cuda/resident.h).
 bool is_byte_octets(core::DType dtype, int64_t rows, int64_t cols, int64_t n, int64_t m);
 

@@ -1,5 +1,5 @@
-// int8 tiles of 1:4, 1:8 and 2:8 in the decode kernel (nm_linear/decode.h): 0.3125, 0.172 and 0.344 bytes a dense element, 6.4, 11.6
-// and 5.8 times fewer than bf16.
+// int8 and fp8 tiles of 1:4, 1:8 and 2:8 in the decode kernel (nm_linear/decode.h): 0.3125, 0.172 and 0.344 bytes a dense element, 6.4,
+// 11.6 and 5.8 times fewer than bf16.
 //
 // As in octets/tiles.h weights are spread over zeros in registers, here by byte permutation: a selector has a nibble for each column, and that of
 // a value is a shift by four times the code. Products are exact, and quantised activations are finite: zeros at pruned positions do no
@@ -13,14 +13,17 @@
 // (1:4) or 13.1. So on an H200 they are expected at 89, 76 and 96 % of the floor by bytes, on GPUs with less bandwidth an SM at all of it.
 // Products of bytes by mma (about 1280 of 2048 multiplications a clock on an H200) take 3.2 clocks for a fragment and 8 tokens: enough, 20
 // kept values a clock where they are fewest, at 9 to 16 tokens. 45 KB of a block are in flight.
+//
+// Of fp8 fragments become f16 (int8/decode_products.h), zeros as well: two conversions a kept value, so that the same takes 1302 (1:4),
+// 1400 (2:8) or 1801 (1:8) instructions, 962, 1077 or 1302 of the integer pipe if conversions have its rate: 8.5, 7.6 and 6.3 kept values
+// a clock, 59, 58 and 48 % of the floor on an H200; about the same on an A100, where a pair takes four of these and bytes
+// come at half the rate; on GPUs with less bandwidth an SM, as Ada's, all of it.
 #pragma once
 
 #include "cuda/nm_linear/byte_octets/place.h"
 #include "cuda/nm_linear/decode.h"
 #include "cuda/nm_linear/int8/decode_args.h"
 #include "cuda/ptx/bits.h"
-#include "cuda/ptx/matrix.h"
-#include "cuda/ptx/matrix_int8.h"
 
 namespace sparsecore::cuda {
 
@@ -29,12 +32,13 @@ struct ByteOctetTile {
     std::uint32_t codes, high_codes;
 };
 
-template <int kN, int kM>
+template <class E, int kN, int kM>
 struct ByteOctetTiles : OwnColumns {
     using Args = Int8DecodeArgs;
     using Tile = ByteOctetTile;
-    using Results = ScaledResults;
-    using Sum = Results::Sum;
+    using Results = ScaledResults<E>;
+    using Products = DecodeProducts<E>;
+    using Sum = typename Products::Sum;
     static constexpr bool kSparse = is_sparse_octet(kN, kM);
     static constexpr int kColumns = byte_octet_columns(kN, kM) / 2, kDepth = 4, kPadding = kSparse ? 8 : 16;  // of two columns
     static constexpr bool kMultipliesZeros = false;
@@ -108,36 +112,36 @@ SC_UNROLL
 
     template <int kTokens, int kStride, int kRowTiles, int kTokenTiles>
     static SC_DEVICE void multiply_dense(const Tile (&tiles)[kRowTiles], const std::uint16_t* x, Sum (&sums)[kRowTiles][kTokenTiles][4]) {
-        const int lane = static_cast<int>(thread_x() % kWarpSize);
 SC_UNROLL
         for (int step = 0; step < kColumns / 16; ++step) {
-            std::uint32_t fragment[kRowTiles][4];
+            typename Products::DenseTokens tokens[kTokenTiles];
 SC_UNROLL
-            for (int i = 0; i < kRowTiles; ++i) spread(tiles[i], step, fragment[i]);
+            for (int j = 0; j < kTokenTiles; ++j) tokens[j] = Products::template dense_tokens<kTokens, kStride>(x + j * 8 * kStride + step * 16);
 SC_UNROLL
-            for (int j = 0; j < kTokenTiles; ++j) {
-                const std::uint16_t* own = x + (j * 8 + lane / 4 % kTokens) * kStride + step * 16 + lane % 4 * 4;
-                const Words2 b = *reinterpret_cast<const Words2*>(own);
+            for (int i = 0; i < kRowTiles; ++i) {
+                std::uint32_t fragment[4];
+                spread(tiles[i], step, fragment);
+                const auto weights = Products::dense(fragment);
 SC_UNROLL
-                for (int i = 0; i < kRowTiles; ++i) multiply_signed_bytes(sums[i][j], fragment[i], b.word);
+                for (int j = 0; j < kTokenTiles; ++j) Products::multiply(sums[i][j], weights, tokens[j]);
             }
         }
     }
 
     template <int kTokens, int kStride, int kRowTiles, int kTokenTiles>
     static SC_DEVICE void multiply_sparse(const Tile (&tiles)[kRowTiles], const std::uint16_t* x, Sum (&sums)[kRowTiles][kTokenTiles][4]) {
-        const int lane = static_cast<int>(thread_x() % kWarpSize);
 SC_UNROLL
         for (int pair = 0; pair < kColumns / 32; ++pair) {
-            std::uint32_t fragment[kRowTiles][4], metadata[kRowTiles];
+            typename Products::SparseTokens tokens[kTokenTiles];
 SC_UNROLL
-            for (int i = 0; i < kRowTiles; ++i) metadata[i] = spread_sparse(tiles[i], pair, fragment[i]);
+            for (int j = 0; j < kTokenTiles; ++j) tokens[j] = Products::template sparse_tokens<kTokens, kStride>(x + j * 8 * kStride + pair * 32);
 SC_UNROLL
-            for (int j = 0; j < kTokenTiles; ++j) {
-                std::uint32_t b[4];
-                load_matrix_x4(b, x + (j * 8 + lane % 8 % kTokens) * kStride + pair * 32 + lane / 8 * kUnit);
+            for (int i = 0; i < kRowTiles; ++i) {
+                std::uint32_t fragment[4];
+                const std::uint32_t metadata = spread_sparse(tiles[i], pair, fragment);
+                const auto weights = Products::sparse(fragment, metadata);
 SC_UNROLL
-                for (int i = 0; i < kRowTiles; ++i) multiply_sparse_bytes(sums[i][j], fragment[i], b, metadata[i]);
+                for (int j = 0; j < kTokenTiles; ++j) Products::multiply(sums[i][j], weights, tokens[j]);
             }
         }
     }

@@ -5,7 +5,7 @@
 namespace sparsecore::cuda {
 
 void int8_decode_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream) {
-    launch_decode<Int8Tiles>(int8_decode_args(args, dtype), stream);
+    launch_decode<ByteTiles<I8>>(int8_decode_args(args, dtype), stream);
 }
 
 }  // namespace sparsecore::cuda

@@ -1,7 +1,8 @@
-// int8 weights in the decode kernel (nm_linear/decode.h), whatever their tiles: quantised activations in, scaled sums out.
+// Weights of bytes, int8 or fp8, in the decode kernel (nm_linear/decode.h), whatever their tiles: quantised activations in, scaled sums out.
 #pragma once
 
 #include "core/dtype.h"
+#include "cuda/nm_linear/int8/decode_products.h"
 #include "cuda/nm_linear/int8/results.h"
 
 namespace sparsecore::cuda {
@@ -21,10 +22,11 @@ inline Int8DecodeArgs int8_decode_args(const Int8Args& a, core::DType type) {
     return args;
 }
 
-// One kernel for all types of out: a few results take a branch more, which no reader of a weight notices.
+// One kernel for all types of out: a few results take a branch more, which no reader of a weight notices. E: of the weight.
+template <class E>
 struct ScaledResults {
     using Args = Int8DecodeArgs;
-    using Sum = std::int32_t;
+    using Sum = typename DecodeProducts<E>::Sum;
     static SC_DEVICE void store(const Args& a, std::int64_t token, std::int64_t row, Sum sum) {
         switch (a.type) {
             case core::DType::F32: return store_scaled<F32>(a.linear, token, row, sum);

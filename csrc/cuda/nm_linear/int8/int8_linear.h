@@ -1,4 +1,4 @@
-// int8 and fp8 2:4, and int8 1:4, 1:8 and 2:8 linear on a CUDA device: x is quantised by token into memory of the caller's, then multiplied.
+// int8 and fp8 linear of 2:4, 1:4, 1:8 and 2:8 weights on a CUDA device: x is quantised by token into memory of the caller's, then multiplied.
 #pragma once
 
 #include "core/span.h"
@@ -15,7 +15,8 @@ Int8Args int8_linear_call(const core::Span& x, const core::Span& resident, int64
                           cpu::Activation activation, const core::Span& q, const core::Span& x_scales,
                           const core::Span* workspace = nullptr);
 
-// Queues the kernels on a stream; `dtype` is that of x. fp8 takes sm_89 or sm_90. Errors as nm_linear_launch.
+// Queues the kernels on a stream; `dtype` is that of x. Right for any number of tokens; fp8 2:4 weights without kernels for many (on other
+// GPUs than sm_89 and sm_90) and octets are read for every 16. Errors as nm_linear_launch.
 void int8_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 void e4m3_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);  // of these the fp8 ones
 
@@ -24,8 +25,10 @@ inline bool fits_sm90(const Int8Args& a) { return a.call.tokens <= kSm90MostToke
 void int8_launch_sm90(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 void e4m3_launch_sm90(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 
-// Of these the product: for few tokens, and of byte octets (right for any number of tokens, meant for few).
+// Of these the product by the kernel for few tokens, and of byte octets, by the type of their values.
 void int8_decode_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
-void byte_octets_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
+void int8_octets_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
+void e4m3_decode_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
+void e4m3_octets_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 
 }  // namespace sparsecore::cuda

@@ -9,7 +9,7 @@ namespace {
 template <class T>
 void launch_type(const Int8Args& a, core::DType dtype, std::uint64_t stream) {
     launch_quantise<T, I8>(a, stream);
-    if (a.m != 4 || a.n != 2) return byte_octets_launch(a, dtype, stream);
+    if (a.m != 4 || a.n != 2) return int8_octets_launch(a, dtype, stream);
     if (a.call.tokens <= kMostDecodeTokens) return int8_decode_launch(a, dtype, stream);
     if (fits_sm90(a) && capability() == 90) return int8_launch_sm90(a, dtype, stream);
     launch_sm80<T, I8>(a, stream);
