@@ -24,6 +24,7 @@
 #pragma once
 
 #include "cuda/nm_linear/activations.h"
+#include "cuda/nm_linear/tile_args.h"
 
 namespace sparsecore::cuda {
 

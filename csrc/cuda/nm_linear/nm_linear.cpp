@@ -131,11 +131,9 @@ formats::Resident open(const Span& span) {
 }
 
 // What the arguments of the kernels on tiles have besides; tiles of so many columns.
-void fill_tiled(TileArgs& args, const Span& out, int64_t columns) {
+void fill_tiled(TileArgs& args, int64_t columns) {
     args.row_tiles = core::ceil_div(args.rows, int64_t{kTileRows});
     args.column_tiles = core::ceil_div(args.cols, columns);
-    args.out_in_pairs =
-        out.strides[1] == 1 && out.strides[0] % 2 == 0 && reinterpret_cast<uintptr_t>(out.data) % 4 == 0;
 }
 
 // Memory for x transposed, where the call has some: of x's type, in the place of a workspace for sums.
@@ -272,7 +270,7 @@ NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int6
         TwoFourArgs args{};
         static_cast<LinearArgs&>(args) = common;
         args.values = section(0);
-        fill_tiled(args, out, tile_columns(sizes.layout, n, m));
+        fill_tiled(args, tile_columns(sizes.layout, n, m));
         args.metadata = reinterpret_cast<const uint32_t*>(section(1));
         args.plan = plan_of(args, workspace);
         return args;
@@ -281,7 +279,7 @@ NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int6
         OctetArgs args{};
         static_cast<LinearArgs&>(args) = common;
         args.values = section(0);
-        fill_tiled(args, out, tile_columns(sizes.layout, n, m));
+        fill_tiled(args, tile_columns(sizes.layout, n, m));
         args.codes = reinterpret_cast<const uint16_t*>(section(1));
         args.high_codes = sizes.sections.count > 2 ? section(2) : nullptr;
         args.kept = sizes.kept;
@@ -294,7 +292,7 @@ NmLinearCall nm_linear_call(const Span& x, const Span& resident, int64_t n, int6
         GatheredArgs args{};
         static_cast<LinearArgs&>(args) = common;
         args.values = section(0);
-        fill_tiled(args, out, tile_columns(sizes.layout, n, m));
+        fill_tiled(args, tile_columns(sizes.layout, n, m));
         args.metadata = reinterpret_cast<const uint32_t*>(section(1));
         args.chosen = reinterpret_cast<const uint16_t*>(section(2));
         args.group = static_cast<int>(m);

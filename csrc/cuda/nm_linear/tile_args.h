@@ -10,7 +10,6 @@ constexpr int kTileRows = 16;
 struct TileArgs : LinearArgs {
     const void* values;  // [row tiles, column tiles, bytes of a tile]; the order within a tile is the layout's
     std::int64_t row_tiles, column_tiles;
-    bool out_in_pairs;  // every token's results are consecutive, from a multiple of 4 bytes on
 };
 
 // How many blocks of a decode kernel divide the columns of the same rows; their sums meet in `partial` [splits, tokens, rows] of 32 bits.

@@ -31,7 +31,6 @@ def _octets(name: str, source: str, right: str, wrong: str = "") -> Fault:
 FAULTS = (
     _fault("a stage not waited for", "sm80_gemm.h", "            wait_copies<kInt8Stages - 2>();\n"),
     _fault("sums over a stage in use", "sm80_gemm.h", "block_barrier();  // the sums", "// the sums"),
-    _fault("rows of sums exchanged", "sm80_gemm.h", "r / 2 * 8 + lane / 4", "(1 - r / 2) * 8 + lane / 4"),
     _fault("largest of one warp", "quantise.h", "largest = fmaxf(largest, shared.largest[w]);", ""),
     _fault("columns beyond the last", "quantise.h", "column + i < a.cols ? to_float", "true ? to_float"),
     _fault("columns of a unit left out", "quantise.h", "column + kUnit > a.cols", "column >= a.cols"),
@@ -42,6 +41,8 @@ FAULTS = (
     _hopper("wrong step within a tile", "half * (kColumns / 2)", "half * (kColumns / 4)"),
     _hopper("the scale of another token", "shared.x_scales[t]", "shared.x_scales[t ^ 1]"),
     _hopper("the bias of another row", "(row + i) * call.bias_stride", "row * call.bias_stride"),
+    Fault("results: rows beyond the last", "cuda/nm_linear/two_four/results.h", "cuda_hopper_multiplies_bytes",
+          "if (in_units && count >= 4)", "if (in_units)", "test_cuda_bytes_sm90.cpp"),
     _hopper("tokens beyond the last", "t < kTokens && first_token + t < call.tokens", "t < kTokens"),
     _decode("metadata of the other half", "tiles.h", "tiles[i].metadata[half]", "tiles[i].metadata[1 - half]"),
     _decode("activations of the first half", "tiles.h", "kStride + half * (kColumns / 2)", "kStride"),

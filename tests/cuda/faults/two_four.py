@@ -17,6 +17,10 @@ def _block(name: str, right: str, wrong: str = "") -> Fault:
     return Fault(f"sm80: {name}", f"{TWO_FOUR}/sm80_block.h", _GEMM, right, wrong)
 
 
+def _results(name: str, right: str, wrong: str) -> Fault:
+    return Fault(f"results: {name}", f"{TWO_FOUR}/results.h", _GEMM, right, wrong)
+
+
 def _hopper(name: str, right: str, wrong: str = "") -> Fault:
     return Fault(f"sm90: {name}", f"{TWO_FOUR}/sm90_gemm.h", _HOPPER, right, wrong)
 
@@ -34,9 +38,9 @@ FAULTS = (
     Fault("sm80: token guard dropped", "cuda/nm_linear/activations.h", _GEMM,
           "token < a.tokens ? a.cols - column : 0", "a.cols - column"),
     _block("row tiles not clamped", "row_tile < a.row_tiles ? row_tile : a.row_tiles - 1", "row_tile"),
-    _block("accumulators transposed", "[lower * 2 + right]", "[right * 2 + lower]"),
+    _block("rows of sums exchanged", "r / 2 * 8 + lane / 4", "(1 - r / 2) * 8 + lane / 4"),
     _block("a lane misses a collective", "        load_matrix_x4(", "        if (lane != 31) load_matrix_x4("),
-    _gemm("staged results not waited for", "block_barrier();\n        write_pairs", "write_pairs"),
+    _gemm("staged sums not waited for", "block_barrier();\n        write_results", "write_results"),
     _ring("a stage filled before it is free", "wait_phase_of_cluster(&", "if (false) wait_phase_of_cluster(&"),
     _ring("a wait that does not see other blocks", "wait_phase_of_cluster(&", "wait_phase(&"),
     _ring("wrong parity of a free stage", "place.parity ^ 1)", "place.parity)"),
@@ -54,9 +58,8 @@ FAULTS = (
     _hopper("metadata of the other half", "<T, kTokens, 1>(sums, weights", "<T, kTokens, 0>(sums, weights"),
     _ring("accumulator of another row", "i / 2 % 2 * 8", "(1 - i / 2 % 2) * 8"),
     _ring("sums over a ring in use", "named_barrier(kConsumerBarrier, kSm90Consumers);  // the ring", "// the ring"),
-    _ring("rows beyond the last", "if (in_units && count >= 4)", "if (in_units)"),
-    _hopper("tokens beyond the last", "t < kTokens && first_token + t < a.tokens", "t < kTokens"),
-    _hopper("the bias of another row", "load_bias<T>(a, row + i)", "load_bias<T>(a, row)"),
+    _results("tokens beyond the last", "t < kTokens && first_token + t < a.tokens", "t < kTokens"),
+    _results("the bias of another row", "load_bias<T>(a, row + i)", "load_bias<T>(a, row)"),
     _ring("weights replaced while they are multiplied", "% kSm90WeightTiles] = load",
           "% kSm90WeightTiles] = weights[i] = load"),
 )  # fmt: skip

@@ -36,7 +36,7 @@ struct GatheredShape : GemmShape<kBlockRows * kBlocks, gathered_tokens(kBlockRow
             typename Base::Weights weights[kGatherStages];
             alignas(128) Picked x[2];
         };
-        typename Base::Results out;
+        typename Base::Staged sums;
     };
 };
 
@@ -121,10 +121,9 @@ SC_GLOBAL void SC_BOUNDS(kGemmThreads, 1) sm80_gathered_gemm(GatheredArgs a) {
         }
         wait_copies<0>();
         block_barrier();
-        stage_results<T, typename Shape::Base>(a, shared.out, sums);
+        keep_sums<typename Shape::Base>(shared.sums, sums);
         block_barrier();
-        write_pairs<Shape::kTokens, Shape::kRows, kGemmThreads>(a, &shared.out[0][0], static_cast<int>(thread_x()),
-                                                              static_cast<std::int64_t>(block_x()) * Shape::kRows, first_token);
+        write_results<T, kGemmThreads>(a, shared.sums, static_cast<int>(thread_x()), std::int64_t{block_x()} * Shape::kRows, first_token);
         block_barrier();
     }
 }

@@ -34,7 +34,7 @@ struct Sm90GatheredShared {
     using Stage = std::uint16_t[kTokens / kBlockTokens][kTileColumns][kBlockTokens];
     union {
         Stage x[kGatheredStages];
-        StagedSums<float> sums[kTokens];
+        StagedSums<float, kSm90Rows> sums[kTokens];
     };
     MBarrier full[kGatheredStages], empty[kGatheredStages];
 

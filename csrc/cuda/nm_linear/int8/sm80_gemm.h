@@ -17,14 +17,13 @@ constexpr int kInt8Rows = 128, kInt8Stages = 3;
 template <int kTokens, class E = I8>
 struct Int8Shape : GemmShape<kInt8Rows, kTokens, E> {
     using Base = GemmShape<kInt8Rows, kTokens, E>;
-    using Sum = typename SparseElement<E>::Sum;
 
     union Shared {
         struct {
             typename Base::Weights weights;
             typename Base::Tokens x;
         } stages[kInt8Stages];
-        Sum sums[kTokens][kInt8Rows + 4];  // the padding keeps the lanes' stores in different banks
+        typename Base::Staged sums;
     };
 };
 
@@ -38,28 +37,12 @@ SC_DEVICE TwoFourArgs quantised(const Int8Args& a) {
     return args;
 }
 
-template <class Shape, class Sum>
-SC_DEVICE void keep_sums(Sum (&kept)[Shape::kTokens][kInt8Rows + 4], const typename Shape::Sums& sums) {
-    const int warp = static_cast<int>(thread_x() / kWarpSize), lane = static_cast<int>(thread_x() % kWarpSize);
-SC_UNROLL
-    for (int i = 0; i < kWarpRowTiles; ++i) {
-SC_UNROLL
-        for (int j = 0; j < Shape::kTokenTiles; ++j) {
-SC_UNROLL
-            for (int r = 0; r < 4; ++r) {
-                const int token = (warp % Shape::kTokenWarps * Shape::kTokenTiles + j) * 8 + lane % 4 * 2 + r % 2;
-                kept[token][(warp / Shape::kTokenWarps * kWarpRowTiles + i) * kTileRows + r / 2 * 8 + lane / 4] = sums[i][j][r];
-            }
-        }
-    }
-}
-
 template <class T, int kTokens, class Sum>
-SC_DEVICE void write_scaled(const Int8Args& a, const Sum (&sums)[kTokens][kInt8Rows + 4], std::int64_t first_token) {
+SC_DEVICE void write_scaled(const Int8Args& a, const StagedSums<Sum, kInt8Rows> (&sums)[kTokens], std::int64_t first_token) {
     for (int i = static_cast<int>(thread_x()); i < kTokens * kInt8Rows; i += kGemmThreads) {
         const std::int64_t token = first_token + i / kInt8Rows, row = static_cast<std::int64_t>(block_x()) * kInt8Rows + i % kInt8Rows;
         if (token >= a.call.tokens || row >= a.call.rows) continue;
-        store_scaled<T>(a, token, row, sums[i / kInt8Rows][i % kInt8Rows]);
+        store_scaled<T>(a, token, row, sums[i / kInt8Rows].at(i % kInt8Rows));
     }
 }
 

@@ -51,7 +51,7 @@ struct Sm90ByteShared {
 
     union {
         unsigned char x[kStages][kTokens][kColumns];  // a stage is a multiple of 1024 bytes
-        StagedSums<Sum> sums[kTokens];
+        StagedSums<Sum, kSm90Rows> sums[kTokens];
     };
     float x_scales[kTokens];
     MBarrier full[kStages], empty[kStages];
@@ -77,9 +77,10 @@ SC_DEVICE float load_as(core::DType type, const void* data, std::int64_t index) 
 template <class T, int kTokens>
 SC_DEVICE void write_scaled_tile(const Int8Args& a, core::DType type, const Sm90ByteShared<T, kTokens>& shared) {
     const TwoFourArgs& call = a.call;
-    const int warp = (static_cast<int>(thread_x()) - 128) / kWarpSize;
+    const int warp = (static_cast<int>(thread_x()) - 128) / kWarpSize, lane = static_cast<int>(thread_x() % kWarpSize);
+    const std::int64_t row = static_cast<std::int64_t>(block_x()) * kSm90Rows + lane * kResultRows;
     const std::int64_t first_token = static_cast<std::int64_t>(block_y()) * kTokens;
-    const auto [row, count] = rows_of_lane(call);
+    const int count = rows_from(call, row);
     if (count <= 0) return;
     float scale[4], bias[4];
 SC_UNROLL
@@ -89,7 +90,7 @@ SC_UNROLL
         bias[i] = biased ? load_as(a.bias_is_float ? core::DType::F32 : type, call.bias, (row + i) * call.bias_stride) : 0.0f;
     }
     for (int t = warp; t < kTokens && first_token + t < call.tokens; t += kSm90ConsumerWarps) {
-        const auto sums = shared.sums[t].of_lane();
+        const auto sums = shared.sums[t].four[lane];
         float results[4];
 SC_UNROLL
         for (int i = 0; i < 4; ++i) {

@@ -3,6 +3,7 @@
 
 #include "cuda/nm_linear/activations.h"
 #include "cuda/nm_linear/two_four/args.h"
+#include "cuda/nm_linear/two_four/results.h"
 #include "cuda/ptx/matrix.h"
 #include "cuda/ptx/matrix_e4m3.h"
 #include "cuda/ptx/matrix_int8.h"
@@ -65,7 +66,7 @@ struct GemmShape {
     // Activations of it: 16-byte units of a row are exchanged by its number, so that loading fragments meets no bank twice.
     using Tokens = std::uint16_t[kTokens][kTileColumns];
     using Sums = typename SparseElement<T>::Sum[kWarpRowTiles][kTokenTiles][4];
-    using Results = std::uint16_t[kTokens][kRows + kUnit];  // the padding keeps the lanes' stores in different banks
+    using Staged = StagedSums<typename SparseElement<T>::Sum, kRows>[kTokens];
 };
 
 SC_DEVICE int exchanged_unit(int token, int unit) { return unit ^ (token % 8); }
@@ -133,25 +134,18 @@ SC_DEVICE void multiply_stage(const typename Shape::Weights& stage, const typena
     multiply_half<T, Shape, 1>(stage, x, sums);
 }
 
-// Bias and activation in fp32, one rounding, and the tile transposed in shared memory: results of a token lie together.
-template <class T, class Shape>
-SC_DEVICE void stage_results(const TwoFourArgs& a, typename Shape::Results& results, const typename Shape::Sums& sums) {
+// Puts the sums of all warps in the place of the stages, which are not read any more.
+template <class Shape>
+SC_DEVICE void keep_sums(typename Shape::Staged& staged, const typename Shape::Sums& sums) {
     const int warp = static_cast<int>(thread_x() / kWarpSize), lane = static_cast<int>(thread_x() % kWarpSize);
 SC_UNROLL
     for (int i = 0; i < kWarpRowTiles; ++i) {
 SC_UNROLL
-        for (int lower = 0; lower < 2; ++lower) {
-            const int own = (warp / Shape::kTokenWarps * kWarpRowTiles + i) * kTileRows + lower * 8 + lane / 4;
-            const std::int64_t row = static_cast<std::int64_t>(block_x()) * Shape::kRows + own;
-            const float bias = load_bias<T>(a, row);
+        for (int j = 0; j < Shape::kTokenTiles; ++j) {
 SC_UNROLL
-            for (int j = 0; j < Shape::kTokenTiles; ++j) {
-SC_UNROLL
-                for (int right = 0; right < 2; ++right) {
-                    const int token = (warp % Shape::kTokenWarps * Shape::kTokenTiles + j) * 8 + lane % 4 * 2 + right;
-                    const float sum = sums[i][j][lower * 2 + right] + bias;
-                    store(reinterpret_cast<T*>(&results[token][own]), cuda::activate(sum, a.activation));
-                }
+            for (int r = 0; r < 4; ++r) {
+                const int token = (warp % Shape::kTokenWarps * Shape::kTokenTiles + j) * 8 + lane % 4 * 2 + r % 2;
+                staged[token].at((warp / Shape::kTokenWarps * kWarpRowTiles + i) * kTileRows + r / 2 * 8 + lane / 4) = sums[i][j][r];
             }
         }
     }

@@ -17,7 +17,7 @@ struct GemmStage {
 
 union GemmShared {
     GemmStage stages[kGemmStages];
-    TwoFourShape::Results out;
+    TwoFourShape::Staged sums;
 };
 
 // Grid: x = blocks of 128 rows, y = any number of blocks of 128 tokens (the rest is looped over). Block: kGemmThreads.
@@ -46,10 +46,9 @@ SC_GLOBAL void SC_BOUNDS(kGemmThreads, 1) sm80_two_four_gemm(TwoFourArgs a) {
         }
         wait_copies<0>();
         block_barrier();
-        stage_results<T, TwoFourShape>(a, shared.out, sums);
+        keep_sums<TwoFourShape>(shared.sums, sums);
         block_barrier();
-        write_pairs<kGemmTokens, kGemmRows, kGemmThreads>(a, &shared.out[0][0], static_cast<int>(thread_x()),
-                                                          static_cast<std::int64_t>(block_x()) * kGemmRows, first_token);
+        write_results<T, kGemmThreads>(a, shared.sums, static_cast<int>(thread_x()), std::int64_t{block_x()} * kGemmRows, first_token);
         block_barrier();
     }
 }

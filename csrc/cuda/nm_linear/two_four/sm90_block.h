@@ -14,11 +14,9 @@
 //   L2, at 24 to 30 B   1370 to 1750 without clusters (32 KB of x, 9 or 10 KB of weights), 850 to 1100 in pairs, 570 to 770 in fours
 #pragma once
 
-#include "cuda/common/activation.h"
 #include "cuda/common/ring_place.h"
-#include "cuda/common/words.h"
 #include "cuda/nm_linear/two_four/args.h"
-#include "cuda/ptx/arithmetic.h"
+#include "cuda/nm_linear/two_four/results.h"
 #include "cuda/ptx/cluster.h"
 #include "cuda/ptx/wgmma.h"
 
@@ -103,57 +101,17 @@ SC_UNROLL
     wait_products<0>(sums);
 }
 
-template <class Sum>
-struct alignas(16) FourSums {
-    Sum row[4];
-};
-
-// Sums of a token's rows on their way out: a lane has four of them. The padding keeps the stores of its warp in different banks.
-template <class Sum>
-struct StagedSums {
-    FourSums<Sum> lane[kWarpSize + 1];
-
-    SC_DEVICE FourSums<Sum> of_lane() const { return lane[thread_x() % kWarpSize]; }
-};
-
 // Puts the sums of all consumers in the place of the ring, where each finds those of whole tokens.
 template <class Sum, int kTokens>
-SC_DEVICE void stage_sums(StagedSums<Sum> (&staged)[kTokens], const Sum (&sums)[kTokens / 2]) {
+SC_DEVICE void stage_sums(StagedSums<Sum, kSm90Rows> (&staged)[kTokens], const Sum (&sums)[kTokens / 2]) {
     const int thread = static_cast<int>(thread_x()) - 128, lane = thread % kWarpSize;
     named_barrier(kConsumerBarrier, kSm90Consumers);  // the ring is not read any more
 SC_UNROLL
     for (int i = 0; i < kTokens / 2; ++i) {
         const int row = thread / kWarpSize * kTileRows + i / 2 % 2 * 8 + lane / 4;
-        staged[i / 4 * 8 + lane % 4 * 2 + i % 2].lane[row / 4].row[row % 4] = sums[i];
+        staged[i / 4 * 8 + lane % 4 * 2 + i % 2].at(row) = sums[i];
     }
     named_barrier(kConsumerBarrier, kSm90Consumers);
-}
-
-// The four rows of a lane, or those of them that the weight has.
-struct LaneRows {
-    std::int64_t first;
-    int count;
-};
-SC_DEVICE LaneRows rows_of_lane(const LinearArgs& a) {
-    const std::int64_t first = static_cast<std::int64_t>(block_x()) * kSm90Rows + thread_x() % kWarpSize * 4;
-    return {first, a.rows - first < 4 ? static_cast<int>(a.rows - first) : 4};
-}
-
-// Results of four rows of a token, or of the first `count` of them, whose places are `step` apart.
-template <class T>
-SC_DEVICE void store_rows(T* out, std::int64_t step, bool in_units, int count, const float (&results)[4]) {
-    if (in_units && count >= 4) {
-        if constexpr (sizeof(T) == 4) {
-            *reinterpret_cast<Words4*>(out) = {{float_bits(results[0]), float_bits(results[1]), float_bits(results[2]), float_bits(results[3])}};
-        } else {
-            *reinterpret_cast<Words2*>(out) = {{pack_pair<T>(results[0], results[1]), pack_pair<T>(results[2], results[3])}};
-        }
-        return;
-    }
-SC_UNROLL
-    for (int i = 0; i < 4; ++i) {
-        if (i < count) store(out + i * step, results[i]);
-    }
 }
 
 }  // namespace sparsecore::cuda

@@ -5,7 +5,6 @@
 // share of the peak that dense layers reach (788 TFLOP/s), and this one 770, what shared memory needs, where clusters of four save L2.
 #pragma once
 
-#include "cuda/common/linear_io.h"
 #include "cuda/nm_linear/two_four/sm90_block.h"
 #include "cuda/nm_linear/two_four/tiles.h"
 
@@ -16,7 +15,7 @@ struct Sm90Shared {
     static constexpr int kTokens = kBlockTokens, kStages = kSm90Stages;
     union {
         std::uint16_t x[kSm90Stages][kTokens][kTileColumns];  // a stage is a multiple of 1024 bytes
-        StagedSums<float> sums[kTokens];
+        StagedSums<float, kSm90Rows> sums[kTokens];
     };
     MBarrier full[kSm90Stages], empty[kSm90Stages];
 
@@ -28,26 +27,6 @@ struct Sm90Shared {
     }
 };
 
-// Bias and activation in fp32, and one rounding. A warp has one token at a time.
-template <class T, int kTokens>
-SC_DEVICE void write_tile(const TwoFourArgs& a, const StagedSums<float> (&staged)[kTokens]) {
-    const int warp = (static_cast<int>(thread_x()) - 128) / kWarpSize;
-    const std::int64_t first_token = static_cast<std::int64_t>(block_y()) * kTokens;
-    const auto [row, count] = rows_of_lane(a);
-    if (count <= 0) return;
-    float bias[4];
-SC_UNROLL
-    for (int i = 0; i < 4; ++i) bias[i] = load_bias<T>(a, row + i);
-    for (int t = warp; t < kTokens && first_token + t < a.tokens; t += kSm90ConsumerWarps) {
-        const auto sums = staged[t].of_lane();
-        float results[4];
-SC_UNROLL
-        for (int i = 0; i < 4; ++i) results[i] = cuda::activate(sums.row[i] + bias[i], a.activation);
-        T* out = static_cast<T*>(a.out) + (first_token + t) * a.out_token_stride + row * a.out_row_stride;
-        store_rows(out, a.out_row_stride, a.out_in_units, count, results);
-    }
-}
-
 // For any shared memory that has a ring of tiles, their products and a place for sums, as Sm90Shared.
 template <class T, class Shared>
 SC_DEVICE void consume(const TwoFourArgs& a, Shared& shared) {
@@ -55,7 +34,8 @@ SC_DEVICE void consume(const TwoFourArgs& a, Shared& shared) {
     float sums[Shared::kTokens / 2] = {};
     multiply_tiles<TwoFourTiles<T>>(a, shared, sums);
     stage_sums(shared.sums, sums);
-    write_tile<T>(a, shared.sums);
+    write_results<T, kSm90Consumers>(a, shared.sums, static_cast<int>(thread_x()) - 128, std::int64_t{block_x()} * kSm90Rows,
+                                     std::int64_t{block_y()} * Shared::kTokens);
 }
 
 // Grid: x = blocks of 128 rows up to a multiple of the cluster's size, y = blocks of kTokens tokens. Block: kSm90Threads. `map`: x as a
