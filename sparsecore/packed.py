@@ -73,6 +73,9 @@ class PackedWeight:
         The stored positions stay, also where the new dtype rounds a value to zero.
         """
         target = torch.device(device) if device is not None else self.device
+        # "cuda" is not equal to the "cuda:0" that a weight may be on.
+        if target.type == "cuda" and target.index is None and torch.cuda.is_available():
+            target = torch.device("cuda", torch.cuda.current_device())
         if dtype in (None, self._dtype) and target == self.device:
             return self
         if target.type == "meta":
@@ -152,7 +155,8 @@ class PackedWeight:
     def __reduce__(self) -> tuple[object, ...]:
         if self.device.type == "meta":
             return _rebuild_meta, (self._pattern, self._shape, self._dtype, self._isa, self.nbytes)
-        return _rebuild, (self.stored(), self.device)
+        # The device as a tensor on it: `torch.load(..., map_location=)` moves tensors.
+        return _rebuild, (self.stored(), torch.empty(0, device=self.device))
 
     def _on_meta(self, dtype: torch.dtype) -> PackedWeight:
         # The size of another dtype is known only by packing: the values' share of it scales with the element size.
@@ -160,8 +164,8 @@ class PackedWeight:
         return _rebuild_meta(self._pattern, self._shape, dtype, self._isa, size)
 
 
-def _rebuild(stored: StoredWeight, device: torch.device) -> PackedWeight:
-    return PackedWeight(stored.to(device))
+def _rebuild(stored: StoredWeight, beside: Tensor) -> PackedWeight:
+    return PackedWeight(stored.to(beside.device))
 
 
 def _rebuild_meta(pattern: Pattern, shape: tuple[int, int], dtype: torch.dtype, isa: str, nbytes: int) -> PackedWeight:

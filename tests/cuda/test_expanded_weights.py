@@ -9,6 +9,7 @@ from weights import PATTERNS, assert_close, exact_linear, generator, names, rand
 from sparsecore import resident
 from sparsecore.backends.cuda import expand, linear
 from sparsecore.formats import pack
+from sparsecore.ops.library import outside_autocast
 from sparsecore.patterns import NM, Block, Unstructured
 
 LAYOUTS = (*PATTERNS, Block(32, 64), Block(128, 128))
@@ -77,3 +78,16 @@ def test_gathered_weights_come_back_dense(device, seed):
     packed = resident.make(pack(dense, NM(2, 8)), "cuda").to(device)
     assert resident.check(packed).layout == 1012
     assert torch.equal(expand.to_dense(packed, ("nm", rows, groups * 8, 2, 8)).cpu(), dense)
+
+
+@pytest.mark.parametrize(("dtype", "lowered"), [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float16)])
+def test_autocast_does_not_change_the_types_inside(dtype, lowered, device, seed):
+    """Operators run their back ends outside of autocast: the dense product has the type that is repaired."""
+    *_, expected, stored = _weight(NM(1, 4), dtype, seed, 33, 70)
+    packed = resident.make(stored, "cuda").to(device)
+    x, grad = (torch.randn(40, n, generator=generator(seed)).to(dtype).to(device) for n in (70, 33))
+    with torch.autocast(device.type, lowered):
+        out = outside_autocast(linear.packed_linear)(x, packed, None, "none", expected)
+        towards = outside_autocast(linear.packed_grad_input)(grad, packed, expected)
+    assert torch.equal(out, linear.packed_linear(x, packed, None, "none", expected))
+    assert torch.equal(towards, linear.packed_grad_input(grad, packed, expected))

@@ -396,6 +396,22 @@ def test_autocast_converts_the_input_to_the_dtype_of_the_weight(seed):
                 assert torch.equal(out, expected)
 
 
+def test_autocast_does_not_lower_the_sums_of_an_operator(seed):
+    """Whatever a back end asks of torch: gradients, quantised weights, positions beside an infinity."""
+    rng = generator(seed)
+    dense = random_weight(40, 64, NM(1, 4), rng)
+    x = torch.randn(30, 64, generator=rng, requires_grad=True)
+    for dtype in (None, torch.int8, torch.float8_e4m3fn):
+        weight = PackedWeight.from_dense(dense, "1:4", dtype)
+        expected = weight.linear(x)
+        (grad,) = torch.autograd.grad(expected.square().sum(), x)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = weight.linear(x)
+            assert torch.equal(out, expected)
+            assert torch.equal(torch.autograd.grad(out.square().sum(), x)[0], grad)
+        assert torch.is_autocast_enabled("cpu") is False
+
+
 def test_reference_is_the_masked_sum(dtype, seed):
     """The oracle of this file and the fallback of the package agree, in fp32 and in float64."""
     rng = generator(seed)

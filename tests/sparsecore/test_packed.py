@@ -282,7 +282,7 @@ def test_inputs_are_checked():
     for activation in ("gulu", None):
         with pytest.raises(NamedError, match=f"no activation {activation!r}"):
             weight.linear(torch.ones(2, 20), activation=activation)
-    with pytest.raises(UnsupportedError, match="the weight on meta"):
+    with pytest.raises(UnsupportedError, match="weight is on meta and the input on cpu"):
         weight.to("meta").linear(torch.ones(2, 20))
     with pytest.raises(NamedError):
         weight.linear(torch.ones(2, 20, device="meta"))

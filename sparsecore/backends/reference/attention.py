@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparsecore.backends.reference.bitplane import quantise_rows
+
 __all__ = ["bitplane_attention", "bitplane_attention_gradients"]
 
 
@@ -77,14 +79,8 @@ def bitplane_attention_gradients(
 
 
 def _quantise(x: Tensor, bits: int) -> _Quantised:
-    x = x.float()
-    limit = (1 << (bits - 1)) - 1
-    largest = x.abs().amax(-1, keepdim=True) if x.shape[-1] else x.new_zeros(*x.shape[:-1], 1)
-    scale = largest / limit
-    scale = torch.where(scale == 0, 1.0, scale)
-    finite = largest.isfinite()
-    integers = torch.where(finite, torch.round(x / scale).clamp(-limit, limit), 0)
-    return _Quantised(integers, torch.where(finite, scale, torch.nan))
+    rows = quantise_rows(x, bits)
+    return _Quantised(rows.integers.float(), rows.scale[..., None])
 
 
 def _high(key: _Quantised, lsb_bits: int) -> _Quantised:

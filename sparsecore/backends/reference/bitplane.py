@@ -44,7 +44,7 @@ def quantise_rows(x: Tensor, bits: int) -> Rows:
     limit = (1 << (bits - 1)) - 1
     largest = x.abs().amax(-1, keepdim=True) if x.shape[-1] else x.new_zeros(*x.shape[:-1], 1)
     finite = largest.isfinite()
-    scale = largest / limit
+    scale = largest / largest.new_full((), limit)  # torch multiplies by the inverse of a number on a GPU
     scale = torch.where(scale == 0, 1.0, scale)
     integers = torch.where(finite, torch.round(x / scale).clamp(-limit, limit), 0).int()
     return Rows(integers, torch.where(finite, scale, torch.nan).squeeze(-1))

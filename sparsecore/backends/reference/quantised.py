@@ -78,7 +78,7 @@ def dequantise(
 
 
 def _scales(amax: Tensor, dtype: torch.dtype) -> Tensor:
-    scales = amax / _LARGEST[dtype]
+    scales = amax / amax.new_full((), _LARGEST[dtype])  # torch multiplies by the inverse of a number on a GPU
     return torch.where(scales == 0, 1, scales)
 
 
