@@ -118,7 +118,8 @@ def test_the_way_of_a_call_is_known_from_sizes() -> None:
     fp8 = torch.float8_e4m3fn
     for pattern in (NM(2, 4), NM(1, 4), NM(1, 8), NM(2, 8)):
         assert [route(pattern, fp8, tokens, capability=(8, 0)) for tokens in (512, 513)] == ["kernel", "expand"]
-    assert route(NM(2, 4), fp8, 513) == "kernel"
+    ways = [route(NM(2, 4), fp8, 513, capability=gpu) for gpu in ((8, 9), (9, 0), (10, 0), (12, 0), (12, 1))]
+    assert ways == ["kernel", "kernel", "expand", "kernel", "kernel"]
     assert route(NM(2, 8), fp8, 513) == "expand"
     assert kernel_of(NM(2, 16), fp8) is None
     assert kernel_of(NM(2, 4), torch.float16, layout=1000).products == "ordinary"

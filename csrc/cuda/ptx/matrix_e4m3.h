@@ -1,5 +1,5 @@
-// Warp-wide products of fp8 numbers with sums in fp32. On sm_89; sm_90 has the instruction as products of fp16, so that kernels for it
-// take ptx/wgmma_bytes.h. Fragments and metadata are those of ptx/matrix_int8.h.
+// Warp-wide products of fp8 numbers with sums in fp32. On sm_89 and sm_120; sm_90 and sm_100 have the instruction as products of fp16, so
+// that kernels for sm_90 take ptx/wgmma_bytes.h. Fragments and metadata are those of ptx/matrix_int8.h.
 #pragma once
 
 #include "cuda/ptx/thread.h"

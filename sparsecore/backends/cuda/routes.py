@@ -3,7 +3,7 @@
 "kernel": one that reads the packed weight. "expand": the weight is written out into a workspace, in stream order, and
 torch multiplies densely (int8 as bytes, exactly; fp8 as the type of x); from some number of tokens on that is faster
 than a kernel which reads the weight for every few of them. For many tokens fp8 has a kernel for 2:4 weights on compute
-capability 8.9 and 9.0 alone.
+capability 8.9, 9.0 and 12.x alone.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _GENERAL = 1000  # layout of weights that do not fill tiles (csrc/cuda/layouts.h
 # fp8 takes some 33 bytes an element to become a dense weight of 16 bits (backends/cuda/expand.py): a kernel that reads
 # it for every 16 tokens takes as long at about a thousand of them, by the count in nm_linear/byte_octets/tiles.h.
 _FEW_TOKENS, _FEW_INT8_TOKENS, _FEW_FP8_TOKENS = 16, 64, 512
-# Compute capabilities for which products of fp8 are compiled; later ones run what was compiled for 8.0.
-_FP8 = ((8, 9), (9, 0))
+# Compute capabilities with a kernel for products of fp8; 10.x has them only as products of fp16 in mma.sp.
+_FP8 = ((8, 9), (9, 0), (12, 0), (12, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@ namespace sparsecore::cuda {
 
 namespace {
 
+// Ada and consumer Blackwell multiply fp8 by mma.sp; Hopper and data-centre Blackwell have that as products of fp16 only.
+bool multiplies_fp8() { return capability() == 89 || capability() / 10 == 12; }
+
 template <class T>
 void launch_type(const Int8Args& a, core::DType dtype, std::uint64_t stream) {
     launch_quantise<T, E4M3>(a, stream);
     if (a.m != 4 || a.n != 2) return e4m3_octets_launch(a, dtype, stream);
     const bool many = a.call.tokens > kMostDecodeTokens;
     if (many && capability() == 90 && fits_sm90(a)) return e4m3_launch_sm90(a, dtype, stream);
-    if (many && (capability() == 89 || capability() == 90)) return launch_sm80<T, E4M3>(a, stream);
+    if (many && multiplies_fp8()) return launch_sm80<T, E4M3>(a, stream);
     e4m3_decode_launch(a, dtype, stream);
 }
 

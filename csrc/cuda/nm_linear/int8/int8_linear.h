@@ -16,7 +16,7 @@ Int8Args int8_linear_call(const core::Span& x, const core::Span& resident, int64
                           const core::Span* workspace = nullptr);
 
 // Queues the kernels on a stream; `dtype` is that of x. Right for any number of tokens; fp8 2:4 weights without kernels for many (on other
-// GPUs than sm_89 and sm_90) and octets are read for every 16. Errors as nm_linear_launch.
+// GPUs than 8.9, 9.0 and 12.x) and octets are read for every 16. Errors as nm_linear_launch.
 void int8_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);
 void e4m3_linear_launch(const Int8Args& args, core::DType dtype, std::uint64_t stream);  // of these the fp8 ones
 

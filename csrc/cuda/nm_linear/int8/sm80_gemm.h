@@ -1,5 +1,5 @@
-// int8 and fp8 2:4 linear layers, by mma.sp m16n8k64: exact sums of int8 (sm_80 and later), fp32 sums of E4M3 (sm_89), then sum *
-// (x scale * weight scale) + bias in fp32.
+// int8 and fp8 2:4 linear layers, by mma.sp m16n8k64: exact sums of int8 (sm_80 and later), fp32 sums of E4M3 (sm_89, sm_120), then
+// sum * (x scale * weight scale) + bias in fp32.
 //
 // The block of the 16-bit kernels (two_four/sm80_block.h) with twice the columns in the same bytes: 128 columns of a weight tile and of
 // activations, in rows of 128 bytes. Floor: half the time of 16-bit 2:4 products.
