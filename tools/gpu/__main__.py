@@ -54,7 +54,7 @@ def report(setting: Setting, results: list[tuple[Part, str, float]]) -> int:
     """Print a line for each part; 1 if one failed."""
     print(f"\n== make gpu on {setting.gpu or 'the emulator'}")
     for part, how, seconds in results:
-        print(f"{seconds:7.1f} s of {part.limit_s:.0f}  {how:18} {part.name}")
+        print(f"{seconds:7.1f} s of {part.limit_s * setting.slower:.0f}  {how:18} {part.name}")
     print(f"state: {setting.folder / 'state.json'}; a part that is done is not repeated until its sources change")
     return int(any(how not in ("passed", "done before", "needs a GPU") for _, how, _ in results))
 
