@@ -14,7 +14,7 @@
 #pragma once
 
 #include "cuda/block_linear/args.h"
-#include "cuda/common/linear_io.h"
+#include "cuda/common/results.h"
 #include "cuda/common/ring_place.h"
 #include "cuda/ptx/tma.h"
 #include "cuda/ptx/wgmma.h"
@@ -27,10 +27,10 @@ constexpr int kTileElements = kGroupRows * kSlabColumns;
 
 template <int kTokens>
 struct Sm90Shared {
-    static constexpr int kStages = kTokens == 256 ? 3 : 4;
+    static constexpr int kStages = kTokens == 256 ? 3 : 4, kStagedTokens = kTokens < 128 ? kTokens : 128;
     std::uint16_t w[kStages][kGroups][kGroupRows][kSlabColumns];  // tiles are multiples of 1024 bytes
     std::uint16_t x[kStages][kTokens][kSlabColumns];
-    std::uint16_t out[kGroups][kTokens][kGroupRows + kUnit];  // the padding keeps the lanes' stores in different banks
+    StagedSums<float, kGroupRows> sums[kGroups][kStagedTokens];
     std::uint32_t tiles[kStages];  // of the step that a stage belongs to
     MBarrier full[kStages], empty[kStages];
 };
@@ -148,32 +148,20 @@ SC_DEVICE void multiply_item(const BlockArgs& a, const Item& item, int group, Sm
     if (held >= 0) release(shared, held);
 }
 
-// Bias and activation in fp32, one rounding; through shared memory of the group's own, so that results of a token are written together.
-template <class T, int kTokens>
+// Results of kStagedTokens tokens from kFirst on, and then of those behind; through shared memory of the group's own.
+template <class T, int kTokens, int kFirst = 0>
 SC_DEVICE void write_item(const BlockArgs& a, const Item& item, int group, Sm90Shared<kTokens>& shared,
                           const float (&sums)[kTokens / 2]) {
-    const int thread = static_cast<int>(thread_x()) % kGroupThreads, lane = thread % kWarpSize;
+    constexpr int kStaged = Sm90Shared<kTokens>::kStagedTokens;
+    const int thread = static_cast<int>(thread_x()) % kGroupThreads;
     const std::int64_t block_row = group_block_row(a, item.band, group);
     if (block_row < 0) return;
-    const std::int64_t first_row = block_row * a.height + group_first_row(a, group);
     named_barrier(1 + group, kGroupThreads);  // what was staged before is written
-SC_UNROLL
-    for (int lower = 0; lower < 2; ++lower) {
-        const int own = thread / kWarpSize * 16 + lower * 8 + lane / 4;
-        const float bias = load_bias<T>(a, first_row + own);
-SC_UNROLL
-        for (int i = 0; i < kTokens / 4; ++i) {
-            const int token = i / 2 * 8 + lane % 4 * 2 + i % 2;
-            const float sum = sums[i / 2 * 4 + lower * 2 + i % 2] + bias;
-            store(reinterpret_cast<T*>(&shared.out[group][token][own]), cuda::activate(sum, a.activation));
-        }
-    }
+    stage_sums<kFirst>(shared.sums[group], thread, sums);
     named_barrier(1 + group, kGroupThreads);
-    constexpr int kUnits = kGroupRows / kUnit;
-    for (int i = thread; i < kTokens * kUnits; i += kGroupThreads) {
-        const int token = i / kUnits, row = i % kUnits * kUnit;
-        write_unit(a, &shared.out[group][token][row], item.first_token + token, first_row + row);
-    }
+    write_results<T, kGroupThreads>(a, shared.sums[group], thread, block_row * a.height + group_first_row(a, group),
+                                    item.first_token + kFirst);
+    if constexpr (kFirst + kStaged < kTokens) write_item<T, kTokens, kFirst + kStaged>(a, item, group, shared, sums);
 }
 
 template <class T, int kTokens>

@@ -48,5 +48,6 @@ FAULTS = (
     _hopper("the ring starts anew with every item", "        const Item item(a, number, kTokens);\n        float",
             "        place = {};\n        const Item item(a, number, kTokens);\n        float"),
     _hopper("staged results not waited for",
-            "    named_barrier(1 + group, kGroupThreads);\n    constexpr", "    constexpr"),
+            "    named_barrier(1 + group, kGroupThreads);\n    write_results", "    write_results"),
+    _hopper("the second half of the tokens in place of the first", "item.first_token + kFirst", "item.first_token"),
 )  # fmt: skip

@@ -41,7 +41,7 @@ FAULTS = (
     _hopper("wrong step within a tile", "half * (kColumns / 2)", "half * (kColumns / 4)"),
     _hopper("the scale of another token", "shared.x_scales[t]", "shared.x_scales[t ^ 1]"),
     _hopper("the bias of another row", "(row + i) * call.bias_stride", "row * call.bias_stride"),
-    Fault("results: rows beyond the last", "cuda/nm_linear/two_four/results.h", "cuda_hopper_multiplies_bytes",
+    Fault("results: rows beyond the last", "cuda/common/results.h", "cuda_hopper_multiplies_bytes",
           "if (in_units && count >= 4)", "if (in_units)", "test_cuda_bytes_sm90.cpp"),
     _hopper("tokens beyond the last", "t < kTokens && first_token + t < call.tokens", "t < kTokens"),
     _decode("metadata of the other half", "tiles.h", "tiles[i].metadata[half]", "tiles[i].metadata[1 - half]"),

@@ -18,7 +18,7 @@ def _block(name: str, right: str, wrong: str = "") -> Fault:
 
 
 def _results(name: str, right: str, wrong: str) -> Fault:
-    return Fault(f"results: {name}", f"{TWO_FOUR}/results.h", _GEMM, right, wrong)
+    return Fault(f"results: {name}", "cuda/common/results.h", _GEMM, right, wrong)
 
 
 def _hopper(name: str, right: str, wrong: str = "") -> Fault:
@@ -56,7 +56,7 @@ FAULTS = (
     _hopper("wrong step within a tile", "&x[stage][0][32]", "&x[stage][0][16]"),
     _ring("products not waited for", "    wait_products<1>(sums);\n"),
     _hopper("metadata of the other half", "<T, kTokens, 1>(sums, weights", "<T, kTokens, 0>(sums, weights"),
-    _ring("accumulator of another row", "i / 2 % 2 * 8", "(1 - i / 2 % 2) * 8"),
+    Fault("sm90: accumulator of another row", "cuda/common/results.h", _HOPPER, "i / 2 % 2 * 8", "(1 - i / 2 % 2) * 8"),
     _ring("sums over a ring in use", "named_barrier(kConsumerBarrier, kSm90Consumers);  // the ring", "// the ring"),
     _results("tokens beyond the last", "t < kTokens && first_token + t < a.tokens", "t < kTokens"),
     _results("the bias of another row", "load_bias<T>(a, row + i)", "load_bias<T>(a, row)"),

@@ -1,9 +1,9 @@
 // What a block of the sm_80 kernels for many tokens does with 2:4 weights in tiles: bringing them, multiplying, and the way out.
 #pragma once
 
+#include "cuda/common/results.h"
 #include "cuda/nm_linear/activations.h"
 #include "cuda/nm_linear/two_four/args.h"
-#include "cuda/nm_linear/two_four/results.h"
 #include "cuda/ptx/matrix.h"
 #include "cuda/ptx/matrix_e4m3.h"
 #include "cuda/ptx/matrix_int8.h"

@@ -14,9 +14,9 @@
 //   L2, at 24 to 30 B   1370 to 1750 without clusters (32 KB of x, 9 or 10 KB of weights), 850 to 1100 in pairs, 570 to 770 in fours
 #pragma once
 
+#include "cuda/common/results.h"
 #include "cuda/common/ring_place.h"
 #include "cuda/nm_linear/two_four/args.h"
-#include "cuda/nm_linear/two_four/results.h"
 #include "cuda/ptx/cluster.h"
 #include "cuda/ptx/wgmma.h"
 
@@ -101,16 +101,11 @@ SC_UNROLL
     wait_products<0>(sums);
 }
 
-// Puts the sums of all consumers in the place of the ring, where each finds those of whole tokens.
+// Puts the sums of all consumers in the place of the ring.
 template <class Sum, int kTokens>
 SC_DEVICE void stage_sums(StagedSums<Sum, kSm90Rows> (&staged)[kTokens], const Sum (&sums)[kTokens / 2]) {
-    const int thread = static_cast<int>(thread_x()) - 128, lane = thread % kWarpSize;
     named_barrier(kConsumerBarrier, kSm90Consumers);  // the ring is not read any more
-SC_UNROLL
-    for (int i = 0; i < kTokens / 2; ++i) {
-        const int row = thread / kWarpSize * kTileRows + i / 2 % 2 * 8 + lane / 4;
-        staged[i / 4 * 8 + lane % 4 * 2 + i % 2].at(row) = sums[i];
-    }
+    stage_sums<0>(staged, static_cast<int>(thread_x()) - 128, sums);
     named_barrier(kConsumerBarrier, kSm90Consumers);
 }
 

@@ -24,6 +24,17 @@ struct StagedSums {
     SC_DEVICE const Sum& at(int row) const { return four[row / kResultRows].row[row % kResultRows]; }
 };
 
+// Those of a warpgroup, or of several with 64 rows each, in the order of wgmma (ptx/wgmma.h): of kTokens tokens from kFirst on.
+template <int kFirst, class Sum, int kRows, int kTokens, int kCount>
+SC_DEVICE void stage_sums(StagedSums<Sum, kRows> (&staged)[kTokens], int thread, const Sum (&sums)[kCount]) {
+    const int lane = thread % kWarpSize;
+SC_UNROLL
+    for (int i = 0; i < kTokens / 2; ++i) {
+        const int row = thread / kWarpSize * 16 + i / 2 % 2 * 8 + lane / 4;
+        staged[i / 4 * 8 + lane % 4 * 2 + i % 2].at(row) = sums[kFirst / 2 + i];
+    }
+}
+
 // How many of a thread's rows the weight has.
 SC_DEVICE int rows_from(const LinearArgs& a, std::int64_t row) {
     return a.rows - row < kResultRows ? static_cast<int>(a.rows - row) : kResultRows;
