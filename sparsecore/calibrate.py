@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import sparsecore
 from sparsecore.backends.cuda.routes import GATHERED
 from sparsecore.calibration import DENSE, Calibration, Entry, FormSpeed, form_of
-from sparsecore.dtypes import dense_dtype
+from sparsecore.dtypes import dense_dtype, is_quantised
 from sparsecore.gpu import Gpu, describe_gpu
 from sparsecore.machine import describe
 from sparsecore.nn import SparseLinear
@@ -21,7 +21,7 @@ from sparsecore.patterns import NM, Block, Pattern, Unstructured
 from sparsecore.samples import cold_copies, dense_layer, packed_copies, random_weight
 from sparsecore.timing import clock_of, interleaved, median_ratio
 
-__all__ = ["CASES", "DTYPES", "GPU_CASES", "GPU_DTYPES", "GPU_SHARED", "calibrate"]
+__all__ = ["CASES", "DTYPES", "GPU_CASES", "GPU_DTYPES", "GPU_QUANTISED", "GPU_SHARED", "calibrate"]
 
 Cases = Sequence[tuple[Pattern, tuple[float, ...]]]
 Progress = Callable[[str], None]
@@ -35,14 +35,16 @@ CASES: tuple[tuple[Pattern, tuple[float, ...]], ...] = (
     (Unstructured(), (0.5, 0.25, 0.1, 0.05)),
     *((Block(r, c), (0.5, 0.1)) for r, c in ((32, 32), (16, 16), (64, 64), (16, 1), (1, 16), (4, 1), (4, 4))),
 )
-GPU_DTYPES = (torch.bfloat16, torch.float16)
-"""As `DTYPES`, for a GPU."""
+GPU_DTYPES = (torch.bfloat16, torch.float16, torch.int8, torch.float8_e4m3fn)
+"""As `DTYPES`, for a GPU; int8 and fp8 are measured with activations in bf16 against a dense bf16 layer."""
 GPU_CASES: Cases = (
     *((NM(n, m), (n / m,)) for n, m in ((2, 4), (1, 4), (2, 8), (1, 8), (3, 8))),
     (Unstructured(), (0.5, 0.25, 0.1)),
     *((Block(side, side), (0.5, 0.1)) for side in (64, 32, 128, 16)),
 )
 """As `CASES`, for a GPU."""
+GPU_QUANTISED: Cases = tuple((NM(n, m), (n / m,)) for n, m in ((2, 4), (1, 4), (2, 8), (1, 8)))
+"""As `GPU_CASES`, for int8 and fp8, which have kernels for these alone."""
 GPU_SHARED = (NM(2, 8), NM(2, 16))
 """Patterns that a GPU is measured with once more, in blocks of rows that share columns (V:N:M)."""
 
@@ -83,7 +85,7 @@ def calibrate(
     with torch.no_grad():
         for dtype in dtypes or (GPU_DTYPES if on_gpu else DTYPES):
             reference = _Reference(dtype, generator, _LAYERS[device.type])
-            entries.extend(reference.measure(_weights(cases, on_gpu), progress))
+            entries.extend(reference.measure(_weights(cases, on_gpu, dtype), progress))
     versions = (place.torch, sparsecore.__version__)
     return Calibration(place.kind, place.isa, place.threads, *versions, tuple(entries), source)
 
@@ -97,10 +99,11 @@ class _Weight:
     shared_rows: int = 0
 
 
-def _weights(cases: Cases | None, on_gpu: bool) -> list[_Weight]:
-    wanted = cases or (GPU_CASES if on_gpu else CASES)
+def _weights(cases: Cases | None, on_gpu: bool, dtype: torch.dtype) -> list[_Weight]:
+    on_this = GPU_QUANTISED if is_quantised(dtype) else GPU_CASES
+    wanted = cases or (on_this if on_gpu else CASES)
     found = [_Weight(pattern, density) for pattern, densities in wanted for density in densities]
-    if on_gpu and not cases:
+    if on_gpu and not cases and not is_quantised(dtype):
         found.extend(_Weight(pattern, pattern.n / pattern.m, max(GATHERED.values())) for pattern in GPU_SHARED)
     return found
 
@@ -111,7 +114,7 @@ class _Reference:
     def __init__(self, dtype: torch.dtype, generator: torch.Generator, layer: _Layer) -> None:
         self.values, self.generator, self.device, self.layer = dtype, generator, generator.device, layer
         self.clock, self.overlaps = clock_of(self.device), self.device.type == "cuda"
-        self.dtype = dense_dtype(dtype)
+        self.dtype = torch.bfloat16 if is_quantised(dtype) and self.overlaps else dense_dtype(dtype)
         self.dense = dense_layer(self._random(layer.shape, Unstructured(), 1.0))
         self.call = self._call_seconds(dense_layer(self._random((16, 16), Unstructured(), 1.0)))
         self.inputs = {tokens: self._random((tokens, layer.shape[1]), Unstructured(), 1.0) for tokens in layer.tokens}

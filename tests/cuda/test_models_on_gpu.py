@@ -91,6 +91,7 @@ def test_too_little_memory_is_named(seed: int) -> None:
 
 
 def test_calibration_of_a_gpu(seed: int) -> None:
-    found = calibrate(cases=[(NM(2, 4), (0.5,))], dtypes=[torch.bfloat16], device="cuda")
+    found = calibrate(cases=[(NM(2, 4), (0.5,))], dtypes=[torch.bfloat16, torch.int8], device="cuda")
     assert (found.isa, found.threads) == ("cuda", 1)
-    assert [(entry.form, entry.speed.overlaps) for entry in found.entries] == [("dense", True), ("2:4", True)]
+    named = [(entry.form, entry.dtype, entry.speed.overlaps) for entry in found.entries]
+    assert named == [("dense", "bfloat16", True), ("2:4", "bfloat16", True), ("2:4", "int8", True)]

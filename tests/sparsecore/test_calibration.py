@@ -11,7 +11,8 @@ import torch
 
 import sparsecore
 from sparsecore import machine
-from sparsecore.calibrate import calibrate
+from sparsecore.backends.cuda.routes import kernel_of
+from sparsecore.calibrate import GPU_DTYPES, GPU_QUANTISED, calibrate
 from sparsecore.calibration import (
     Calibration,
     Entry,
@@ -199,6 +200,13 @@ def test_what_ships_is_trusted_less_the_farther_its_machine_is() -> None:
 def test_int8_is_calibrated_against_dense_fp32() -> None:
     found = calibrate(cases=[(NM(2, 4), (0.5,))], dtypes=[torch.int8])
     assert [(e.form, e.dtype) for e in found.entries] == [("2:4", "int8")]
+
+
+def test_a_gpu_is_calibrated_for_the_quantised_weights_that_have_kernels() -> None:
+    for dtype in (torch.int8, torch.float8_e4m3fn):
+        assert dtype in GPU_DTYPES
+        assert all(kernel_of(pattern, dtype) is not None for pattern, _ in GPU_QUANTISED)
+        assert kernel_of(Unstructured(), dtype) is None
 
 
 def test_calibrating_measures_both_forms(seed: int) -> None:
