@@ -15,6 +15,7 @@ from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.backends.cuda import linear as cuda
 from sparsecore.backends.cuda import scored_attention as cuda_attention
 from sparsecore.backends.cuda import topk as cuda_topk
+from sparsecore.backends.cuda.routes import route
 from sparsecore.backends.reference import block_sparse_attention as reference_blocks
 from sparsecore.backends.reference import scored_attention as reference_attention
 from sparsecore.backends.reference.quantised import quantise_tokens
@@ -36,8 +37,11 @@ def _sizes(device: torch.device, rows: int, tokens: int, cols: int) -> tuple[int
     return min(rows, 300), min(tokens, 260), min(cols, 150)
 
 
-def _multiplies_fp8(device: torch.device) -> bool:
-    return cuda_device.capability(torch.empty(0, device=device)) >= (8, 9)
+def _is_expanded(packed: torch.Tensor, tokens: int) -> bool:
+    weight = resident.check(packed)
+    return weight.isa == "cuda" and (
+        route(weight.pattern, weight.dtype, tokens, weight.layout, cuda_device.capability(packed)) == "expand"
+    )
 
 
 def _check(
@@ -52,9 +56,7 @@ def _check(
     got = cuda.packed_linear(x, packed, bias, "relu", (pattern.kind, rows, cols, *pattern.sizes)).double()
     weight, wide, of_sums = stored.unpack().to(device), x.double(), 1e-5
     if values is not None and is_quantised(values):
-        if (
-            values is F8 and resident.check(packed).isa == "cuda" and not _multiplies_fp8(device)
-        ):  # x is not quantised, and the weight made dense is rounded
+        if values is F8 and _is_expanded(packed, tokens):  # x is not quantised, and the weight made dense is rounded
             weight = weight.to(dense.dtype)
         else:
             q, scales = quantise_tokens(x.cpu(), values)
