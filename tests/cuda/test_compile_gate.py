@@ -218,3 +218,33 @@ def test_the_gate_tells_what_is_wrong(on_host, registers, instructions, told, tm
     source.write_text(PLANTED.replace("ON_HOST", on_host))
     found = _problems(Gate(str(source), ("80",), registers, instructions), tmp_path)
     assert told is None if not found else (told is not None and told in found[0])
+
+
+STAYING = """
+#include "cuda/attention/prefill/strip.h"
+
+using namespace sparsecore::cuda;
+
+struct Strip {
+    StripRows rows;
+    StripScores scores;
+    float shrink[2];
+};
+
+__global__ void kernel(Strip* strips, float slope) {
+    Strip& strip = strips[threadIdx.x];
+    raise_largest(strip.rows, strip.scores, slope, strip.shrink);
+}
+"""
+
+
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc on PATH")
+def test_sums_are_kept_exactly_while_the_largest_product_stays(tmp_path: Path) -> None:
+    """A product fused with the difference of two would leave its rounding error in 2^(a s - a s), which is to be 1."""
+    source = tmp_path / "staying.cu"
+    source.write_text(STAYING)
+    gate = Gate(str(source), ("80", "90"), 64, (("ex2.approx", "MUFU.EX2"), ("mul.rn.f32", "FMUL")))
+    assert not _problems(gate, tmp_path)
+    for binary in tmp_path.glob("*.cubin") if _nvdisasm() else ():
+        code = subprocess.run([str(_nvdisasm()), "-c", binary], capture_output=True, text=True, check=True).stdout
+        assert "FFMA" not in code

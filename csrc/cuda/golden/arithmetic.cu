@@ -35,6 +35,28 @@ struct Powers : Plain<Powers> {
     }
 };
 
+// A product less a number that half of the time is that product: 0, where nothing is fused.
+struct Products : Plain<Products> {
+    static constexpr int kThreads = 512;
+    struct Input {
+        float a[kThreads], b[kThreads], product[kThreads];
+    };
+    struct Output {
+        std::uint32_t left[kThreads];  // bits
+    };
+    static SC_DEVICE void run(const Input& in, Output& out) {
+        const auto i = thread_x();
+        out.left[i] = float_bits(multiply_rounded(in.a[i], in.b[i]) - in.product[i]);
+    }
+    static void draw(Random& random, Input& in) {
+        for (int i = 0; i < kThreads; ++i) {
+            in.a[i] = static_cast<float>(random.integer(-1300000, 1300000)) / 10000.0f;
+            in.b[i] = static_cast<float>(random.integer(1, 1000000)) / 1000000.0f;
+            in.product[i] = random.integer(0, 1) != 0 ? in.a[i] * in.b[i] : in.a[i];
+        }
+    }
+};
+
 template <class T>
 struct Pairs : Plain<Pairs<T>> {
     static constexpr int kThreads = 512;
@@ -123,6 +145,7 @@ private:
 
 std::vector<Case> arithmetic_cases() {
     return {make_case<Powers>("powers", "ex2.approx.ftz.f32"),
+            make_case<Products>("products", "mul.rn.f32"),
             make_case<Pairs<BF16>>("pairs_bf16", "cvt.rn.bf16x2.f32"),
             make_case<Pairs<F16>>("pairs_f16", "cvt.rn.f16x2.f32"),
             make_case<Float8Pairs>("pairs_e4m3", "cvt.rn.satfinite.e4m3x2.f32"),

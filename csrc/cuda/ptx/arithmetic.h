@@ -16,6 +16,10 @@ SC_DEVICE float exp2_fast(float x) {
     return power;
 }
 
+// a * b rounded by itself: nvcc fuses the products of C++ with what is added to them. What may only be compared with or taken off
+// another product when both are rounded alike needs this one.
+SC_DEVICE float multiply_rounded(float a, float b) { return __fmul_rn(a, b); }
+
 // Two numbers rounded to T side by side, `low` in the low half word.
 template <class T>
 SC_DEVICE std::uint32_t pack_pair(float low, float high) {

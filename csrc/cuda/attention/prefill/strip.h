@@ -100,10 +100,14 @@ SC_UNROLL
     }
 }
 
-// slope * largest; while no key was seen 0, so that -infinity - -infinity does not occur.
-SC_DEVICE float exponent_base(float largest, float slope) { return largest == -INFINITY ? 0.0f : largest * slope; }
+// slope * largest, what weights are relative to; while no key was seen 0, so that -infinity - -infinity does not occur. Rounded, so
+// that the bases of a largest product that stays are equal.
+SC_DEVICE float exponent_base(float largest, float slope) {
+    return largest == -INFINITY ? 0.0f : multiply_rounded(largest, slope);
+}
 
-// Takes the strip into the largest products; `shrink` is what sums of earlier weights are multiplied by.
+// Takes the strip into the largest products; `shrink` is what sums of earlier weights are multiplied by, exactly 1 where the largest
+// product stays.
 SC_DEVICE void raise_largest(StripRows& rows, const StripScores& s, float slope, float (&shrink)[2]) {
 SC_UNROLL
     for (int lower = 0; lower < 2; ++lower) {
@@ -114,7 +118,7 @@ SC_UNROLL
         largest = fmaxf(largest, shuffle_xor(largest, 1));
         largest = fmaxf(largest, shuffle_xor(largest, 2));
         rows.largest[lower] = largest;
-        shrink[lower] = before == -INFINITY ? 0.0f : exp2_fast(before * slope - exponent_base(largest, slope));
+        shrink[lower] = before == -INFINITY ? 0.0f : exp2_fast(exponent_base(before, slope) - exponent_base(largest, slope));
         rows.total[lower] *= shrink[lower];
     }
 }
