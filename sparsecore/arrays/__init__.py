@@ -9,7 +9,8 @@ takes DLPack, and are torch tensors otherwise (which have both protocols). All a
 `stream` is the CUDA stream that the work is queued on, by default torch's current one: an object that has
 `__cuda_stream__`, `cuda_stream`, `handle` or `ptr`, or a number as DLPack and __cuda_array_interface__ count: a handle,
 1 for the legacy default stream, 2 for the one of each thread. The producers of the arrays are asked to be ready on it,
-and the results are in its order; nothing waits on the host.
+it waits for torch's current stream, where tensors and the weight are written, and the results are in its order; nothing
+waits on the host. The memory of tensors that are dropped meanwhile is not used again before it is done with them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from sparsecore import ops
 from sparsecore.arrays.exchange import as_tensor, device_of, is_array, like
-from sparsecore.arrays.streams import on_stream
+from sparsecore.arrays.streams import keep_for, on_stream
 from sparsecore.errors import UnsupportedError
 from sparsecore.ops import BlockMask, Decoded, Scored
 from sparsecore.packed import PackedWeight
@@ -37,7 +38,7 @@ def linear(
     bias [out_features]. Raises as `PackedWeight.linear` and `as_tensor` do.
     """
     arguments = {"x": x, "bias": bias, "activation": activation}
-    return _run(weight.linear, "x", arguments, stream)[0]
+    return _run(weight.linear, "x", arguments, stream, weight.resident)[0]
 
 
 def topk(x: Any, k: int, *, stream: Any = None) -> tuple[Any, Any]:
@@ -79,10 +80,15 @@ def decode_attention(
     return Decoded(*_run(ops.decode_attention, "q", {**arguments, **options}, stream))
 
 
-def _run(operator: Callable[..., Any], first: str, arguments: Mapping[str, Any], stream: Any) -> tuple[Any, ...]:
-    """Call `operator` with tensors for the arrays among `arguments`; results as arrays of the kind of the `first`."""
+def _run(
+    operator: Callable[..., Any], first: str, arguments: Mapping[str, Any], stream: Any, *held: Tensor
+) -> tuple[Any, ...]:
+    """Call `operator` with tensors for the arrays among `arguments`; results as arrays of the kind of the `first`.
+
+    held: tensors that it reads besides.
+    """
     array = arguments[first]
-    with on_stream(stream, device_of(array, first)):
+    with on_stream(stream, device_of(array, first)) as chosen:
         found: list[Tensor] = []
         given = {name: _tensors(value, name, found) for name, value in arguments.items()}
         devices = {tensor.device for tensor in found}
@@ -93,12 +99,16 @@ def _run(operator: Callable[..., Any], first: str, arguments: Mapping[str, Any],
                 expected="all on one device",
                 hint="copy them to the device of the first",
             )
+        keep_for(chosen, (*found, *held))
         results = operator(**given)
         return tuple(like(array, part) for part in (results if isinstance(results, tuple) else (results,)))
 
 
 def _tensors(value: Any, name: str, found: list[Tensor]) -> Any:
     """`value` with tensors in place of arrays, which are added to `found`."""
+    if isinstance(value, BlockMask):
+        found += (value.offsets, value.indices)
+        return value
     if isinstance(value, list | tuple) and any(map(is_array, value)):
         return tuple(_tensors(part, name, found) for part in value)
     if not is_array(value):

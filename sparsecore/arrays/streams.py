@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.errors import InvalidValueError
 
-__all__ = ["external", "handle_of", "on_stream"]
+__all__ = ["external", "handle_of", "keep_for", "on_stream"]
 
 _LEGACY = 1
 
 
-def on_stream(stream: Any, device: torch.device) -> AbstractContextManager[Any]:
-    """Make `stream` torch's current one on `device`; None leaves it.
+@contextmanager
+def on_stream(stream: Any, device: torch.device) -> Iterator[torch.cuda.Stream | None]:
+    """Make `stream` torch's current one on `device`, and give torch's object for it; None leaves it, and gives None.
 
+    It waits for the one that was current: that is where torch wrote its tensors.
     Raises InvalidValueError for what names no stream, and for arrays that are not on a CUDA device.
     """
-    if stream is None:
-        return nullcontext()
-    handle = handle_of(stream)
-    if cuda_device.emulated():
-        return nullcontext()
+    handle = None if stream is None else handle_of(stream)
+    if handle is None or cuda_device.emulated():
+        yield None
+        return
     if device.type != "cuda":
         raise InvalidValueError(f"a stream for arrays on {device}", where="stream", expected="None")
-    return torch.cuda.stream(external(handle, device))
+    chosen = external(handle, device)
+    chosen.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(chosen):
+        yield chosen
+
+
+def keep_for(stream: torch.cuda.Stream | None, tensors: Iterable[Tensor]) -> None:
+    """Keep memory that torch's allocator takes back from being used again before `stream` is done with it.
+
+    The allocator knows by itself only of the stream that a tensor was made on. None: that is the one.
+    """
+    if stream is None:
+        return
+    for tensor in tensors:
+        if tensor.device == stream.device:
+            tensor.record_stream(stream)
 
 
 def external(handle: int, device: torch.device, name: str = "stream") -> torch.cuda.Stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from weights import generator, random_weight
 
 import sparsecore as sc
-from sparsecore.arrays import as_tensor, attention, block_sparse_attention, decode_attention, linear, topk
+from sparsecore.arrays import as_tensor, attention, block_sparse_attention, decode_attention, linear, streams, topk
 from sparsecore.arrays.streams import handle_of
 from sparsecore.errors import DriverError, DtypeError, InvalidValueError, ShapeError, SpanError, UnsupportedError
 from sparsecore.patterns import NM
@@ -260,6 +261,73 @@ def test_streams_have_many_names(seed: int) -> None:
             linear(x, packed, stream=wrong)
     with pytest.raises(InvalidValueError, match="cpu"):
         linear(x, packed, stream=5)
+
+
+class Queue:
+    """A stream in the place of torch's, with what is asked of it and in which order."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.kept: set[int] = set()
+
+    def wait_stream(self, other: Any) -> None:
+        self.asked.append(f"wait for {other}")
+
+    def __enter__(self) -> None:
+        self.asked.append("enter")
+
+    def __exit__(self, *error: object) -> None:
+        self.asked.append("leave")
+
+
+def test_a_stream_waits_for_the_current_one_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, place = Queue(), torch.device("cuda", 0)
+    monkeypatch.setattr(streams, "external", lambda handle, device: queue)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the current one of {device}")
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    with streams.on_stream(33, place) as chosen:
+        assert chosen is queue
+        queue.asked.append("work")
+    assert queue.asked == ["wait for the current one of cuda:0", "enter", "work", "leave"]
+
+
+def test_memory_of_tensors_is_kept_for_the_stream(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    _, packed = layer(seed)
+    queue = Queue()
+    monkeypatch.setattr(sc.arrays, "on_stream", lambda stream, device: nullcontext(stream))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: stream.kept.add(tensor.data_ptr()))
+    x, bias = torch.randn(3, 72, generator=generator(seed)), torch.zeros(24)
+    linear(x, packed, bias, stream=queue)
+    assert queue.kept == {x.data_ptr(), bias.data_ptr(), packed.resident.data_ptr()}
+    queue.kept.clear()
+    q = torch.randn(1, 1, 64, 8, generator=generator(seed))
+    mask = sc.ops.BlockMask.from_dense(torch.ones(1, 1, 1, 1, dtype=torch.bool), 64, 64, (64, 64))
+    block_sparse_attention(q, q, q, mask, stream=queue)
+    assert queue.kept == {q.data_ptr(), mask.offsets.data_ptr(), mask.indices.data_ptr()}
+    queue.kept.clear()
+    linear(x, packed)
+    assert not queue.kept
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_stream_orders_and_keeps_tensors(device: torch.device, seed: int) -> None:
+    """x is written late on the current stream, dropped at once, and its memory asked for again."""
+    dense, packed = layer(seed)
+    packed = packed.to(device)
+    x, queue = torch.randn(64, 72, generator=generator(seed)), torch.cuda.Stream()
+    source = x.to(device)
+    torch.cuda.synchronize()
+    torch.cuda._sleep(10_000_000)
+    late = source.clone()
+    with torch.cuda.stream(queue):
+        torch.cuda._sleep(10_000_000)
+    y = linear(late, packed, stream=queue)
+    del late
+    torch.full((64, 72), torch.nan, device=device)
+    queue.synchronize()
+    torch.testing.assert_close(y.cpu(), x @ dense.t(), atol=1e-3, rtol=1e-3)
 
 
 def test_arrays_of_cupy_and_numba_stay_theirs(device: torch.device, seed: int) -> None:
