@@ -64,13 +64,18 @@ def handle_of(stream: Any) -> int:
     else:
         named = (getattr(stream, name, None) for name in ("cuda_stream", "handle", "ptr"))
         found = next((value for value in named if value is not None), stream)
-    found = getattr(found, "value", found)  # Numba has it as a ctypes number
+    named_by_itself = found is not stream
+    found = getattr(found, "value", found)  # a ctypes number
+    if found is None:  # its 0
+        found = 0
+    elif named_by_itself and not isinstance(found, int | float) and hasattr(found, "__int__"):
+        found = int(found)  # a CUstream of NVIDIA's bindings
     if isinstance(found, bool) or not isinstance(found, int) or found < 0:
         raise InvalidValueError(
             f"no CUDA stream: {stream!r}", where="stream", expected="a stream object, or a handle from 1 on"
         )
     # Objects know which stream they are, also where its handle is 0: the legacy default one.
-    if found == 0 and stream is found:
+    if found == 0 and not named_by_itself:
         raise _ambiguous("stream")
     return found or _LEGACY
 

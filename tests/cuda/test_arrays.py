@@ -246,17 +246,36 @@ def test_streams_have_many_names(seed: int) -> None:
             self.__dict__.update(names)
 
     class Protocol:
-        def __cuda_stream__(self) -> tuple[int, int]:
-            return 0, 12
+        def __init__(self, handle: Any) -> None:
+            self.handle = handle
 
-    assert handle_of(5) == 5
+        def __cuda_stream__(self) -> tuple[int, Any]:
+            return 0, self.handle
+
+    assert handle_of(5) == handle_of(ctypes.c_void_p(5)) == 5
     assert handle_of(Named(cuda_stream=9)) == 9
     assert handle_of(Named(ptr=0)) == 1
     assert handle_of(Named(handle=ctypes.c_void_p(33))) == 33
-    assert handle_of(Protocol()) == 12
+    assert handle_of(Protocol(12)) == 12
+    assert handle_of(Protocol(None)) == 1
+
+    class Bound:
+        """A CUstream of NVIDIA's bindings: no `value`, but a number by itself."""
+
+        def __init__(self, handle: int) -> None:
+            self.handle = handle
+
+        def __int__(self) -> int:
+            return self.handle
+
+    # Numba's streams by ctypes and by NVIDIA's bindings; the default one is 0, which ctypes gives as None.
+    assert handle_of(Named(handle=ctypes.c_void_p(0))) == 1
+    assert handle_of(Named(handle=Bound(0))) == 1
+    assert handle_of(Named(handle=Bound(44))) == 44
     _, packed = layer(seed)
     x = np.zeros((1, 72), np.float32)
-    for wrong in (0, -1, "default", True, Named()):
+    handles = ("default", 5.5, Bound(-1))
+    for wrong in (0, ctypes.c_void_p(0), -1, 5.5, "default", True, Named(), *(Named(handle=h) for h in handles)):
         with pytest.raises(InvalidValueError, match="stream"):
             linear(x, packed, stream=wrong)
     with pytest.raises(InvalidValueError, match="cpu"):
