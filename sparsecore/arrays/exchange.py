@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsecore.arrays import cuda_interface, dlpack
+from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.errors import UnsupportedError
 
 __all__ = ["as_tensor", "device_of", "is_array", "like"]
@@ -52,15 +53,28 @@ def like(array: Any, result: Tensor) -> Any:
     """Return `result` as an array of the library that `array` is of, on the same memory; a tensor where that cannot be.
 
     The library is asked by its `from_dlpack`, as the array API standard has it; Numba by `numba.cuda.as_cuda_array`.
+    Raises UnsupportedError where it does not take the memory, as torch gives none to the default stream of each thread.
     """
     if isinstance(array, Tensor):
         return result
     library = sys.modules.get(type(array).__module__.partition(".")[0])
     if library is not None and library.__name__ == "numba":
-        return library.cuda.as_cuda_array(result)
-    namespace = array.__array_namespace__() if hasattr(array, "__array_namespace__") else library
-    importer = getattr(namespace, "from_dlpack", None)
-    return result if importer is None else importer(result.detach())
+        importer = library.cuda.as_cuda_array
+    else:
+        namespace = array.__array_namespace__() if hasattr(array, "__array_namespace__") else library
+        importer = getattr(namespace, "from_dlpack", None)
+    if importer is None:
+        return result
+    try:
+        with cuda_device.current(result):  # torch shares what is on the current device, and what needs no gradient
+            return importer(result.detach())
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"the library of a {type(array).__name__} does not take the result: {error}",
+            where="result",
+            expected="one that DLPack can describe, on a stream that torch knows",
+            hint="pass a tensor for the first array, or make another stream current in its library",
+        ) from error
 
 
 def _no_array(array: Any, name: str) -> UnsupportedError:

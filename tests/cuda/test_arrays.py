@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,16 @@ import torch
 from weights import generator, random_weight
 
 import sparsecore as sc
-from sparsecore.arrays import as_tensor, attention, block_sparse_attention, decode_attention, linear, streams, topk
+from sparsecore.arrays import (
+    as_tensor,
+    attention,
+    block_sparse_attention,
+    decode_attention,
+    exchange,
+    linear,
+    streams,
+    topk,
+)
 from sparsecore.arrays.streams import handle_of
 from sparsecore.errors import DriverError, DtypeError, InvalidValueError, ShapeError, SpanError, UnsupportedError
 from sparsecore.patterns import NM
@@ -347,6 +358,46 @@ def test_a_stream_orders_and_keeps_tensors(device: torch.device, seed: int) -> N
     torch.full((64, 72), torch.nan, device=device)
     queue.synchronize()
     torch.testing.assert_close(y.cpu(), x @ dense.t(), atol=1e-3, rtol=1e-3)
+
+
+class Library(ModuleType):
+    """A library in the place of CuPy and Numba. It takes tensors as torch gives them: on the current device, and
+    detached; `refuses` is what torch says otherwise."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.from_dlpack = self.as_cuda_array = self.take
+        self.cuda = self
+        self.entered, self.refuses = 0, ""
+        self.array = type("Array", (OldDLPack,), {"__module__": f"{name}.arrays"})
+
+    @contextmanager
+    def current(self, tensor: torch.Tensor) -> Iterator[None]:
+        self.entered += 1
+        try:
+            yield
+        finally:
+            self.entered -= 1
+
+    def take(self, tensor: torch.Tensor) -> Any:
+        if self.refuses or tensor.requires_grad or not self.entered:
+            raise BufferError(self.refuses or "use tensor.detach(), on its device")
+        return self.array(tensor)
+
+
+@pytest.mark.parametrize("name", ["numba", "cupy"])
+def test_results_go_as_torch_gives_them(monkeypatch: pytest.MonkeyPatch, seed: int, name: str) -> None:
+    _, packed = layer(seed)
+    library = Library(name)
+    monkeypatch.setitem(sys.modules, name, library)
+    monkeypatch.setattr(exchange.cuda_device, "current", library.current)
+    x, bias = torch.randn(4, 72, generator=generator(seed)), torch.zeros(24, requires_grad=True)
+    out = linear(library.array(x), packed, bias)
+    assert type(out) is library.array
+    assert torch.equal(out.tensor, packed.linear(x))
+    library.refuses = "per-thread default stream is not supported."
+    with pytest.raises(UnsupportedError, match=r"(?s)Array.*per-thread.*another stream"):
+        linear(library.array(x), packed)
 
 
 def test_arrays_of_cupy_and_numba_stay_theirs(device: torch.device, seed: int) -> None:
