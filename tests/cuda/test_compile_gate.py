@@ -171,7 +171,8 @@ def _excess(gate: Gate, said: str) -> Iterator[str]:
 def _missing(gate: Gate, architecture: str, place: Path) -> Iterator[str]:
     """Expected instructions that the code for an architecture does not have."""
     if (nvdisasm := _nvdisasm()) is not None:
-        (binary,) = place.glob(f"*.sm_{architecture}.cubin")
+        # nvcc names the architecture where there are several.
+        (binary,) = [*place.glob(f"*.sm_{architecture}.cubin")] or place.glob("*.cubin")
         code = subprocess.run([nvdisasm, "-c", binary], capture_output=True, text=True, check=True).stdout
     else:
         (kept,) = place.glob("*.ptx")
