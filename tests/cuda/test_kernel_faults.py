@@ -81,7 +81,7 @@ def _fails(program: Path, tests: str, tries: int) -> bool:
 
 def _is_found(fault: Fault, plain: Rest, sanitized: Rest, place: Path) -> bool:
     sources = _plant(fault, place)
-    if not fault.outside and _fails(plain.link(fault, sources, place), fault.tests, PLAIN_TRIES):
+    if _fails(plain.link(fault, sources, place), fault.tests, PLAIN_TRIES):
         return True
     return _fails(sanitized.link(fault, sources, place), fault.tests, TRIES)
 

@@ -11,8 +11,7 @@ class Fault:
 
     source: path from csrc. file: the file of tests/cpp with those tests. launches: .cu files (paths from csrc) whose
     kernels the tests reach by their launch functions, to be compiled against the copy as well. by_launch: they reach
-    them in no other way, so that the file of tests need not be compiled again. outside: what it reads or writes lies
-    outside of memory, which only a sanitizer sees.
+    them in no other way, so that the file of tests need not be compiled again.
     """
 
     name: str
@@ -23,4 +22,3 @@ class Fault:
     file: str = "test_cuda.cpp"
     launches: tuple[str, ...] = ()
     by_launch: bool = False
-    outside: bool = False
