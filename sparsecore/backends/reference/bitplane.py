@@ -24,6 +24,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparsecore.backends.reference.quantised import scales_of
+
 __all__ = ["KEY_BITS", "LOW_BITS", "Rows", "join_keys", "pack_nibbles", "quantise_rows", "split_keys", "unpack_nibbles"]
 
 LOW_BITS = 4
@@ -44,8 +46,7 @@ def quantise_rows(x: Tensor, bits: int) -> Rows:
     limit = (1 << (bits - 1)) - 1
     largest = x.abs().amax(-1, keepdim=True) if x.shape[-1] else x.new_zeros(*x.shape[:-1], 1)
     finite = largest.isfinite()
-    scale = largest / largest.new_full((), limit)  # torch multiplies by the inverse of a number on a GPU
-    scale = torch.where(scale == 0, 1.0, scale)
+    scale = scales_of(largest, limit)
     integers = torch.where(finite, torch.round(x / scale).clamp(-limit, limit), 0).int()
     return Rows(integers, torch.where(finite, scale, torch.nan).squeeze(-1))
 

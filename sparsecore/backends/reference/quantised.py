@@ -17,7 +17,7 @@ from torch import Tensor
 from sparsecore.errors import InvalidValueError
 from sparsecore.patterns import NM, Block, Pattern
 
-__all__ = ["dequantise", "linear", "quantise", "quantise_tokens"]
+__all__ = ["dequantise", "linear", "quantise", "quantise_tokens", "scales_of"]
 
 _LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 
@@ -26,7 +26,7 @@ def quantise_tokens(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return (q of the quantised type `dtype`, scales fp32 [tokens]) of x [tokens, features]."""
     wide = x.float()
     amax = wide.abs().amax(1) if x.shape[1] else wide.new_zeros(x.shape[0])
-    scales = torch.where(amax.isfinite(), _scales(amax, dtype), math.nan)
+    scales = torch.where(amax.isfinite(), scales_of(amax, _LARGEST[dtype]), math.nan)
     return _rounded(torch.where(scales.isnan()[:, None], 0, wide / scales[:, None]), dtype), scales
 
 
@@ -64,7 +64,7 @@ def quantise(
         raise InvalidValueError("an infinite or NaN weight has no scale", where=name, expected="finite weights")
     rows = _rows(pattern, shape, tensors).expand(values.shape)
     amax = values.new_zeros(shape[0]).scatter_reduce(0, rows.reshape(-1), values.abs().reshape(-1), "amax")
-    scales = _scales(amax, dtype)
+    scales = scales_of(amax, _LARGEST[dtype])
     return {**tensors, name: _rounded(values / scales[rows], dtype), "scales": scales}
 
 
@@ -77,8 +77,9 @@ def dequantise(
     return {**{key: tensor for key, tensor in tensors.items() if key != "scales"}, name: values.to(dtype)}
 
 
-def _scales(amax: Tensor, dtype: torch.dtype) -> Tensor:
-    scales = amax / amax.new_full((), _LARGEST[dtype])  # torch multiplies by the inverse of a number on a GPU
+def scales_of(amax: Tensor, largest: float) -> Tensor:
+    """Scales by which values up to `amax`, fp32, become numbers up to `largest`."""
+    scales = amax / amax.new_full((), largest)  # torch multiplies by the inverse of a number on a GPU
     return torch.where(scales == 0, 1, scales)
 
 
