@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import sparsecore
 from sparsecore.backends.cuda.routes import GATHERED
 from sparsecore.calibration import DENSE, Calibration, Entry, FormSpeed, form_of
+from sparsecore.devices import indexed
 from sparsecore.dtypes import dense_dtype, is_quantised
 from sparsecore.gpu import Gpu, describe_gpu
 from sparsecore.machine import describe
@@ -76,7 +77,7 @@ def calibrate(
     `progress` is called with the name of each case before it is measured. cases, dtypes: all, or fewer of them. Raises
     CudaError for a CUDA device whose kernels cannot run.
     """
-    device = torch.device(device)
+    device = indexed(torch.device(device))
     on_gpu = device.type == "cuda"
     place = describe_gpu(device.index or 0) if on_gpu else describe()
     source = f"measured on {place.name}" if isinstance(place, Gpu) else "measured on this machine"

@@ -1,14 +1,22 @@
-"""The devices that the tensors of a call are on."""
+"""The devices that tensors are on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from sparsecore.errors import UnsupportedError
 
-__all__ = ["require_one_device"]
+__all__ = ["indexed", "require_one_device"]
+
+
+def indexed(device: torch.device) -> torch.device:
+    """The device with its number, as tensors have it: "cuda" alone is torch's current one. Other types are as given."""
+    if device.type != "cuda" or device.index is not None or not torch.cuda.is_available():
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def require_one_device(name: str, first: Tensor, /, **others: Tensor | Sequence[Tensor] | None) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from sparsecore.backends.cuda.routes import route
 from sparsecore.calibration import Calibration, applicable
+from sparsecore.devices import indexed
 from sparsecore.gpu import Gpu, describe_gpu
 from sparsecore.gpu_model import GpuModel
 from sparsecore.patterns import Pattern
@@ -86,7 +87,7 @@ def speeds(device: torch.device) -> Calibration | GpuModel | None:
 
 
 def _gpu(device: torch.device) -> Gpu:
-    return describe_gpu(torch.cuda.current_device() if device.index is None else device.index)
+    return describe_gpu(indexed(device).index)
 
 
 def token_grid(tokens: tuple[int, int], factor: int) -> tuple[int, ...]:

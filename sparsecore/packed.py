@@ -9,6 +9,7 @@ from sparsecore import formats, ops, resident
 from sparsecore.backends.cpu import linear as cpu
 from sparsecore.backends.cuda import device as cuda_device
 from sparsecore.backends.cuda import linear as cuda
+from sparsecore.devices import indexed
 from sparsecore.dtypes import dense_dtype, is_quantised
 from sparsecore.formats import StoredWeight, require_memory
 from sparsecore.ops.direct import runs_directly
@@ -72,10 +73,7 @@ class PackedWeight:
 
         The stored positions stay, also where the new dtype rounds a value to zero.
         """
-        target = torch.device(device) if device is not None else self.device
-        # "cuda" is not equal to the "cuda:0" that a weight may be on.
-        if target.type == "cuda" and target.index is None and torch.cuda.is_available():
-            target = torch.device("cuda", torch.cuda.current_device())
+        target = indexed(torch.device(device)) if device is not None else self.device
         if dtype in (None, self._dtype) and target == self.device:
             return self
         if target.type == "meta":

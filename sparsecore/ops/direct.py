@@ -20,7 +20,7 @@ def runs_directly(x: Tensor, bias: Tensor | None = None, on_cpu: bool = True) ->
         and type(x) is Tensor
         and (x.is_cpu if on_cpu else x.is_cuda)
         and not x.is_neg()
-        and not torch.is_autocast_enabled(x.device.type)  # operators leave it
+        and not torch.is_autocast_enabled("cpu" if on_cpu else "cuda")  # operators leave it
         and (
             bias is None
             or ((type(bias) is nn.Parameter or type(bias) is Tensor) and (bias.is_cpu if on_cpu else bias.is_cuda))
